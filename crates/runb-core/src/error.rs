@@ -1,0 +1,160 @@
+//! The one error type: what was being done, at which place of the configuration, by which call, and the errno by name.
+
+use std::fmt;
+
+use nix::errno::Errno;
+
+/// A result of this library.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Who is to act on an error; a program decides its exit code by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The caller asked for something that cannot be (a bad id, flags that exclude each other).
+    Usage,
+    /// config.json is not what the specification demands.
+    Spec,
+    /// No such container.
+    NotFound,
+    /// The id is in use.
+    Exists,
+    /// The container's status does not allow the operation.
+    State,
+    /// The host cannot do what is asked, or a call of the runtime failed.
+    Host,
+    /// A call of the container's init failed.
+    Init,
+    /// A hook failed.
+    Hook,
+    /// A fault of runb itself.
+    Internal,
+}
+
+/// What went wrong. `Display` prints the whole chain on one line:
+/// `mounts[7] (/data): mount tmpfs with "sizze=5": Invalid argument (EINVAL)`.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    origin: Option<String>,
+    text: String,
+    errno: Option<Errno>,
+    cleanup: Vec<Error>,
+}
+
+impl Error {
+    /// An error of `kind`; `text` says what was being done or what is wrong.
+    pub fn new(kind: Kind, text: impl Into<String>) -> Self {
+        Error { kind, origin: None, text: text.into(), errno: None, cleanup: Vec::new() }
+    }
+
+    /// A call of the runtime failed; `call` names it and its object (`open /run/netns/x`).
+    pub fn host(call: impl Into<String>, errno: Errno) -> Self {
+        Error::new(Kind::Host, call).with_errno(errno)
+    }
+
+    /// As [`Error::host`], from an [`std::io::Error`].
+    pub fn io(call: impl Into<String>, error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(code) => Error::host(call, Errno::from_raw(code)),
+            None => Error::new(Kind::Host, format!("{}: {error}", call.into())),
+        }
+    }
+
+    /// config.json is wrong at `origin` (`mounts[6].source`, `process.rlimits[1]`).
+    pub fn spec(origin: impl Into<String>, text: impl Into<String>) -> Self {
+        Error::new(Kind::Spec, text).at(origin)
+    }
+
+    /// Something that cannot happen did.
+    pub fn internal(text: impl Into<String>) -> Self {
+        Error::new(Kind::Internal, format!("internal error: {}", text.into()))
+    }
+
+    /// Names the place in config.json, unless a more exact one is already named.
+    pub fn at(mut self, origin: impl Into<String>) -> Self {
+        self.origin.get_or_insert_with(|| origin.into());
+        self
+    }
+
+    /// Puts `what: ` before the text: what was being done at large.
+    pub fn during(mut self, what: impl fmt::Display) -> Self {
+        self.text = format!("{what}: {}", self.text);
+        self
+    }
+
+    /// Names the errno.
+    pub fn with_errno(mut self, errno: Errno) -> Self {
+        self.errno = Some(errno);
+        self
+    }
+
+    /// Sets the kind.
+    pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Attaches a failure of the clean-up that followed; it never replaces the error itself.
+    pub fn and_cleanup(mut self, error: Error) -> Self {
+        self.cleanup.push(error);
+        self
+    }
+
+    /// Who is to act.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The place in config.json, if there is one.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    /// The errno of the failed call, if it was a call.
+    pub fn errno(&self) -> Option<Errno> {
+        self.errno
+    }
+
+    /// What failed while cleaning up after this error.
+    pub fn cleanup(&self) -> &[Error] {
+        &self.cleanup
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(origin) = &self.origin {
+            write!(f, "{origin}: ")?;
+        }
+        f.write_str(&self.text)?;
+        if let Some(errno) = self.errno {
+            write!(f, ": {} ({errno:?})", lower(errno.desc()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Engines match runc's lower-case texts ("no such file or directory", "permission denied").
+fn lower(desc: &str) -> String {
+    let mut chars = desc.chars();
+    match (chars.next(), desc.chars().nth(1)) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => desc.to_owned(),
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_place_the_call_and_the_errno() {
+        let error = Error::host("mount tmpfs with \"sizze=5\"", Errno::EINVAL).at("mounts[7] (/data)");
+        assert_eq!(error.to_string(), "mounts[7] (/data): mount tmpfs with \"sizze=5\": invalid argument (EINVAL)");
+    }
+}
