@@ -1,6 +1,10 @@
 //! runb-core: an OCI runtime as a library. A launch is a program: see docs/design.md.
 
+pub mod cgroup;
 pub mod error;
+pub mod host;
 pub mod options;
+pub mod plan;
+mod sys;
 
 pub use error::{Error, Kind, Result};
