@@ -1,3 +1,62 @@
 //! What this machine is: probed once and passed by value.
 
 pub mod cgroups;
+
+use std::fs;
+
+use nix::sys::utsname::uname;
+use nix::unistd::{geteuid, getegid};
+
+use crate::error::{Error, Result};
+use cgroups::CgroupMounts;
+
+/// What a plan depends on beside the configuration.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The kernel's version, major and minor.
+    pub kernel: (u32, u32),
+    /// The cgroup hierarchies.
+    pub cgroups: CgroupMounts,
+    /// The runtime's user and group.
+    pub ids: (u32, u32),
+    /// The capabilities that the runtime may hand on, as bits.
+    pub capabilities: u64,
+    /// The highest capability that the kernel knows.
+    pub last_capability: u8,
+}
+
+impl Host {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// /proc/sys/kernel/cap_last_cap or what tells of the cgroups cannot be read.
+    pub fn probe() -> Result<Self> {
+        const CAP: &str = "/proc/sys/kernel/cap_last_cap";
+        let last = fs::read_to_string(CAP).map_err(|e| Error::io(format!("read {CAP}"), &e))?;
+        let last_capability = last.trim().parse().map_err(|e| Error::internal(format!("{CAP}: {last:?}: {e}")))?;
+        let names = uname().map_err(|errno| Error::host("uname", errno))?;
+        Ok(Host {
+            kernel: version(&names.release().to_string_lossy()),
+            cgroups: CgroupMounts::probe()?,
+            ids: (geteuid().as_raw(), getegid().as_raw()),
+            capabilities: own_capabilities()?,
+            last_capability,
+        })
+    }
+
+    /// A machine with Linux 6.12, root and no cgroups, for plans that are only looked at.
+    pub fn plain() -> Self {
+        Host { kernel: (6, 12), cgroups: CgroupMounts::None, ids: (0, 0), capabilities: !0, last_capability: 40 }
+    }
+}
+
+fn own_capabilities() -> Result<u64> {
+    let set = caps::read(None, caps::CapSet::Permitted).map_err(|e| Error::internal(format!("capget: {e}")))?;
+    Ok(set.iter().fold(0, |all, capability| all | 1 << capability.index()))
+}
+
+/// `6.12.3-cloud` is (6, 12).
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}

@@ -5,6 +5,8 @@ pub mod error;
 pub mod host;
 pub mod options;
 pub mod plan;
+pub mod spec;
+pub mod survey;
 mod sys;
 
 pub use error::{Error, Kind, Result};

@@ -60,3 +60,10 @@ pub struct Options {
     /// Who makes the cgroup.
     pub cgroup_manager: CgroupManager,
 }
+
+impl Options {
+    /// How many descriptors from 3 on the workload keeps.
+    pub fn kept_descriptors(&self) -> u32 {
+        self.preserve_fds + self.listen_fds
+    }
+}

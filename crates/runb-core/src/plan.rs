@@ -1,3 +1,191 @@
 //! From what was written to what is to be done: pure, without root, touching nothing.
+//!
+//! A [`Plan`] is complete: what the runtime does, and the program that init runs. The order of a launch is [`create`].
 
 pub mod cgroup;
+mod check;
+mod describe;
+mod devices;
+mod hooks;
+mod masks;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod process;
+pub mod program;
+mod rootfs;
+
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use oci_spec::runtime::{LinuxIdMapping, Spec};
+
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::options::Options;
+use crate::survey::Survey;
+use cgroup::CgroupPlan;
+use program::{AT_FDCWD, Program};
+use rootfs::Site;
+use runb_init::Point;
+
+pub use check::check;
+pub use mount_options::option_names;
+
+/// The name of the exec fifo in the state's folder.
+pub const FIFO: &str = "exec.fifo";
+
+/// What happens when everything is set up but the execve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Init reports and waits at the exec fifo (`create`).
+    Fifo,
+    /// Init stops, and executes when the runtime lets it (`run`).
+    Stop,
+}
+
+/// What a plan is made from.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The configuration.
+    pub spec: &'a Spec,
+    /// The machine.
+    pub host: &'a Host,
+    /// What the runtime saw of the files that the configuration names.
+    pub survey: &'a Survey,
+    /// What the caller wants.
+    pub options: &'a Options,
+    /// The absolute path of the bundle.
+    pub bundle: &'a Path,
+    /// What comes at the end.
+    pub ending: Ending,
+}
+
+impl Request<'_> {
+    /// The folder of the container's state.
+    pub fn state_dir(&self) -> PathBuf {
+        self.options.root.join(&self.options.id)
+    }
+}
+
+/// The maps of a new user namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMaps {
+    /// The lines of uid_map.
+    pub uids: String,
+    /// The lines of gid_map.
+    pub gids: String,
+}
+
+/// Everything that a launch does.
+#[derive(Debug)]
+pub struct Plan {
+    /// What init runs.
+    pub program: Program,
+    /// The namespaces that the clone itself makes.
+    pub clone: u64,
+    /// The cgroups.
+    pub cgroup: CgroupPlan,
+    /// The maps of a new user namespace, written at [`Point::IdMap`].
+    pub id_maps: Option<IdMaps>,
+    /// What was found odd and is no error.
+    pub warnings: Vec<String>,
+}
+
+/// Plans a container: what `create` and `run` do.
+///
+/// # Errors
+/// The configuration is wrong, or asks for what this version or this machine cannot do; with the place.
+pub fn create(request: &Request<'_>) -> Result<Plan> {
+    let spec = request.spec;
+    let mut warnings = check(spec, request.host)?;
+    let linux = spec.linux().as_ref();
+    let cgroup = cgroup::plan(
+        linux.and_then(|linux| linux.resources().as_ref()),
+        linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        &request.options.id,
+        request.options.cgroup_manager,
+        &request.host.cgroups,
+    )?;
+    let namespaces = namespaces::Namespaces::of(spec)?;
+    let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
+    let mut program = Program::new((3 + request.options.kept_descriptors()) as i32);
+    let p = &mut program;
+
+    // Here init is the runtime's equal: the host's namespaces but for a new pid namespace, and the host's root.
+    let begun = process::begin(p);
+    if request.ending == Ending::Fifo {
+        open_fifo(p, request);
+    }
+    process::oom_score(p, process);
+    join_cgroups(p, &cgroup);
+    let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces)?;
+    let devices = devices::Devices::open(p, spec, &namespaces);
+    let masks = masks::Masks::open(p, spec, request.survey);
+    let root = rootfs::Root::open(p, request)?;
+
+    namespaces.enter(p, spec, request.host)?;
+    process::network(p, &namespaces);
+    process::names_and_sysctls(p, spec, &namespaces)?;
+
+    // From here on the container's namespaces are the own ones.
+    let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
+    root.attach(p, request, site);
+    if site == Site::OnRoot {
+        root.pivot(p, request, site);
+    }
+    mounts.attach(p)?;
+    devices.attach(p, &mut mounts)?;
+    process::make_cwd(p, process, &mounts, request.survey.cwd);
+    if site == Site::AtPath {
+        root.leave(p);
+        p.section("hooks");
+        p.stop(Point::Hooks);
+        root.pivot(p, request, site);
+    }
+    masks.attach(p, &mounts);
+    root.finish(p, spec);
+
+    // From here on only the process itself changes.
+    warnings.extend(process::finish(p, request, process, &namespaces, &begun)?);
+    drop(mounts);
+    let id_maps = namespaces.id_maps(spec);
+    Ok(Plan { program, clone: namespaces.clone_flags(), cgroup, id_maps, warnings })
+}
+
+/// Version 1: init writes itself into each hierarchy.
+fn join_cgroups(p: &mut Program, plan: &CgroupPlan) {
+    p.section("linux.cgroupsPath");
+    for (_, procs) in &plan.join.procs {
+        let path = p.text(procs.as_os_str().as_encoded_bytes());
+        let flags = (libc::O_WRONLY | libc::O_CLOEXEC).into();
+        let zero = p.text("0");
+        let open = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags]);
+        match plan.denied {
+            cgroup::Denied::Fails => {
+                let file = open.out();
+                p.call(libc::SYS_write, &[file.into(), zero.into(), 1.into()]);
+                p.call(libc::SYS_close, &[file.into()]);
+            }
+            cgroup::Denied::Skips => {
+                let file = open.tolerate(&[libc::ENOENT, libc::EACCES, libc::EPERM, libc::EROFS]).out();
+                p.call(libc::SYS_write, &[file.into(), zero.into(), 1.into()]).after_success();
+                p.call(libc::SYS_close, &[file.into()]).after_success();
+            }
+        }
+    }
+}
+
+/// The exec fifo, for reading and writing: opening it does not wait, and reading from it does.
+fn open_fifo(p: &mut Program, request: &Request<'_>) {
+    p.section("");
+    let path = request.state_dir().join(FIFO);
+    let path = p.text(path.as_os_str().as_encoded_bytes());
+    let fifo = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), (libc::O_RDWR | libc::O_CLOEXEC).into()]).out();
+    process::keep_fifo(p, fifo);
+}
+
+/// `container host size` lines.
+fn id_map(mappings: &[LinuxIdMapping]) -> String {
+    mappings.iter().map(|map| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())).collect()
+}

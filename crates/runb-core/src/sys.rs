@@ -1,19 +1,19 @@
-//! The system calls that nix lacks.
+//! The system calls that nix lacks, and the clone. The only module of this crate with unsafe code.
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod spawn;
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
 
 /// pidfd_open(2): a descriptor of the process `pid`.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
-    // SAFETY: the call takes two numbers.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: the call's result is a new descriptor that nobody else owns; the kernel's descriptors fit in an int.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    // SAFETY: the call takes two numbers; its result is a new descriptor that nobody else owns.
+    unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }
 }
 
 /// pidfd_send_signal(2).
@@ -21,4 +21,68 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
     // SAFETY: the siginfo pointer is null, which the kernel takes as a kill(2).
     let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, 0, 0) };
     Errno::result(result).map(drop)
+}
+
+/// pidfd_getfd(2): a copy of the descriptor `target` of another process.
+pub fn pidfd_getfd(pidfd: impl AsFd, target: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes three numbers; its result is a new descriptor that nobody else owns.
+    unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), target, 0)) }
+}
+
+/// What [`openat2`] forbids on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolve {
+    /// The directory is the root: absolute links and `..` stay below it; magic links are refused.
+    InRoot,
+    /// Nothing may leave the mount, and no link is followed.
+    NoLinksNoMounts,
+}
+
+/// openat2(2) with `O_CLOEXEC`.
+pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resolve: Resolve) -> Result<OwnedFd, Errno> {
+    // SAFETY: open_how is made of integers; all zeroes is its documented initial value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.resolve = match resolve {
+        Resolve::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
+        Resolve::NoLinksNoMounts => libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_BENEATH,
+    };
+    loop {
+        // SAFETY: `path` and `how` live until the call returns; the result is a new descriptor that nobody else owns.
+        let result = unsafe {
+            owned(libc::syscall(libc::SYS_openat2, directory.as_raw_fd(), path.as_ptr(), &how, size_of_val(&how)))
+        };
+        match result {
+            // A rename in the middle of a lookup of `..`: the man page says to try again.
+            Err(Errno::EAGAIN) => continue,
+            other => return other,
+        }
+    }
+}
+
+/// The descriptors `from..from + count` are open; the errno of the first that is not.
+pub fn descriptors_are_open(from: RawFd, count: u32) -> Result<(), RawFd> {
+    for descriptor in from..from + count as RawFd {
+        // SAFETY: F_GETFD takes a number and changes nothing.
+        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
+            return Err(descriptor);
+        }
+    }
+    Ok(())
+}
+
+/// A descriptor that the caller of this program handed over by number, for instance by `LISTEN_FDS`.
+///
+/// # Errors
+/// `EBADF` if it is not open.
+pub fn duplicate(descriptor: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor that nobody else owns.
+    unsafe { owned(libc::c_long::from(libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3))) }
+}
+
+/// # Safety
+/// A result that is not negative must be a descriptor that nobody owns.
+unsafe fn owned(result: libc::c_long) -> Result<OwnedFd, Errno> {
+    // SAFETY: by the contract of this function.
+    Errno::result(result).map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
 }

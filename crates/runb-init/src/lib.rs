@@ -27,7 +27,8 @@ pub enum Kind {
     Twin = 2,
 }
 
-/// When an entry is run, by the outcome of the last entry that ran.
+/// When an entry is run, by the outcome of the last entry that ran and tolerates anything: so a condition reaches over
+/// plain calls in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum After {

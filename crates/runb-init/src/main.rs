@@ -125,7 +125,6 @@ extern "C" fn entry() -> ! {
         if !runs(call, last) {
             continue;
         }
-        last = 0;
         let index = index as u16;
         if call.kind == Kind::Stop {
             let report = Report { kind: ReportKind::Reached as u8, point: call.args[0] as u8, call: index, errno: 0, value: 0 };
@@ -148,9 +147,14 @@ extern "C" fn entry() -> ! {
         } else if call.kind == Kind::Twin && result > 0 {
             let report = Report { kind: ReportKind::Twin as u8, point: 0, call: index, errno: 0, value: result as u64 };
             exit((send(header.report, report) < 0) as u64);
-        } else if call.out != 0 {
-            // SAFETY: `out` is the address of a slot (see `arguments`), and no reference to it exists.
-            unsafe { *(call.out as usize as *mut i32) = result as i32 };
+        } else {
+            if call.tolerate[0] != 0 {
+                last = 0;
+            }
+            if call.out != 0 {
+                // SAFETY: `out` is the address of a slot (see `arguments`), and no reference to it exists.
+                unsafe { *(call.out as usize as *mut i32) = result as i32 };
+            }
         }
     }
     exit(0)

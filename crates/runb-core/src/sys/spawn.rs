@@ -15,6 +15,7 @@ use runb_init::{PROGRAM_ADDRESS, image};
 /// What a segment of the file is aligned to: the largest page that the architecture may have.
 const ALIGN: usize = if cfg!(target_arch = "aarch64") { 0x10000 } else { 0x1000 };
 const MFD_EXEC: u32 = 0x10;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const EHDR: usize = 64;
 const PHDR: usize = 56;
 
@@ -191,7 +192,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, (&'static str, Errno)> {
     let mut pidfd: RawFd = -1;
     let mut flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | spawn.namespaces;
     if spawn.cgroup.is_some() {
-        flags |= libc::CLONE_INTO_CGROUP as u64;
+        flags |= CLONE_INTO_CGROUP;
     }
     let args = CloneArgs {
         flags,

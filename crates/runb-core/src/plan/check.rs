@@ -1,0 +1,119 @@
+//! The rules that refuse a configuration, each with its sentence.
+
+use oci_spec::runtime::{Hook, Spec};
+
+use crate::error::{Error, Kind, Result};
+use crate::host::Host;
+
+/// The specification that this runtime implements.
+pub const SPEC_VERSION: &str = "1.3.0";
+
+/// Refuses what the specification forbids and what this version does not do. Returns what is only odd.
+///
+/// # Errors
+/// Names the place and the rule.
+pub fn check(spec: &Spec, _host: &Host) -> Result<Vec<String>> {
+    version(spec.version())?;
+    let Some(root) = spec.root() else { return Err(Error::spec("root", "is missing: a container needs a root filesystem")) };
+    if root.path().as_os_str().is_empty() {
+        return Err(Error::spec("root.path", "is empty"));
+    }
+    process(spec)?;
+    hooks(spec)?;
+    not_yet(spec)?;
+    let mut warnings = Vec::new();
+    for (i, mount) in spec.mounts().iter().flatten().enumerate() {
+        if !mount.destination().is_absolute() {
+            warnings.push(format!("mounts[{i}].destination: {:?} is relative, and taken from the root", mount.destination()));
+        }
+    }
+    Ok(warnings)
+}
+
+fn version(version: &str) -> Result<()> {
+    let place = "ociVersion";
+    let major = version.split('.').next().unwrap_or("");
+    match major.parse::<u32>() {
+        Ok(1) => Ok(()),
+        // Before 1.0 the documents changed from one to the next; runc takes them, and so do engines' old bundles.
+        Ok(0) if version.starts_with("0.") => Ok(()),
+        Ok(_) => Err(Error::spec(place, format!("{version:?} is not supported: this runtime implements {SPEC_VERSION}"))),
+        Err(_) => Err(Error::spec(place, format!("{version:?} is no version; this runtime implements {SPEC_VERSION}"))),
+    }
+}
+
+fn process(spec: &Spec) -> Result<()> {
+    let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
+    let args = process.args().as_deref().unwrap_or_default();
+    if args.first().is_none_or(String::is_empty) {
+        return Err(Error::spec("process.args", "is empty: there is nothing to execute"));
+    }
+    if !process.cwd().is_absolute() {
+        return Err(Error::spec("process.cwd", format!("{:?} is not an absolute path", process.cwd())));
+    }
+    let rlimits = process.rlimits().as_deref().unwrap_or_default();
+    for (i, limit) in rlimits.iter().enumerate() {
+        if let Some(first) = rlimits[..i].iter().position(|other| other.typ() == limit.typ()) {
+            let text = format!("{} is also process.rlimits[{first}].type; config.md demands one entry for each", limit.typ());
+            return Err(Error::spec(format!("process.rlimits[{i}].type"), text));
+        }
+        if limit.soft() > limit.hard() {
+            let text = format!("{}: soft limit {} above hard limit {}", limit.typ(), limit.soft(), limit.hard());
+            return Err(Error::spec(format!("process.rlimits[{i}]"), text));
+        }
+    }
+    Ok(())
+}
+
+/// Each kind of hook with its place.
+#[allow(deprecated)]
+pub(super) fn kinds(hooks: &oci_spec::runtime::Hooks) -> [(&'static str, &Option<Vec<Hook>>); 6] {
+    [
+        ("prestart", hooks.prestart()),
+        ("createRuntime", hooks.create_runtime()),
+        ("createContainer", hooks.create_container()),
+        ("startContainer", hooks.start_container()),
+        ("poststart", hooks.poststart()),
+        ("poststop", hooks.poststop()),
+    ]
+}
+
+fn hooks(spec: &Spec) -> Result<()> {
+    for (kind, list) in spec.hooks().iter().flat_map(kinds) {
+        for (i, hook) in list.iter().flatten().enumerate() {
+            let place = format!("hooks.{kind}[{i}]");
+            if !hook.path().is_absolute() {
+                return Err(Error::spec(format!("{place}.path"), format!("{:?} is not an absolute path", hook.path())));
+            }
+            if hook.timeout().is_some_and(|seconds| seconds <= 0) {
+                return Err(Error::spec(format!("{place}.timeout"), "must be greater than zero"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fields that a later version delivers. None is accepted and ignored.
+fn not_yet(spec: &Spec) -> Result<()> {
+    let process = spec.process().as_ref();
+    let linux = spec.linux().as_ref();
+    let has = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());
+    let fields = [
+        ("process.terminal", process.is_some_and(|p| p.terminal() == Some(true))),
+        ("process.apparmorProfile", has(process.and_then(|p| p.apparmor_profile().as_ref()))),
+        ("process.selinuxLabel", has(process.and_then(|p| p.selinux_label().as_ref()))),
+        ("process.ioPriority", process.is_some_and(|p| p.io_priority().is_some())),
+        ("process.scheduler", process.is_some_and(|p| p.scheduler().is_some())),
+        ("process.execCPUAffinity", process.is_some_and(|p| p.exec_cpu_affinity().is_some())),
+        ("linux.seccomp", linux.is_some_and(|l| l.seccomp().is_some())),
+        ("linux.mountLabel", has(linux.and_then(|l| l.mount_label().as_ref()))),
+        ("linux.intelRdt", linux.is_some_and(|l| l.intel_rdt().is_some())),
+        ("linux.netDevices", linux.is_some_and(|l| l.net_devices().as_ref().is_some_and(|map| !map.is_empty()))),
+        ("linux.memoryPolicy", linux.is_some_and(|l| l.memory_policy().is_some())),
+        ("linux.personality", linux.is_some_and(|l| l.personality().is_some())),
+    ];
+    match fields.iter().find(|(_, set)| *set) {
+        Some((place, _)) => Err(Error::spec(*place, "is not supported by this version").with_kind(Kind::Spec)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,176 @@
+//! linux.namespaces: which are made, which are joined, and by which calls. Source: config-linux.md "Namespaces",
+//! namespaces(7), setns(2).
+
+use std::path::PathBuf;
+
+use nix::libc;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use runb_init::Point;
+
+use super::program::{AT_FDCWD, Program, Slot};
+use super::{IdMaps, id_map};
+use crate::error::{Error, Kind, Result};
+use crate::host::Host;
+
+/// The namespaces of a container.
+pub(super) struct Namespaces {
+    new: u64,
+    joined: Vec<Joined>,
+}
+
+struct Joined {
+    kind: u64,
+    path: PathBuf,
+    place: String,
+}
+
+const USER: u64 = libc::CLONE_NEWUSER as u64;
+const PID: u64 = libc::CLONE_NEWPID as u64;
+const TIME: u64 = LinuxNamespaceType::Time as u64;
+
+impl Namespaces {
+    /// Reads the list.
+    pub(super) fn of(spec: &Spec) -> Result<Self> {
+        let mut namespaces = Namespaces { new: 0, joined: Vec::new() };
+        let list = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
+        for (i, namespace) in list.enumerate() {
+            let kind = namespace.typ() as u64;
+            let place = format!("linux.namespaces[{i}]");
+            if namespaces.has(kind) {
+                return Err(Error::spec(format!("{place}.type"), format!("{:?} is listed twice", namespace.typ())));
+            }
+            match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+                None => namespaces.new |= kind,
+                Some(path) if path.is_absolute() => namespaces.joined.push(Joined { kind, path: path.clone(), place }),
+                Some(path) => return Err(Error::spec(format!("{place}.path"), format!("{path:?} is not an absolute path"))),
+            }
+        }
+        namespaces.check(spec)?;
+        Ok(namespaces)
+    }
+
+    fn check(&self, spec: &Spec) -> Result<()> {
+        let needs = |place: &str, what: &str| Err(Error::spec(place, format!("needs a new or joined {what} namespace")));
+        let linux = spec.linux().as_ref();
+        let some = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());
+        if some(spec.hostname().as_ref()) && !self.has(libc::CLONE_NEWUTS as u64) {
+            return needs("hostname", "uts");
+        }
+        if some(spec.domainname().as_ref()) && !self.has(libc::CLONE_NEWUTS as u64) {
+            return needs("domainname", "uts");
+        }
+        if !self.has(libc::CLONE_NEWNS as u64) {
+            return needs("linux.namespaces", "mount");
+        }
+        let Some(linux) = linux else { return Ok(()) };
+        let maps = [("linux.uidMappings", linux.uid_mappings()), ("linux.gidMappings", linux.gid_mappings())];
+        for (place, map) in maps {
+            let given = map.as_ref().is_some_and(|map| !map.is_empty());
+            if self.makes(USER) && !given {
+                return Err(Error::spec(place, "is missing: a new user namespace needs it"));
+            }
+            if !self.has(USER) && given {
+                return needs(place, "user");
+            }
+        }
+        if linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()) && !self.makes(TIME) {
+            return Err(Error::spec("linux.timeOffsets", "needs a new time namespace"));
+        }
+        Ok(())
+    }
+
+    /// Whether the container has a namespace of this kind of its own, new or joined.
+    pub(super) fn has(&self, kind: u64) -> bool {
+        self.makes(kind) || self.joined.iter().any(|joined| joined.kind == kind)
+    }
+
+    /// Whether a namespace of this kind is made for it.
+    pub(super) fn makes(&self, kind: u64) -> bool {
+        self.new & kind != 0
+    }
+
+    /// What the clone itself makes: the pid namespace, unless a user namespace is to own it.
+    pub(super) fn clone_flags(&self) -> u64 {
+        if self.has(USER) { 0 } else { self.new & PID }
+    }
+
+    pub(super) fn id_maps(&self, spec: &Spec) -> Option<IdMaps> {
+        let linux = spec.linux().as_ref().filter(|_| self.makes(USER))?;
+        let map = |mappings: &Option<Vec<_>>| id_map(mappings.as_deref().unwrap_or_default());
+        Some(IdMaps { uids: map(linux.uid_mappings()), gids: map(linux.gid_mappings()) })
+    }
+
+    /// Joins and makes them.
+    pub(super) fn enter(&self, p: &mut Program, spec: &Spec, host: &Host) -> Result<()> {
+        let opened: Vec<(u64, &str, Slot)> = self.joined.iter().map(|joined| (joined.kind, &*joined.place, open(p, joined))).collect();
+        // Root may join everything before it gives up the user namespace that owns it; others need the user namespace first.
+        let user_first = host.ids.0 != 0;
+        let is_user = |kind: u64| kind == USER;
+        let (user, rest): (Vec<_>, Vec<_>) = opened.into_iter().partition(|(kind, _, _)| is_user(*kind));
+        let order = if user_first { user.into_iter().chain(rest).collect::<Vec<_>>() } else { rest.into_iter().chain(user).collect() };
+        for (kind, place, slot) in order {
+            p.section(place);
+            p.call(libc::SYS_setns, &[slot.into(), kind.into()]);
+            p.call(libc::SYS_close, &[slot.into()]);
+            if kind == USER {
+                become_root(p);
+            }
+        }
+        if self.makes(USER) {
+            p.section("linux.namespaces");
+            p.call(libc::SYS_unshare, &[USER.into()]);
+            p.stop(Point::IdMap);
+            become_root(p);
+        }
+        let here = self.new & !USER & !self.clone_flags();
+        if here != 0 {
+            p.section("linux.namespaces");
+            p.call(libc::SYS_unshare, &[here.into()]);
+        }
+        if self.makes(TIME) {
+            time_offsets(p, spec, host)?;
+        }
+        if self.has(PID) && self.clone_flags() & PID == 0 {
+            // Only a child enters a pid namespace.
+            p.section("linux.namespaces");
+            p.twin();
+        }
+        Ok(())
+    }
+}
+
+fn open(p: &mut Program, joined: &Joined) -> Slot {
+    p.section(format!("{}.path", joined.place));
+    let path = p.text(joined.path.as_os_str().as_encoded_bytes());
+    p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), (libc::O_RDONLY | libc::O_CLOEXEC).into()]).out()
+}
+
+/// What init makes from here on belongs to the root of the user namespace.
+fn become_root(p: &mut Program) {
+    p.call(libc::SYS_setresgid, &[0.into(), 0.into(), 0.into()]);
+    p.call(libc::SYS_setresuid, &[0.into(), 0.into(), 0.into()]);
+}
+
+/// The offsets are written before anyone is in the namespace; init itself enters it by its execve.
+fn time_offsets(p: &mut Program, spec: &Spec, host: &Host) -> Result<()> {
+    // An execve enters the time namespace since kernel commit 2b5f9dad32ed (Linux 6.3).
+    if host.kernel < (6, 3) {
+        let text = format!("a new time namespace needs Linux 6.3; this is {}.{}", host.kernel.0, host.kernel.1);
+        return Err(Error::spec("linux.namespaces", text).with_kind(Kind::Host));
+    }
+    let offsets = spec.linux().iter().filter_map(|linux| linux.time_offsets().as_ref()).flatten();
+    let mut lines: Vec<String> = Vec::new();
+    for (clock, offset) in offsets {
+        if !["monotonic", "boottime"].contains(&clock.as_str()) {
+            return Err(Error::spec("linux.timeOffsets", format!("{clock:?} is no clock with an offset: monotonic, boottime")));
+        }
+        lines.push(format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    lines.sort();
+    p.section("linux.timeOffsets");
+    super::process::write_file(p, "/proc/self/timens_offsets", &lines.concat());
+    Ok(())
+}

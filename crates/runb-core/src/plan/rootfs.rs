@@ -1,0 +1,138 @@
+//! The root filesystem: opened, attached, made `/`. Source: config.md "Root", pivot_root(2).
+
+use nix::libc;
+use oci_spec::runtime::Spec;
+
+use super::Request;
+use super::mount_options::propagation;
+use super::program::{AT_FDCWD, Data, Program, Slot};
+use crate::error::{Error, Result};
+use crate::options::RootEntry;
+
+/// open_tree(2): make a detached copy.
+pub(super) const OPEN_TREE_CLONE: i32 = 1;
+/// With all mounts below it.
+pub(super) const AT_RECURSIVE: i32 = 0x8000;
+/// move_mount(2): the source is the descriptor itself.
+pub(super) const F_EMPTY_PATH: i32 = 0x4;
+/// move_mount(2): the target is the descriptor itself.
+pub(super) const T_EMPTY_PATH: i32 = 0x40;
+
+/// The container's root filesystem, as a detached mount until it is attached.
+pub(super) struct Root {
+    tree: Slot,
+    path: Data,
+    empty: Data,
+}
+
+/// Where the root lies until it becomes `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Site {
+    /// On top of the old root.
+    OnRoot,
+    /// At its path on the host, where hooks look for it.
+    AtPath,
+}
+
+impl Root {
+    /// Opens it while the host's paths are at hand.
+    pub(super) fn open(p: &mut Program, request: &Request<'_>) -> Result<Self> {
+        p.section("root.path");
+        let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
+        if let Some(word) = given.filter(|word| !word.is_empty() && propagation(word).is_none()) {
+            return Err(Error::spec("linux.rootfsPropagation", format!("{word:?} is no propagation")));
+        }
+        let root = request.spec.root().as_ref().map(|root| request.bundle.join(root.path())).unwrap_or_default();
+        let path = p.text(root.as_os_str().as_encoded_bytes());
+        let empty = p.text("");
+        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
+        let tree = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
+        Ok(Root { tree, path, empty })
+    }
+
+    /// Puts it into the mount namespace. Before hooks it lies at its path on the host, where they look for it, and init
+    /// works below it by a chroot that it can leave.
+    pub(super) fn attach(&self, p: &mut Program, request: &Request<'_>, site: Site) {
+        p.section("linux.rootfsPropagation");
+        let slash = p.text("/");
+        let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
+        let private = given.and_then(propagation).is_some_and(|flags| flags & libc::MS_PRIVATE != 0);
+        let kind = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+        // Nothing that is mounted here may reach the host; what the host mounts below the root does arrive, if it is a slave.
+        p.call(libc::SYS_mount, &[0.into(), slash.into(), 0.into(), (libc::MS_REC | kind).into(), 0.into()]);
+        set_attributes(p, self.tree, self.empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [0, 0, kind, 0]);
+        p.section("root.path");
+        let target = if site == Site::AtPath { self.path } else { slash };
+        p.call(libc::SYS_move_mount, &[self.tree.into(), self.empty.into(), AT_FDCWD.into(), target.into(), F_EMPTY_PATH.into()]);
+        if site == Site::AtPath {
+            // The working directory stays outside: the way back.
+            p.call(libc::SYS_chdir, &[slash.into()]);
+            p.call(libc::SYS_chroot, &[self.path.into()]);
+        }
+    }
+
+    /// Leaves the chroot of [`Root::attach`].
+    pub(super) fn leave(&self, p: &mut Program) {
+        p.section("root.path");
+        let dot = p.text(".");
+        p.call(libc::SYS_chroot, &[dot.into()]);
+    }
+
+    /// Makes it `/`.
+    pub(super) fn pivot(&self, p: &mut Program, request: &Request<'_>, site: Site) {
+        p.section("root.path");
+        let dot = p.text(".");
+        let slash = p.text("/");
+        p.call(libc::SYS_fchdir, &[self.tree.into()]);
+        match request.options.root_entry {
+            RootEntry::Pivot => {
+                // The old root comes to lie on the new one, and is taken from there (pivot_root(2), "pivot_root(".", ".")").
+                p.call(libc::SYS_pivot_root, &[dot.into(), dot.into()]);
+                p.call(libc::SYS_umount2, &[dot.into(), libc::MNT_DETACH.into()]);
+            }
+            RootEntry::NoPivot => {
+                self.uncover(p, request);
+                if site == Site::AtPath {
+                    p.call(libc::SYS_mount, &[dot.into(), slash.into(), 0.into(), libc::MS_MOVE.into(), 0.into()]);
+                }
+                p.call(libc::SYS_chroot, &[dot.into()]);
+            }
+        }
+        p.call(libc::SYS_chdir, &[slash.into()]);
+        p.call(libc::SYS_close, &[self.tree.into()]);
+    }
+
+    /// Without a pivot the host's mounts stay in the namespace: a whole procfs there would let a nested user namespace
+    /// mount one without masks (mount_too_revealing in the kernel). They are unmounted, or covered where that is forbidden.
+    fn uncover(&self, p: &mut Program, request: &Request<'_>) {
+        for path in &request.survey.kernel_filesystems {
+            let target = p.text(path.as_os_str().as_encoded_bytes());
+            let tmpfs = p.text("tmpfs");
+            p.call(libc::SYS_umount2, &[target.into(), libc::MNT_DETACH.into()])
+                .tolerate(&[libc::EINVAL, libc::EPERM, libc::ENOENT]);
+            p.call(libc::SYS_mount, &[tmpfs.into(), target.into(), tmpfs.into(), 0.into(), 0.into()]).after(libc::EPERM);
+        }
+    }
+
+    /// What comes when all is mounted: read-only, and the propagation that the configuration wants.
+    pub(super) fn finish(&self, p: &mut Program, spec: &Spec) {
+        let slash = p.text("/");
+        if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+            p.section("root.readonly");
+            set_attributes(p, AT_FDCWD, slash, 0, [1, 0, 0, 0]);
+        }
+        let given = spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
+        if let Some(flags) = given.and_then(propagation)
+            && flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0
+        {
+            p.section("linux.rootfsPropagation");
+            p.call(libc::SYS_mount, &[0.into(), slash.into(), 0.into(), flags.into(), 0.into()]);
+        }
+    }
+}
+
+/// mount_setattr(2); the numbers are those of struct mount_attr: set, clear, propagation, descriptor of a user namespace.
+pub(super) fn set_attributes(p: &mut Program, at: impl Into<super::program::Arg>, path: Data, flags: i32, attr: [u64; 4]) {
+    let data = p.longs(&attr);
+    p.call(libc::SYS_mount_setattr, &[at.into(), path.into(), flags.into(), data.into(), 32.into()]);
+}

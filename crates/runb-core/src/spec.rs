@@ -1,0 +1,160 @@
+//! config.json: reading it, and naming the place where it is wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use oci_spec::runtime::{Capability, Process, Spec};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Error, Kind, Result};
+
+/// The largest config.json that is read, in bytes. A config of 70,000 mounts has about 10 MB.
+pub const MAX_CONFIG: u64 = 64 << 20;
+
+/// A bundle: its folder and its configuration, as written.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The absolute path of the folder.
+    pub path: PathBuf,
+    /// The configuration.
+    pub spec: Spec,
+    /// What the specification says to warn about and go on.
+    pub warnings: Vec<String>,
+}
+
+impl Bundle {
+    /// Reads `DIR/config.json`.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be read; the text is no JSON (with line and column); a field has a wrong type (with
+    /// its place); a string has a NUL byte in it, which no system call could take.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
+        let text = read(&path.join("config.json"))?;
+        let (spec, warnings) = parse::<Spec>(&text, "config.json", "process.")?;
+        Ok(Bundle { path, spec, warnings })
+    }
+
+    /// The absolute path of the root filesystem, if the configuration has one.
+    pub fn rootfs(&self) -> Option<PathBuf> {
+        self.spec.root().as_ref().map(|root| self.path.join(root.path()))
+    }
+}
+
+/// Reads the process of an exec: the object `process` of config.json in a file of its own.
+///
+/// # Errors
+/// As [`Bundle::load`].
+pub fn load_process(file: &Path) -> Result<(Process, Vec<String>)> {
+    parse(&read(file)?, &file.display().to_string(), "")
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let failed = |e: &std::io::Error| Error::io(format!("open {}", file.display()), e).with_kind(Kind::Spec);
+    let length = fs::metadata(file).map_err(|e| failed(&e))?.len();
+    if length > MAX_CONFIG {
+        return Err(Error::new(Kind::Spec, format!("{}: {length} bytes are more than {MAX_CONFIG}", file.display())).with_errno(Errno::EFBIG));
+    }
+    fs::read(file).map_err(|e| failed(&e))
+}
+
+/// Parses `text`. The first attempt is the fast one; only where it fails is the text looked at again, to drop what the
+/// specification says to warn about, and to name the place of what is wrong.
+fn parse<T: DeserializeOwned>(text: &[u8], name: &str, process: &str) -> Result<(T, Vec<String>)> {
+    let escaped_nul = text.windows(6).any(|window| window == b"\\u0000");
+    if !escaped_nul && let Ok(value) = serde_json::from_slice(text) {
+        return Ok((value, Vec::new()));
+    }
+    let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::new(Kind::Spec, format!("{name}: {e}")))?;
+    if let Some(place) = nul(&value, String::new()) {
+        return Err(Error::spec(place, "a string with a NUL byte in it"));
+    }
+    let object = if process.is_empty() { Some(&mut value) } else { value.get_mut("process") };
+    let warnings = object.map(|object| tolerate(object, process)).unwrap_or_default();
+    let parsed = serde_path_to_error::deserialize(value).map_err(|e| {
+        let place = e.path().to_string();
+        let text = e.into_inner().to_string();
+        match place.as_str() {
+            "" | "." => Error::new(Kind::Spec, format!("{name}: {text}")),
+            _ => Error::spec(place, text),
+        }
+    })?;
+    Ok((parsed, warnings))
+}
+
+/// What runtimes must take, and the strict types do not: names of capabilities that this kernel or version does not know
+/// (config.md: "the runtime MUST log a warning"), a user without ids.
+fn tolerate(process: &mut Value, prefix: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(object) = process.as_object_mut() {
+        let user = object.entry("user").or_insert_with(|| Value::Object(Default::default()));
+        if let Some(user) = user.as_object_mut() {
+            user.entry("uid").or_insert(0.into());
+            user.entry("gid").or_insert(0.into());
+        }
+    }
+    for set in ["bounding", "effective", "inheritable", "permitted", "ambient"] {
+        let Some(list) = process.get_mut("capabilities").and_then(|sets| sets.get_mut(set)).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        list.retain(|name| {
+            let known = !name.is_string() || serde_json::from_value::<Capability>(name.clone()).is_ok();
+            if !known {
+                warnings.push(format!("{prefix}capabilities.{set}: unknown capability {name} is left out"));
+            }
+            known
+        });
+    }
+    warnings
+}
+
+/// The place of the first string with a NUL byte.
+fn nul(value: &Value, place: String) -> Option<String> {
+    match value {
+        Value::String(text) if text.contains('\0') => Some(place),
+        Value::Array(items) => items.iter().enumerate().find_map(|(i, item)| nul(item, format!("{place}[{i}]"))),
+        Value::Object(fields) => fields.iter().find_map(|(key, field)| {
+            let inner = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+            if key.contains('\0') { Some(inner) } else { nul(field, inner) }
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(text: &str) -> String {
+        parse::<Spec>(text.as_bytes(), "config.json", "process.").map(drop).expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn a_wrong_type_names_the_field() {
+        let text = r#"{"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"cwd":"/","args":"sh"}}"#;
+        assert_eq!(wrong(text), r#"process.args: invalid type: string "sh", expected a sequence"#);
+    }
+
+    #[test]
+    fn a_truncated_text_names_line_and_column() {
+        assert_eq!(wrong("{\"ociVersion\":\n\"1.0"), "config.json: EOF while parsing a string at line 2 column 4");
+    }
+
+    #[test]
+    fn a_nul_byte_in_a_string_names_the_field() {
+        let text = r#"{"ociVersion":"1.0.2","mounts":[{"destination":"/a\u0000b"}]}"#;
+        assert_eq!(wrong(text), "mounts[0].destination: a string with a NUL byte in it");
+    }
+
+    #[test]
+    fn an_unknown_capability_is_warned_about_and_left_out() {
+        let text = r#"{"ociVersion":"1.0.2","process":{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_NONE"]}}}"#;
+        let (spec, warnings) = parse::<Spec>(text.as_bytes(), "config.json", "process.").expect("it is taken");
+        assert_eq!(warnings, [r#"process.capabilities.bounding: unknown capability "CAP_NONE" is left out"#]);
+        let process = spec.process().as_ref().expect("a process");
+        let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().as_ref()).expect("a set");
+        assert!(bounding.contains(&Capability::Kill) && bounding.len() == 1);
+    }
+}
