@@ -1,6 +1,9 @@
 //! runb-core: an OCI runtime as a library. A launch is a program: see docs/design.md.
 
 pub mod error;
+pub mod features;
 pub mod options;
+pub mod signal;
+pub mod template;
 
 pub use error::{Error, Kind, Result};

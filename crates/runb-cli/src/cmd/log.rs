@@ -1,0 +1,107 @@
+//! `log`: reads the invocation log, whatever form its lines have.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use runb_core::{Error, Kind, Result};
+
+use crate::args::Log;
+use crate::cmd::{self, Context};
+use crate::record::entry::{Entry, Event};
+
+/// Prints the lines that are asked for.
+pub fn run(args: &Log, context: &Context<'_>) -> Result<u8> {
+    let Some(path) = &context.settings.path else {
+        return Err(Error::new(Kind::Usage, "the invocation log is off"));
+    };
+    let mut entries: VecDeque<Entry> = read(path)?.into();
+    if let Some(id) = &args.id {
+        let of_container = invocations_of(id, &entries);
+        entries.retain(|entry| of_container.contains(&entry.invocation));
+    }
+    if let Some(last) = args.last {
+        entries.drain(..entries.len().saturating_sub(last));
+    }
+    for entry in &entries {
+        cmd::print(&entry.line(args.format))?;
+    }
+    Ok(0)
+}
+
+/// The lines that runb wrote; others (a line that a full disk cut short) are passed over.
+fn read(path: &Path) -> Result<Vec<Entry>> {
+    let failed = |error| Error::io(format!("read {}", path.display()), &error);
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let mut entries = Vec::new();
+    let mut line = Vec::new();
+    while file.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+        entries.extend(Entry::parse(&String::from_utf8_lossy(&line)));
+        line.clear();
+    }
+    Ok(entries)
+}
+
+/// The invocations that concern a container: by their exit; one that has none yet, by its arguments.
+fn invocations_of(id: &str, entries: &VecDeque<Entry>) -> HashSet<String> {
+    let mut named = HashSet::new();
+    for entry in entries {
+        let matches = match &entry.event {
+            Event::Call { argv, .. } => argv.iter().any(|word| word == id),
+            Event::Exit(exit) => exit.container.as_deref() == Some(id),
+            Event::Note { .. } => continue,
+        };
+        match matches {
+            true => named.insert(entry.invocation.clone()),
+            false if matches!(entry.event, Event::Exit(_)) => named.remove(&entry.invocation),
+            false => false,
+        };
+    }
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::args::Format;
+    use crate::config::Settings;
+    use crate::record;
+
+    #[test]
+    fn only_the_calls_of_a_container_are_picked_whatever_the_form_of_the_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runb.log");
+        let call = |line: &str, id: &str, format| {
+            let argv: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let settings = Settings { path: Some(path.clone()), format, ..Settings::default() };
+            record::begin(settings, &argv, argv.len()).end(Some("x".into()), Some(id.into()), 0, None);
+        };
+        call("create --bundle web1 db1", "db1", Format::Text);
+        call("start web1", "web1", Format::Json);
+        let entries: VecDeque<Entry> = read(&path).unwrap().into();
+        assert_eq!(entries.len(), 4);
+        let named = invocations_of("web1", &entries);
+        assert!(!named.contains(&entries[0].invocation) || entries[0].invocation == entries[2].invocation);
+        assert!(named.contains(&entries[2].invocation));
+    }
+
+    #[test]
+    fn a_call_that_has_not_ended_is_picked_by_its_arguments() {
+        let line = "[2026-11-22T18:00:00.123456+00:00] call runb: start web1 # 17-2b\n";
+        let entries = VecDeque::from([Entry::parse(line).unwrap()]);
+        assert_eq!(invocations_of("web1", &entries), HashSet::from(["17-2b".to_owned()]));
+        assert!(invocations_of("db1", &entries).is_empty());
+    }
+
+    #[test]
+    fn a_broken_line_does_not_hide_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runb.log");
+        let line = "[2026-11-22T18:00:00.123456+00:00] call runb: start web1 # 17-2b\n";
+        std::fs::write(&path, [line.as_bytes(), b"[2026-11-2\xff\n{\"time\":\n", line.as_bytes()].concat()).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 2);
+    }
+}
