@@ -1,1 +1,190 @@
-fn main(){}
+//! The interpreter: runs the program that lies at [`PROGRAM_ADDRESS`], entry by entry. It decides nothing.
+#![no_std]
+#![no_main]
+#![allow(unsafe_code)]
+
+use core::arch::global_asm;
+
+use runb_init::{After, Call, Header, Kind, PROGRAM_ADDRESS, REPORT_SIZE, Report, ReportKind};
+
+#[cfg(target_arch = "x86_64")]
+mod nr {
+    pub const READ: usize = 0;
+    pub const WRITE: usize = 1;
+    pub const EXIT_GROUP: usize = 231;
+}
+#[cfg(target_arch = "aarch64")]
+mod nr {
+    pub const READ: usize = 63;
+    pub const WRITE: usize = 64;
+    pub const EXIT_GROUP: usize = 94;
+}
+
+const EINTR: isize = 4;
+
+#[cfg(target_arch = "x86_64")]
+global_asm!(".globl _start", "_start:", "xor %ebp, %ebp", "and $-16, %rsp", "call {entry}", "ud2", entry = sym entry, options(att_syntax));
+#[cfg(target_arch = "aarch64")]
+global_asm!(".globl _start", "_start:", "mov x29, #0", "mov x30, #0", "bl {entry}", "brk #1", entry = sym entry);
+
+/// One system call.
+///
+/// # Safety
+/// Whatever the kernel does by this call must be sound in this process. The process has no Rust state beside the stack
+/// frames below and the program, which the planner wrote.
+#[cfg(target_arch = "x86_64")]
+unsafe fn syscall(nr: usize, args: [u64; 6]) -> isize {
+    let result: isize;
+    // SAFETY: the registers are those of the x86-64 system call convention; rcx and r11 are clobbered by the instruction.
+    unsafe {
+        core::arch::asm!("syscall", inlateout("rax") nr as isize => result, in("rdi") args[0], in("rsi") args[1],
+            in("rdx") args[2], in("r10") args[3], in("r8") args[4], in("r9") args[5], out("rcx") _, out("r11") _, options(nostack));
+    }
+    result
+}
+
+/// One system call.
+///
+/// # Safety
+/// As on x86-64.
+#[cfg(target_arch = "aarch64")]
+unsafe fn syscall(nr: usize, args: [u64; 6]) -> isize {
+    let result: isize;
+    // SAFETY: the registers are those of the aarch64 system call convention.
+    unsafe {
+        core::arch::asm!("svc #0", in("x8") nr, inlateout("x0") args[0] as isize => result, in("x1") args[1], in("x2") args[2],
+            in("x3") args[3], in("x4") args[4], in("x5") args[5], options(nostack));
+    }
+    result
+}
+
+fn exit(code: u64) -> ! {
+    loop {
+        // SAFETY: exit_group ends the process.
+        unsafe { syscall(nr::EXIT_GROUP, [code, 0, 0, 0, 0, 0]) };
+    }
+}
+
+fn send(descriptor: i32, report: Report) -> isize {
+    let bytes = report.to_bytes();
+    // SAFETY: write reads REPORT_SIZE bytes of `bytes`, which lives until it returns.
+    unsafe { syscall(nr::WRITE, [descriptor as u64, bytes.as_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0]) }
+}
+
+/// Waits for the runtime; false if it is gone.
+fn resumed(descriptor: i32) -> bool {
+    let mut bytes = [0u8; REPORT_SIZE];
+    loop {
+        // SAFETY: read writes at most REPORT_SIZE bytes into `bytes`.
+        let read = unsafe { syscall(nr::READ, [descriptor as u64, bytes.as_mut_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0]) };
+        if read != -EINTR {
+            return read == REPORT_SIZE as isize;
+        }
+    }
+}
+
+fn runs(call: &Call, last: u8) -> bool {
+    match call.after {
+        After::Anything => true,
+        After::Success => last == 0,
+        After::Failure => last != 0,
+        After::Errno => last == call.after_errno,
+    }
+}
+
+fn arguments(call: &Call) -> [u64; 6] {
+    let mut args = call.args;
+    for (i, arg) in args.iter_mut().enumerate() {
+        if call.slots & (1 << i) != 0 {
+            // SAFETY: the planner sets the bit only where the argument is the address of a slot of this program: four
+            // bytes, aligned, in the writable segment that the kernel mapped from the same file.
+            *arg = unsafe { *(*arg as *const i32) } as i64 as u64;
+        }
+    }
+    args
+}
+
+fn issue(call: &Call, args: [u64; 6]) -> isize {
+    loop {
+        // SAFETY: the program is made of calls of the planner's typed constructors; their pointers lie in the program,
+        // and none of them maps, unmaps or writes memory outside of it.
+        let result = unsafe { syscall(call.nr as usize, args) };
+        if result != -EINTR {
+            return result;
+        }
+    }
+}
+
+extern "C" fn entry() -> ! {
+    // SAFETY: the runtime builds the file that is being executed so that a Header lies at PROGRAM_ADDRESS.
+    let header = unsafe { &*(PROGRAM_ADDRESS as *const Header) };
+    // SAFETY: `calls` and `count` describe an array of Call in the same segment; calls and slots do not overlap.
+    let calls = unsafe { core::slice::from_raw_parts(header.calls as *const Call, header.count as usize) };
+    let mut last = 0u8;
+    for (index, call) in calls.iter().enumerate() {
+        if !runs(call, last) {
+            continue;
+        }
+        last = 0;
+        let index = index as u16;
+        if call.kind == Kind::Stop {
+            let report = Report { kind: ReportKind::Reached as u8, point: call.args[0] as u8, call: index, errno: 0, value: 0 };
+            if send(header.report, report) < 0 || !resumed(header.report) {
+                exit(1);
+            }
+            continue;
+        }
+        let args = arguments(call);
+        let result = issue(call, args);
+        if result < 0 {
+            let errno = (-result) as u8;
+            if !call.tolerate.contains(&errno) {
+                send(header.report, Report { kind: ReportKind::Failed as u8, point: 0, call: index, errno: errno as i32, value: args[0] });
+                // The runtime may still want to look at a descriptor (the log of a filesystem context).
+                resumed(header.report);
+                exit(1);
+            }
+            last = errno;
+        } else if call.kind == Kind::Twin && result > 0 {
+            let report = Report { kind: ReportKind::Twin as u8, point: 0, call: index, errno: 0, value: result as u64 };
+            exit((send(header.report, report) < 0) as u64);
+        } else if call.out != 0 {
+            // SAFETY: `out` is the address of a slot (see `arguments`), and no reference to it exists.
+            unsafe { *(call.out as usize as *mut i32) = result as i32 };
+        }
+    }
+    exit(0)
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    exit(134)
+}
+
+/// The memory family, which the compiler may call for copies of values.
+///
+/// # Safety
+/// As memcpy(3).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
+    let mut i = 0;
+    while i < count {
+        // SAFETY: the caller vouches for `count` bytes at both places; volatile keeps this loop from becoming memcpy.
+        unsafe { to.add(i).write_volatile(from.add(i).read()) };
+        i += 1;
+    }
+    to
+}
+
+/// # Safety
+/// As memset(3).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, count: usize) -> *mut u8 {
+    let mut i = 0;
+    while i < count {
+        // SAFETY: the caller vouches for `count` bytes; volatile keeps this loop from becoming memset.
+        unsafe { to.add(i).write_volatile(byte as u8) };
+        i += 1;
+    }
+    to
+}

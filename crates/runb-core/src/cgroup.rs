@@ -1,0 +1,103 @@
+//! Cgroups that exist: making them by a plan, and what is done with them until they are removed.
+//!
+//! There is no difference between the versions here but in the files that a verb uses. Nothing polls where the kernel has an
+//! event: cgroup.events on version 2, pidfds on version 1.
+
+mod files;
+mod freeze;
+mod make;
+mod oom;
+mod procs;
+mod remove;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::cgroup::{CgroupPlan, DirKind};
+
+pub use freeze::FreezerState;
+pub use make::{Made, make, missing};
+pub use oom::OomReport;
+pub use remove::{remove_tree, undo};
+
+/// Whose a directory is that was made for a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The container's own: everything below goes with it.
+    Own,
+    /// One above it: it goes if nobody else uses it by then.
+    Parent,
+}
+
+/// A directory that was made, or may have been.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeDir {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub role: Role,
+}
+
+/// The container's cgroup in one version 1 hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct V1Dir {
+    /// The hierarchy's controllers, or `name=systemd`.
+    pub controllers: Vec<String>,
+    /// The directory.
+    pub path: PathBuf,
+}
+
+/// A container's cgroup by the directories that it has: what the state keeps, and what every later verb works on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// The directory in the version 2 hierarchy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unified: Option<PathBuf>,
+    /// The directories in version 1 hierarchies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub v1: Vec<V1Dir>,
+}
+
+impl Cgroup {
+    /// The cgroup that `plan` makes.
+    pub fn of(plan: &CgroupPlan) -> Self {
+        Self::of_dirs(plan, |_| true)
+    }
+
+    fn of_dirs(plan: &CgroupPlan, has: impl Fn(usize) -> bool) -> Self {
+        let mut cgroup = Cgroup::default();
+        for (_, dir) in plan.dirs.iter().enumerate().filter(|(index, _)| has(*index)) {
+            match &dir.kind {
+                DirKind::Unified { .. } => cgroup.unified = Some(dir.path.clone()),
+                DirKind::V1 { controllers, .. } => {
+                    cgroup.v1.push(V1Dir { controllers: controllers.clone(), path: dir.path.clone() });
+                }
+            }
+        }
+        cgroup
+    }
+
+    /// Whether the container has no cgroup of its own.
+    pub fn is_empty(&self) -> bool {
+        self.unified.is_none() && self.v1.is_empty()
+    }
+
+    /// The version 1 directory of `controller`.
+    pub fn v1(&self, controller: &str) -> Option<&Path> {
+        let has = |dir: &&V1Dir| dir.controllers.iter().any(|name| name == controller);
+        self.v1.iter().find(has).map(|dir| dir.path.as_path())
+    }
+
+    /// The directory whose processes are the container's: each hierarchy has them all, and one is enough to ask. A container
+    /// can move its processes about in none of them but its own, if it was given one; devices and freezer are given to nobody.
+    fn census(&self) -> Option<&Path> {
+        let named = ["freezer", "devices", "pids"].iter().find_map(|controller| self.v1(controller));
+        named.or(self.unified.as_deref()).or(self.v1.first().map(|dir| dir.path.as_path()))
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.unified.as_deref().into_iter().chain(self.v1.iter().map(|dir| dir.path.as_path()))
+    }
+}

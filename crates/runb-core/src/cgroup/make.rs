@@ -1,0 +1,229 @@
+//! Making a container's cgroups, and writing what the plan has for them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, access, mkdir};
+
+use super::files::{open_dir, read_file, read_path, rmdir, write_file, write_path};
+use super::{Cgroup, MadeDir, Role};
+use crate::error::{Error, Kind, Result};
+use crate::plan::cgroup::{Absent, CgroupPlan, Denied, Dir, DirKind, Write};
+use crate::sys::bpf;
+
+/// How often a directory is tried whose parent another container's end takes away in between.
+const ATTEMPTS: u32 = 16;
+
+/// The cgroups that were made by a plan, before anyone joins.
+#[derive(Debug)]
+pub struct Made {
+    /// What was made, the outermost first: what [`super::undo`] takes back.
+    pub dirs: Vec<MadeDir>,
+    /// The cgroup, without the hierarchies in which the caller may not make one ([`Denied::Skips`]).
+    pub cgroup: Cgroup,
+    /// The cgroup.procs files of version 1 into which init is to write `0`.
+    pub procs: Vec<PathBuf>,
+    unified: Option<OwnedFd>,
+    skipped: Vec<usize>,
+}
+
+/// The directories of `plan` that do not exist: all that making it can make, for the record that is written before.
+///
+/// The container's own are always among them, as one that exists without a process is taken over.
+pub fn missing(plan: &CgroupPlan) -> Vec<MadeDir> {
+    let mut dirs = Vec::new();
+    for dir in &plan.dirs {
+        let chain = dir.chain();
+        let (own, parents) = chain.split_last().expect("a planned cgroup lies below its mountpoint");
+        let exists = |path: &&&Path| access(**path, AccessFlags::F_OK).is_ok();
+        let there = parents.len() - parents.iter().rev().take_while(|path| !exists(path)).count();
+        dirs.extend(parents[there..].iter().map(|path| MadeDir { path: path.to_path_buf(), role: Role::Parent }));
+        dirs.push(MadeDir { path: own.to_path_buf(), role: Role::Own });
+    }
+    dirs
+}
+
+/// Makes the directories of `plan`, and gives version 2 its controllers. What was made is removed again if it fails.
+///
+/// Errors: a call of it; a process in a cgroup that exists (kind exists), or that it is frozen, as nobody could join.
+pub fn make(plan: &CgroupPlan) -> Result<Made> {
+    let mut made = Made {
+        dirs: Vec::new(),
+        cgroup: Cgroup::default(),
+        procs: Vec::new(),
+        unified: None,
+        skipped: Vec::new(),
+    };
+    match make_all(plan, &mut made) {
+        Ok(()) => Ok(made),
+        Err(error) => Err(made.dirs.iter().rev().fold(error, |error, dir| match rmdir(&dir.path) {
+            Err(errno) if dir.role == Role::Own => {
+                error.and_cleanup(Error::host(format!("rmdir {}", dir.path.display()), errno))
+            }
+            _ => error,
+        })),
+    }
+}
+
+fn make_all(plan: &CgroupPlan, made: &mut Made) -> Result<()> {
+    for (index, dir) in plan.dirs.iter().enumerate() {
+        match make_dir(dir, &mut made.dirs) {
+            Err(error) if plan.denied == Denied::Skips && is_denial(&error) => {
+                made.skipped.push(index);
+                continue;
+            }
+            result => result?,
+        }
+        match &dir.kind {
+            DirKind::V1 { inherit, .. } => {
+                inherit.iter().try_for_each(|file| inherited(&dir.path, &dir.mountpoint, file).map(drop))?;
+            }
+            DirKind::Unified { enable } => {
+                let fd = open_dir(&dir.path)
+                    .map_err(|errno| Error::host(format!("open {}", dir.path.display()), errno))?;
+                enable_controllers(dir, &fd, enable);
+                made.unified = Some(fd);
+            }
+        }
+    }
+    made.cgroup = Cgroup::of_dirs(plan, |index| !made.skipped.contains(&index));
+    let procs = plan.join.procs.iter().filter(|(index, _)| !made.skipped.contains(index));
+    made.procs = procs.map(|(_, path)| path.clone()).collect();
+    Ok(())
+}
+
+fn is_denial(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
+}
+
+fn make_dir(dir: &Dir, made: &mut Vec<MadeDir>) -> Result<()> {
+    let mode = Mode::from_bits_truncate(0o755);
+    let host = |path: &Path, errno| Err(Error::host(format!("mkdir {}", path.display()), errno));
+    for _ in 0..ATTEMPTS {
+        match mkdir(&dir.path, mode) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => taken_over(dir)?,
+            Err(Errno::ENOENT) => {
+                let chain = dir.chain();
+                for parent in &chain[..chain.len() - 1] {
+                    match mkdir(*parent, mode) {
+                        Ok(()) => made.push(MadeDir { path: parent.to_path_buf(), role: Role::Parent }),
+                        // ENOENT: the end of another container took a directory away that was just there.
+                        Err(Errno::EEXIST | Errno::ENOENT) => {}
+                        Err(errno) => return host(parent, errno),
+                    }
+                }
+                continue;
+            }
+            Err(errno) => return host(&dir.path, errno),
+        }
+        made.push(MadeDir { path: dir.path.clone(), role: Role::Own });
+        return Ok(());
+    }
+    host(&dir.path, Errno::ENOENT)
+}
+
+/// A cgroup that exists is the container's if nobody is in it: engines make it beforehand, and crashes leave one.
+fn taken_over(dir: &Dir) -> Result<()> {
+    let place = dir.path.display();
+    let read = |file: &str| read_path(&dir.path, file);
+    let procs = read("cgroup.procs").map_err(|errno| Error::host(format!("read {place}/cgroup.procs"), errno))?;
+    if let Some(pid) = procs.lines().next() {
+        return Err(Error::new(Kind::Exists, format!("the cgroup {place} has processes ({pid} is one)"))
+            .at("linux.cgroupsPath"));
+    }
+    let frozen = match dir.kind {
+        DirKind::Unified { .. } => read("cgroup.freeze").is_ok_and(|state| state.trim() == "1"),
+        DirKind::V1 { .. } => read("freezer.state").is_ok_and(|state| state.trim() != "THAWED"),
+    };
+    match frozen {
+        true => Err(Error::new(Kind::Exists, format!("the cgroup {place} is frozen")).at("linux.cgroupsPath")),
+        false => Ok(()),
+    }
+}
+
+/// Fills `file` of a version 1 cpuset from the nearest parent that has it, and the parents between. The value.
+fn inherited(path: &Path, mountpoint: &Path, file: &str) -> Result<String> {
+    let error = |call: &str, errno| Error::host(format!("{call} {}/{file}", path.display()), errno);
+    let own = read_path(path, file).map_err(|errno| error("read", errno))?;
+    if !own.trim().is_empty() || path == mountpoint {
+        return Ok(own);
+    }
+    let value = inherited(path.parent().unwrap_or(mountpoint), mountpoint, file)?;
+    write_path(path, file, &value).map_err(|errno| error("write", errno))?;
+    Ok(value)
+}
+
+/// Gives the cgroup the controllers `enable`, from the top down. One that cannot be given is not an error: a limit
+/// that needs it is, as its file is missing then.
+fn enable_controllers(dir: &Dir, fd: &OwnedFd, enable: &[String]) {
+    if enable.is_empty() {
+        return;
+    }
+    // Mostly the parent gives them on already.
+    let has = read_file(fd, "cgroup.controllers").unwrap_or_default();
+    let lacks = |have: &str| enable.iter().any(|name| !have.split_whitespace().any(|has| has == name));
+    if !lacks(&has) {
+        return;
+    }
+    let all: Vec<String> = enable.iter().map(|name| format!("+{name}")).collect();
+    let chain = dir.chain();
+    for parent in std::iter::once(dir.mountpoint.as_path()).chain(chain[..chain.len() - 1].iter().copied()) {
+        if write_path(parent, "cgroup.subtree_control", &all.join(" ")).is_err() {
+            // All or nothing for one write, so each by itself.
+            for one in &all {
+                let _ = write_path(parent, "cgroup.subtree_control", one);
+            }
+        }
+    }
+}
+
+impl Made {
+    /// The directory in the version 2 hierarchy, for CLONE_INTO_CGROUP.
+    pub fn unified(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Writes the plan's values and attaches its device program; before anyone is in the cgroups.
+    ///
+    /// Errors name the place in config.json, the file and the value.
+    pub fn apply(&self, plan: &CgroupPlan) -> Result<()> {
+        let written = plan.writes.iter().filter(|write| !self.skipped.contains(&write.dir));
+        for write in written {
+            self.write(plan, write)?;
+        }
+        let Some(devices) = plan.devices.as_ref().filter(|devices| !self.skipped.contains(&devices.dir)) else {
+            return Ok(());
+        };
+        let error = |call: &str, errno| Error::host(call, errno).at("linux.resources.devices");
+        let cgroup = self.unified.as_ref().ok_or_else(|| Error::internal("a device program without a cgroup"))?;
+        let program = bpf::load_device_program(&devices.instructions)
+            .map_err(|errno| error("bpf(BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE)", errno))?;
+        bpf::attach_device_program(cgroup, &program)
+            .map_err(|errno| error("bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE)", errno))
+    }
+
+    fn write(&self, plan: &CgroupPlan, write: &Write) -> Result<()> {
+        let dir = &plan.dirs[write.dir];
+        let result = match (&dir.kind, &self.unified) {
+            (DirKind::Unified { .. }, Some(fd)) => write_file(fd, &write.file, &write.value),
+            _ => write_path(&dir.path, &write.file, &write.value),
+        };
+        let Err(errno) = result else { return Ok(()) };
+        // Cgroup file systems answer an O_WRONLY of what is not there with ENOENT, and of a missing controller too.
+        match (&write.absent, errno) {
+            (Absent::Skips, Errno::ENOENT) => return Ok(()),
+            (Absent::Instead(other), Errno::ENOENT) => return self.write(plan, other),
+            _ => {}
+        }
+        let call = format!("write {:?} to {}/{}", write.value, dir.path.display(), write.file);
+        let error = Error::host(call, errno).at(write.origin.clone());
+        let usage = (errno == Errno::EBUSY).then(|| read_path(&dir.path, "memory.usage_in_bytes").ok()).flatten();
+        Err(match usage {
+            Some(usage) => error.during(format!("{} bytes are in use", usage.trim())),
+            None => error,
+        })
+    }
+}

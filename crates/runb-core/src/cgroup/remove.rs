@@ -1,0 +1,116 @@
+//! Removing cgroups, with those that the container made below its own.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollTimeout, poll};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::files::{children, open_child, open_dir, rmdir};
+use super::procs::wait_until_empty;
+use super::{Cgroup, MadeDir, Role};
+use crate::error::{Error, Result};
+
+impl Cgroup {
+    /// Removes the cgroup's directories and everything below them; processes that are still ending are waited for.
+    ///
+    /// Errors: a process is in one at `deadline` (EBUSY). The other directories are removed nevertheless.
+    pub fn remove(&self, deadline: Instant) -> Result<()> {
+        first_error(self.paths().map(|path| remove_tree(path, deadline)))
+    }
+}
+
+/// Takes back what was made: the containers' own directories with all below, the parents if nobody uses them.
+///
+/// Errors: as those of [`Cgroup::remove`].
+pub fn undo(dirs: &[MadeDir], deadline: Instant) -> Result<()> {
+    first_error(dirs.iter().rev().map(|dir| match dir.role {
+        Role::Own => remove_tree(&dir.path, deadline),
+        Role::Parent => match rmdir(&dir.path) {
+            Ok(()) | Err(Errno::ENOENT | Errno::EBUSY | Errno::ENOTEMPTY) => Ok(()),
+            Err(errno) => Err(Error::host(format!("rmdir {}", dir.path.display()), errno)),
+        },
+    }))
+}
+
+fn first_error(results: impl Iterator<Item = Result<()>>) -> Result<()> {
+    results.fold(Ok(()), |first, result| match (first, result) {
+        (Ok(()), result) => result,
+        (Err(first), Err(error)) => Err(first.and_cleanup(error)),
+        (first, Ok(())) => first,
+    })
+}
+
+/// Removes the cgroup `path` and all below it. One that is not there is removed.
+///
+/// Errors: a process is in it at `deadline` (EBUSY), or a call.
+pub fn remove_tree(path: &Path, deadline: Instant) -> Result<()> {
+    let busy = |errno| Error::host(format!("rmdir {}", path.display()), errno);
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match rmdir(path) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EBUSY | Errno::ENOTEMPTY) => {}
+            Err(errno) => return Err(busy(errno)),
+        }
+        let dir = match open_dir(path) {
+            Err(Errno::ENOENT) => return Ok(()),
+            dir => dir.map_err(busy)?,
+        };
+        match remove_children(&dir).and_then(|()| rmdir(path)) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EBUSY | Errno::ENOTEMPTY) => {}
+            Err(errno) => return Err(busy(errno)),
+        }
+        if !wait_until_empty(path, &dir, deadline).map_err(busy)? || Instant::now() >= deadline {
+            return Err(busy(Errno::EBUSY));
+        }
+        // Nobody is listed and it is busy all the same: the last task is between leaving the list and leaving the cgroup,
+        // which has no event.
+        let _ = poll(&mut [], PollTimeout::try_from(pause.as_millis()).unwrap_or(PollTimeout::ZERO));
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+}
+
+/// A directory on the way down, with the names in it that are left.
+struct Level {
+    name: CString,
+    left: Vec<CString>,
+}
+
+/// Removes what is below `top`, the deepest first; what is in use stays. One descriptor serves for any depth.
+fn remove_children(top: &OwnedFd) -> std::result::Result<(), Errno> {
+    let mut way: Vec<Level> = Vec::new();
+    let mut here = open_child(top, c".")?;
+    let mut left = children(&here)?;
+    loop {
+        if let Some(name) = left.pop() {
+            match unlinkat(&here, name.as_c_str(), UnlinkatFlags::RemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => continue,
+                Err(Errno::EBUSY | Errno::ENOTEMPTY) => {}
+                Err(errno) => return Err(errno),
+            }
+            let child = match open_child(here.as_fd(), &name) {
+                Err(Errno::ENOENT) => continue,
+                child => child?,
+            };
+            let below = children(&child)?;
+            if !below.is_empty() {
+                way.push(Level { name, left: std::mem::replace(&mut left, below) });
+                here = child;
+            }
+            continue;
+        }
+        let Some(level) = way.pop() else { return Ok(()) };
+        here = match open_child(&here, c"..") {
+            // Somebody else removed the way back: what is left is seen from the top again.
+            Err(Errno::ENOENT) => return Ok(()),
+            parent => parent?,
+        };
+        left = level.left;
+        let _ = unlinkat(&here, level.name.as_c_str(), UnlinkatFlags::RemoveDir);
+    }
+}

@@ -1,0 +1,3 @@
+//! What this machine is: probed once and passed by value.
+
+pub mod cgroups;

@@ -1,0 +1,198 @@
+//! The cgroups of a container: which directories, what is written into them, the device list, and how init joins.
+//!
+//! Versions 1 and 2 differ in how the lists are made ([`v1`], [`v2`]); one loop applies them (`crate::cgroup`).
+//! Source: config-linux.md, "Control groups"; cgroups(7); the kernel's admin-guide/cgroup-v1 and cgroup-v2.
+
+mod bpf;
+mod devices;
+mod path;
+mod v1;
+mod v2;
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::LinuxResources;
+
+use crate::error::{Error, Kind, Result};
+use crate::host::cgroups::CgroupMounts;
+use crate::options::CgroupManager;
+
+/// What a directory is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DirKind {
+    /// A version 1 hierarchy.
+    V1 {
+        /// Its controllers, or `name=systemd`.
+        controllers: Vec<String>,
+        /// Files that a new cgroup has empty and takes from its parent: nobody can join a version 1 cpuset without
+        /// CPUs and memory nodes (cpuset(7)).
+        inherit: Vec<&'static str>,
+    },
+    /// The version 2 hierarchy.
+    Unified {
+        /// The controllers that are to be enabled for the cgroup: in cgroup.subtree_control of every parent.
+        enable: Vec<String>,
+    },
+}
+
+/// The container's cgroup in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dir {
+    /// What it is in.
+    pub kind: DirKind,
+    /// The top of the hierarchy, which exists.
+    pub mountpoint: PathBuf,
+    /// The cgroup's directory, below the mountpoint.
+    pub path: PathBuf,
+}
+
+impl Dir {
+    /// Every directory from below the mountpoint down to the cgroup itself, the outermost first.
+    pub fn chain(&self) -> Vec<&Path> {
+        let mut chain: Vec<&Path> = self.path.ancestors().take_while(|path| *path != self.mountpoint).collect();
+        chain.reverse();
+        chain
+    }
+}
+
+/// What is done where a file does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// The write fails.
+    Fails,
+    /// The kernel without the file behaves as the value demands.
+    Skips,
+    /// Another file serves.
+    Instead(Box<Write>),
+}
+
+/// One write into a cgroup's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The index of the directory in [`CgroupPlan::dirs`].
+    pub dir: usize,
+    /// The file's name.
+    pub file: String,
+    /// What is written, in one write(2).
+    pub value: String,
+    /// The place in config.json.
+    pub origin: String,
+    /// What is done where the file does not exist.
+    pub absent: Absent,
+}
+
+/// A device program for the version 2 cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceProgram {
+    /// The index of the directory in [`CgroupPlan::dirs`].
+    pub dir: usize,
+    /// `struct bpf_insn`s in the machine's byte order.
+    pub instructions: Vec<u64>,
+}
+
+/// How init gets into its cgroups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Join {
+    /// The index of the version 2 directory that init is cloned into (CLONE_INTO_CGROUP).
+    pub into: Option<usize>,
+    /// The cgroup.procs files of version 1 into which init itself writes `0`, by index of the directory.
+    pub procs: Vec<(usize, PathBuf)>,
+}
+
+/// What follows where the caller may not make a cgroup (EACCES, EPERM, EROFS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// The launch fails.
+    Fails,
+    /// The container stays in the runtime's cgroup of that hierarchy: it asked for no cgroup and no limit. Rootless
+    /// Podman on version 1 sends such a configuration.
+    Skips,
+}
+
+/// Everything about a container's cgroups, known before anything exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupPlan {
+    /// One directory for each hierarchy.
+    pub dirs: Vec<Dir>,
+    /// What is written, in order, before anyone joins.
+    pub writes: Vec<Write>,
+    /// The device program, on version 2.
+    pub devices: Option<DeviceProgram>,
+    /// How init joins.
+    pub join: Join,
+    /// What follows where the caller may not make a cgroup.
+    pub denied: Denied,
+}
+
+impl CgroupPlan {
+    fn empty() -> Self {
+        CgroupPlan { dirs: Vec::new(), writes: Vec::new(), devices: None, join: Join::default(), denied: Denied::Fails }
+    }
+
+    /// The directories that making the cgroups may make, the outermost first, hierarchy by hierarchy.
+    pub fn chains(&self) -> impl Iterator<Item = &Path> {
+        self.dirs.iter().flat_map(Dir::chain)
+    }
+}
+
+/// Plans the cgroups of the container `id`.
+///
+/// An absolute `cgroups_path` lies below the mountpoint of each hierarchy, a relative one below the runtime's own cgroup
+/// (on version 2 beside it, as processes may not be where controllers are given on); without one the id is its name, there.
+///
+/// Errors: what the configuration asks for and this machine's cgroups cannot do, by its place in `linux.resources`;
+/// no hierarchy; systemd as the manager.
+pub fn plan(
+    resources: Option<&LinuxResources>,
+    cgroups_path: Option<&Path>,
+    id: &str,
+    manager: CgroupManager,
+    mounts: &CgroupMounts,
+) -> Result<CgroupPlan> {
+    if manager == CgroupManager::Systemd {
+        return Err(Error::new(Kind::Usage, "--systemd-cgroup is not supported by this version"));
+    }
+    let default = LinuxResources::default();
+    let resources = resources.unwrap_or(&default);
+    let cgroups_path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
+    let place = path::Place::parse(cgroups_path, id)?;
+    let mut plan = match mounts {
+        CgroupMounts::None if cgroups_path.is_none() && *resources == default => CgroupPlan::empty(),
+        CgroupMounts::None => return Err(Error::new(Kind::Host, "no cgroup hierarchy is mounted on this machine")),
+        CgroupMounts::V1 { hierarchies, unified } => v1::plan(resources, &place, hierarchies, unified.as_ref())?,
+        CgroupMounts::V2(unified) => v2::plan(resources, &place, unified)?,
+    };
+    if cgroups_path.is_none() && asks_nothing(resources) {
+        plan.denied = Denied::Skips;
+    }
+    Ok(plan)
+}
+
+/// Whether the configuration has no limit; the device rules are not asked, as every configuration has the default ones.
+fn asks_nothing(resources: &LinuxResources) -> bool {
+    let mut rest = resources.clone();
+    rest.set_devices(None);
+    rest == LinuxResources::default()
+}
+
+/// The places of one array in config.json, as `FIELD[INDEX]`.
+fn indexed<'a, T>(field: &str, list: &'a Option<Vec<T>>) -> impl Iterator<Item = (String, &'a T)> {
+    let field = field.to_owned();
+    list.iter().flatten().enumerate().map(move |(index, item)| (format!("linux.resources.{field}[{index}]"), item))
+}
+
+/// An optional number; 0 means that it is not set: Docker sends 0 for what its user did not give.
+fn set<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
+    value.filter(|value| *value != T::default())
+}
+
+/// A file's name that comes from the configuration.
+fn file_name(origin: &str, name: &str) -> Result<()> {
+    if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
+        return Err(Error::spec(origin, format!("{name:?} is not the name of a cgroup file")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

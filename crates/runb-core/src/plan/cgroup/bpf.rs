@@ -1,0 +1,184 @@
+//! The device rules as a BPF_PROG_TYPE_CGROUP_DEVICE program.
+//!
+//! The rules are asked from the last to the first, and each access bit is settled by the first rule that knows it: a denying
+//! rule with one of the bits that are still open ends in 0, an allowing one takes its bits away, and none left ends in 1.
+//! Source: `struct bpf_cgroup_dev_ctx` in include/uapi/linux/bpf.h; Documentation/bpf/standardization/instruction-set.rst.
+
+use super::devices::{ALL, Rule, Verdict, deciding};
+
+const LOAD_WORD: u8 = 0x61;
+const MOV: u8 = 0xb4;
+const MOV_REGISTER: u8 = 0xbc;
+const AND: u8 = 0x54;
+const SHIFT_RIGHT: u8 = 0x74;
+/// The comparisons are of 32 bits (kernel commit 092ed0968bb6, 5.1), as a device number has 32.
+const JUMP_NOT_EQUAL: u8 = 0x56;
+const JUMP_ANY_BIT: u8 = 0x46;
+const JUMP: u8 = 0x05;
+const EXIT: u8 = 0x95;
+
+/// What the program returns.
+const RESULT: u8 = 0;
+/// The context, `struct bpf_cgroup_dev_ctx`: access and type, major, minor; 32 bits each.
+const CONTEXT: u8 = 1;
+const NODE: u8 = 2;
+/// The bits that no rule has settled yet.
+const OPEN: u8 = 3;
+const MAJOR: u8 = 4;
+const MINOR: u8 = 5;
+
+/// A `struct bpf_insn`. The nibbles of the registers lie as on little-endian machines.
+fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> u64 {
+    let ([o0, o1], [i0, i1, i2, i3]) = (offset.to_ne_bytes(), immediate.to_ne_bytes());
+    u64::from_ne_bytes([code, destination | source << 4, o0, o1, i0, i1, i2, i3])
+}
+
+fn leave(result: i32) -> [u64; 2] {
+    [instruction(MOV, RESULT, 0, 0, result), instruction(EXIT, 0, 0, 0, 0)]
+}
+
+/// The program for `rules`, in their order; what no rule settles is denied.
+pub(super) fn program(rules: &[Rule]) -> Vec<u64> {
+    let mut program = vec![
+        instruction(LOAD_WORD, NODE, CONTEXT, 0, 0),
+        instruction(MOV_REGISTER, OPEN, NODE, 0, 0),
+        instruction(AND, NODE, 0, 0, 0xffff),
+        instruction(SHIFT_RIGHT, OPEN, 0, 0, 16),
+        instruction(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
+        instruction(LOAD_WORD, MINOR, CONTEXT, 8, 0),
+    ];
+    for rule in deciding(rules) {
+        block(&mut program, rule);
+    }
+    program.extend(leave(0));
+    program
+}
+
+fn block(program: &mut Vec<u64>, rule: &Rule) {
+    let tests = [
+        (NODE, rule.devices.node.map(|node| node as u32)),
+        (MAJOR, rule.devices.major),
+        (MINOR, rule.devices.minor),
+    ];
+    let tests: Vec<_> = tests.iter().filter_map(|(register, value)| value.map(|value| (*register, value))).collect();
+    let bits = i32::from(rule.access);
+    let mut body = match (rule.verdict, rule.access) {
+        (_, ALL) => Vec::new(),
+        (Verdict::Allow, _) => {
+            vec![instruction(AND, OPEN, 0, 0, !bits), instruction(JUMP_NOT_EQUAL, OPEN, 0, 2, 0)]
+        }
+        // Over the jump that would leave the block, which is the unconditional one.
+        (Verdict::Deny, _) => vec![instruction(JUMP_ANY_BIT, OPEN, 0, 1, bits), instruction(JUMP, 0, 0, 2, 0)],
+    };
+    body.extend(leave(i32::from(rule.verdict == Verdict::Allow)));
+    for (done, (register, value)) in tests.iter().enumerate() {
+        let rest = tests.len() - done - 1 + body.len();
+        program.push(instruction(JUMP_NOT_EQUAL, *register, 0, rest as i16, value.cast_signed()));
+    }
+    program.extend(body);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::devices::{Match, Node};
+    use super::*;
+
+    /// Runs a program as the kernel would, for the instructions that are used here.
+    fn run(program: &[u64], node: u32, access: u32, major: u32, minor: u32) -> bool {
+        let context = [access << 16 | node, major, minor];
+        let mut registers = [0u32; 6];
+        let mut next = 0usize;
+        loop {
+            let bytes = program[next].to_ne_bytes();
+            let (destination, source) = (usize::from(bytes[1] & 15), usize::from(bytes[1] >> 4));
+            let offset = i16::from_ne_bytes([bytes[2], bytes[3]]);
+            let immediate = u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+            let value = registers[destination];
+            next += 1;
+            match bytes[0] {
+                LOAD_WORD => registers[destination] = context[offset as usize / 4],
+                MOV => registers[destination] = immediate,
+                MOV_REGISTER => registers[destination] = registers[source],
+                AND => registers[destination] = value & immediate,
+                SHIFT_RIGHT => registers[destination] = value >> immediate,
+                EXIT => return registers[0] == 1,
+                JUMP | JUMP_NOT_EQUAL | JUMP_ANY_BIT => {}
+                other => panic!("instruction {other:#x}"),
+            }
+            let taken = match bytes[0] {
+                JUMP => true,
+                JUMP_NOT_EQUAL => value != immediate,
+                JUMP_ANY_BIT => value & immediate != 0,
+                _ => false,
+            };
+            if taken {
+                next = next.checked_add_signed(offset.into()).unwrap();
+            }
+        }
+    }
+
+    /// The meaning of a list: each bit by itself, in order, the last rule that knows it decides.
+    fn allowed(rules: &[Rule], node: Node, access: u8, major: u32, minor: u32) -> bool {
+        let device = Match { node: Some(node), major: Some(major), minor: Some(minor) };
+        (0..3).map(|bit| 1 << bit).filter(|bit| access & bit != 0).all(|bit| {
+            let mut verdict = Verdict::Deny;
+            for rule in rules {
+                if rule.devices.covers(&device) && rule.access & bit != 0 {
+                    verdict = rule.verdict;
+                }
+            }
+            verdict == Verdict::Allow
+        })
+    }
+
+    /// xorshift64: the lists differ, each run has the same.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, limit: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % limit
+        }
+
+        fn rule(&mut self) -> Rule {
+            let verdict = if self.below(2) == 0 { Verdict::Allow } else { Verdict::Deny };
+            let node = [None, Some(Node::Block), Some(Node::Char)][self.below(3) as usize];
+            let number = |numbers: &mut Numbers| [None, Some(1), Some(2), Some(u32::MAX)][numbers.below(4) as usize];
+            let devices = Match { node, major: number(self), minor: number(self) };
+            Rule { verdict, devices, access: 1 + self.below(7) as u8, origin: String::new() }
+        }
+    }
+
+    #[test]
+    fn the_program_decides_as_the_list_does() {
+        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..2000 {
+            let length = numbers.below(12);
+            let rules: Vec<Rule> = (0..length).map(|_| numbers.rule()).collect();
+            let program = program(&rules);
+            for node in [Node::Block, Node::Char] {
+                for (major, minor) in [1, 2, 3, u32::MAX].iter().flat_map(|a| [1, 2, 3, u32::MAX].map(|b| (*a, b))) {
+                    for access in 1..=ALL {
+                        let found = run(&program, node as u32, access.into(), major, minor);
+                        let expected = allowed(&rules, node, access, major, minor);
+                        assert_eq!(found, expected, "{rules:?}: {node:?} {major}:{minor} {access:#b}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_later_rule_hides_is_not_in_the_program() {
+        let all = |verdict| Rule {
+            verdict,
+            devices: Match { node: None, major: None, minor: None },
+            access: ALL,
+            origin: String::new(),
+        };
+        assert_eq!(program(&[all(Verdict::Allow), all(Verdict::Deny)]), program(&[]));
+        assert_eq!(program(&[all(Verdict::Deny), all(Verdict::Allow)]), program(&[all(Verdict::Allow)]));
+    }
+}

@@ -1,0 +1,262 @@
+//! A prepared call as text, the way strace would print it.
+
+use std::fmt::Write;
+
+use nix::errno::Errno;
+use nix::libc;
+use runb_init::{After, Call, Kind};
+
+use super::program::Program;
+
+/// How an argument is printed.
+#[derive(Clone, Copy)]
+enum Form {
+    /// A descriptor or a directory.
+    Descriptor,
+    /// A pointer to a string.
+    Text,
+    /// A decimal number.
+    Decimal,
+    /// A hexadecimal number.
+    Hexadecimal,
+    /// An octal number.
+    Octal,
+    /// Flags with names.
+    Flags(&'static [(u64, &'static str)]),
+    /// A value with a name.
+    Named(&'static [(u64, &'static str)]),
+    /// Data with the length in the next argument.
+    Buffer,
+    /// A null-terminated array of strings.
+    Strings,
+    /// Data of a known kind, not shown.
+    Opaque,
+}
+
+use Form::{Buffer, Decimal, Descriptor, Flags, Hexadecimal, Named, Octal, Opaque, Strings, Text};
+
+macro_rules! names {
+    ($($name:ident),* $(,)?) => { &[$((libc::$name as u64, stringify!($name))),*] };
+}
+
+const MS: &[(u64, &str)] = names!(
+    MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_SYNCHRONOUS, MS_REMOUNT, MS_MANDLOCK, MS_DIRSYNC, MS_NOATIME, MS_NODIRATIME,
+    MS_BIND, MS_MOVE, MS_REC, MS_SILENT, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME,
+);
+const NS: &[(u64, &str)] =
+    names!(CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWTIME);
+const CLONE: &[(u64, &str)] = names!(CLONE_PARENT, CLONE_NEWPID);
+const O: &[(u64, &str)] = names!(
+    O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_APPEND, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW, O_CLOEXEC, O_PATH,
+);
+const TREE: &[(u64, &str)] = &[
+    (1, "OPEN_TREE_CLONE"),
+    (libc::O_CLOEXEC as u64, "OPEN_TREE_CLOEXEC"),
+    (libc::AT_EMPTY_PATH as u64, "AT_EMPTY_PATH"),
+    (0x8000, "AT_RECURSIVE"),
+];
+const MOVE: &[(u64, &str)] = &[(4, "MOVE_MOUNT_F_EMPTY_PATH"), (0x10, "MOVE_MOUNT_T_SYMLINKS"), (0x40, "MOVE_MOUNT_T_EMPTY_PATH")];
+const FSCONFIG: &[(u64, &str)] = &[
+    (0, "FSCONFIG_SET_FLAG"),
+    (1, "FSCONFIG_SET_STRING"),
+    (5, "FSCONFIG_SET_FD"),
+    (6, "FSCONFIG_CMD_CREATE"),
+    (7, "FSCONFIG_CMD_RECONFIGURE"),
+];
+const MOUNT_ATTR: &[(u64, &str)] = &[
+    (1, "MOUNT_ATTR_RDONLY"),
+    (2, "MOUNT_ATTR_NOSUID"),
+    (4, "MOUNT_ATTR_NODEV"),
+    (8, "MOUNT_ATTR_NOEXEC"),
+    (0x10, "MOUNT_ATTR_NOATIME"),
+    (0x20, "MOUNT_ATTR_STRICTATIME"),
+    (0x80, "MOUNT_ATTR_NODIRATIME"),
+    (0x20_0000, "MOUNT_ATTR_NOSYMFOLLOW"),
+];
+const PRCTL: &[(u64, &str)] = names!(
+    PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_NAME, PR_CAP_AMBIENT, PR_SET_PDEATHSIG,
+    PR_SET_SECUREBITS,
+);
+const UMOUNT: &[(u64, &str)] = names!(MNT_DETACH, UMOUNT_NOFOLLOW);
+const RLIMIT: &[(u64, &str)] = names!(
+    RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_LOCKS, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE,
+    RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RSS, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK,
+);
+const AT: &[(u64, &str)] = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW);
+
+/// The calls that a planner makes: name and arguments.
+const TABLE: &[(libc::c_long, &str, &[Form])] = &[
+    (libc::SYS_mount, "mount", &[Text, Text, Text, Flags(MS), Text]),
+    (libc::SYS_umount2, "umount2", &[Text, Flags(UMOUNT)]),
+    (libc::SYS_pivot_root, "pivot_root", &[Text, Text]),
+    (libc::SYS_open_tree, "open_tree", &[Descriptor, Text, Flags(TREE)]),
+    (libc::SYS_move_mount, "move_mount", &[Descriptor, Text, Descriptor, Text, Flags(MOVE)]),
+    (libc::SYS_mount_setattr, "mount_setattr", &[Descriptor, Text, Flags(TREE), Opaque, Decimal]),
+    (libc::SYS_fsopen, "fsopen", &[Text, Hexadecimal]),
+    (libc::SYS_fsconfig, "fsconfig", &[Descriptor, Named(FSCONFIG), Text, Text, Decimal]),
+    (libc::SYS_fsmount, "fsmount", &[Descriptor, Hexadecimal, Flags(MOUNT_ATTR)]),
+    (libc::SYS_openat, "openat", &[Descriptor, Text, Flags(O), Octal]),
+    (libc::SYS_openat2, "openat2", &[Descriptor, Text, Opaque, Decimal]),
+    (libc::SYS_close, "close", &[Descriptor]),
+    (libc::SYS_close_range, "close_range", &[Descriptor, Descriptor, Hexadecimal]),
+    (libc::SYS_dup3, "dup3", &[Descriptor, Descriptor, Flags(O)]),
+    (libc::SYS_read, "read", &[Descriptor, Opaque, Decimal]),
+    (libc::SYS_write, "write", &[Descriptor, Buffer, Decimal]),
+    (libc::SYS_mkdirat, "mkdirat", &[Descriptor, Text, Octal]),
+    (libc::SYS_mknodat, "mknodat", &[Descriptor, Text, Octal, Hexadecimal]),
+    (libc::SYS_symlinkat, "symlinkat", &[Text, Descriptor, Text]),
+    (libc::SYS_unlinkat, "unlinkat", &[Descriptor, Text, Hexadecimal]),
+    (libc::SYS_fchownat, "fchownat", &[Descriptor, Text, Decimal, Decimal, Flags(AT)]),
+    (libc::SYS_fchmodat, "fchmodat", &[Descriptor, Text, Octal]),
+    (libc::SYS_faccessat, "faccessat", &[Descriptor, Text, Hexadecimal]),
+    (libc::SYS_fchdir, "fchdir", &[Descriptor]),
+    (libc::SYS_chdir, "chdir", &[Text]),
+    (libc::SYS_chroot, "chroot", &[Text]),
+    (libc::SYS_setns, "setns", &[Descriptor, Flags(NS)]),
+    (libc::SYS_unshare, "unshare", &[Flags(NS)]),
+    (libc::SYS_clone, "clone", &[Flags(CLONE)]),
+    (libc::SYS_sethostname, "sethostname", &[Buffer, Decimal]),
+    (libc::SYS_setdomainname, "setdomainname", &[Buffer, Decimal]),
+    (libc::SYS_prctl, "prctl", &[Named(PRCTL), Hexadecimal, Hexadecimal, Decimal, Decimal]),
+    (libc::SYS_capset, "capset", &[Opaque, Opaque]),
+    (libc::SYS_prlimit64, "prlimit64", &[Decimal, Named(RLIMIT), Opaque, Hexadecimal]),
+    (libc::SYS_setgroups, "setgroups", &[Decimal, Opaque]),
+    (libc::SYS_setresuid, "setresuid", &[Decimal, Decimal, Decimal]),
+    (libc::SYS_setresgid, "setresgid", &[Decimal, Decimal, Decimal]),
+    (libc::SYS_umask, "umask", &[Octal]),
+    (libc::SYS_setsid, "setsid", &[]),
+    (libc::SYS_keyctl, "keyctl", &[Decimal, Text, Hexadecimal]),
+    (libc::SYS_personality, "personality", &[Hexadecimal]),
+    (libc::SYS_ioprio_set, "ioprio_set", &[Decimal, Decimal, Hexadecimal]),
+    (libc::SYS_sched_setattr, "sched_setattr", &[Decimal, Opaque, Decimal]),
+    (libc::SYS_sched_setaffinity, "sched_setaffinity", &[Decimal, Decimal, Opaque]),
+    (libc::SYS_seccomp, "seccomp", &[Decimal, Hexadecimal, Opaque]),
+    (libc::SYS_socket, "socket", &[Decimal, Hexadecimal, Decimal]),
+    (libc::SYS_ioctl, "ioctl", &[Descriptor, Hexadecimal, Opaque]),
+    (libc::SYS_sendmsg, "sendmsg", &[Descriptor, Opaque, Hexadecimal]),
+    (libc::SYS_rt_sigprocmask, "rt_sigprocmask", &[Decimal, Opaque, Opaque, Decimal]),
+    (libc::SYS_rt_sigaction, "rt_sigaction", &[Decimal, Opaque, Opaque, Decimal]),
+    (libc::SYS_execve, "execve", &[Text, Strings, Opaque]),
+    (libc::SYS_execveat, "execveat", &[Descriptor, Text, Strings, Opaque, Hexadecimal]),
+];
+
+/// The name of a system call that a planner makes.
+pub(super) fn name(nr: u16) -> String {
+    TABLE.iter().find(|row| row.0 == libc::c_long::from(nr)).map_or_else(|| format!("syscall_{nr}"), |row| row.1.to_owned())
+}
+
+/// `call` as one line.
+pub(super) fn call(program: &Program, call: &Call) -> String {
+    let mut line = String::new();
+    match call.kind {
+        Kind::Stop => {
+            let point = program_point(call.args[0]);
+            return format!("stop {point}");
+        }
+        Kind::Twin => line.push_str("twin "),
+        Kind::Call => {}
+    }
+    line.push_str(&name(call.nr));
+    line.push('(');
+    let forms = TABLE.iter().find(|row| row.0 == libc::c_long::from(call.nr)).map_or(&[][..], |row| row.2);
+    for (i, form) in forms.iter().enumerate() {
+        if i > 0 {
+            line.push_str(", ");
+        }
+        argument(&mut line, program, call, i, *form);
+    }
+    line.push(')');
+    if call.out != 0 {
+        let _ = write!(line, " = ${}", Program::slot_number(u64::from(call.out)));
+    }
+    if call.tolerate[0] != 0 {
+        line.push_str(" ok");
+        for errno in call.tolerate.iter().filter(|errno| **errno != 0) {
+            let _ = write!(line, " {:?}", Errno::from_raw(i32::from(*errno)));
+        }
+    }
+    match call.after {
+        After::Anything => {}
+        After::Success => line.push_str(" after success"),
+        After::Failure => line.push_str(" after failure"),
+        After::Errno => {
+            let _ = write!(line, " after {:?}", Errno::from_raw(i32::from(call.after_errno)));
+        }
+    }
+    line
+}
+
+fn program_point(number: u64) -> &'static str {
+    ["", "IdMap", "Cgroup", "Network", "Hooks", "Notify", "Ready"].get(number as usize).copied().unwrap_or("")
+}
+
+fn argument(line: &mut String, program: &Program, call: &Call, index: usize, form: Form) {
+    let value = call.args[index];
+    if call.slots & (1 << index) != 0 {
+        let _ = write!(line, "${}", Program::slot_number(value));
+        return;
+    }
+    let _ = match form {
+        Descriptor if value as i32 == libc::AT_FDCWD => write!(line, "AT_FDCWD"),
+        Descriptor | Decimal => write!(line, "{}", value as i64),
+        Hexadecimal => write!(line, "{value:#x}"),
+        Octal => write!(line, "{value:#o}"),
+        Text => write!(line, "{}", quoted(program, value)),
+        Named(names) => match names.iter().find(|(number, _)| *number == value) {
+            Some((_, name)) => write!(line, "{name}"),
+            None => write!(line, "{value}"),
+        },
+        Flags(names) => write!(line, "{}", flags(names, value)),
+        Buffer => {
+            let bytes = program.bytes_at(value, call.args[index + 1] as usize).unwrap_or_default();
+            write!(line, "\"{}\"", bytes.escape_ascii())
+        }
+        Strings => {
+            line.push('[');
+            let mut at = value;
+            while let Some(bytes) = program.bytes_at(at, 8) {
+                let pointer = u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
+                if pointer == 0 {
+                    break;
+                }
+                if at != value {
+                    line.push_str(", ");
+                }
+                line.push_str(&quoted(program, pointer));
+                at += 8;
+            }
+            write!(line, "]")
+        }
+        Opaque => write!(line, "{}", if value == 0 { "NULL" } else { "{…}" }),
+    };
+}
+
+fn quoted(program: &Program, address: u64) -> String {
+    match program.string_at(address) {
+        Some(text) => format!("\"{}\"", String::from_utf8_lossy(text).escape_debug()),
+        None if address == 0 => "NULL".to_owned(),
+        None => format!("{address:#x}"),
+    }
+}
+
+/// `value` as names joined by `|`.
+fn flags(names: &[(u64, &str)], value: u64) -> String {
+    let mut rest = value;
+    let mut out = String::new();
+    for (bit, name) in names {
+        if *bit != 0 && rest & bit == *bit {
+            if !out.is_empty() {
+                out.push('|');
+            }
+            out.push_str(name);
+            rest &= !bit;
+        }
+    }
+    if rest != 0 || out.is_empty() {
+        if !out.is_empty() {
+            out.push('|');
+        }
+        let _ = write!(out, "{rest:#x}");
+    }
+    out
+}

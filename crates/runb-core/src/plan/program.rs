@@ -1,0 +1,357 @@
+//! The program that init runs, while it is being written: calls, the memory that they point into, and where each came from.
+
+use std::rc::Rc;
+
+use nix::libc;
+use runb_init::{After, Call, Header, Kind, PROGRAM_ADDRESS, Point, Report};
+
+use super::describe;
+
+/// The place of a descriptor (or another small number) that an earlier call made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(u32);
+
+/// A place in the program's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Data(u32);
+
+/// An argument of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arg {
+    /// A number.
+    Number(u64),
+    /// The value of a slot.
+    Slot(Slot),
+    /// The address of data.
+    Data(Data),
+}
+
+impl From<Slot> for Arg {
+    fn from(slot: Slot) -> Self {
+        Arg::Slot(slot)
+    }
+}
+
+impl From<Data> for Arg {
+    fn from(data: Data) -> Self {
+        Arg::Data(data)
+    }
+}
+
+macro_rules! number {
+    ($($kind:ty),*) => { $(impl From<$kind> for Arg {
+        fn from(number: $kind) -> Self {
+            Arg::Number(number as i64 as u64)
+        }
+    })* };
+}
+number!(i32, u32, i64, u64, usize);
+
+/// The working directory, or after the change of root simply what a path starts from.
+pub const AT_FDCWD: i32 = libc::AT_FDCWD;
+
+/// Where calls come from: the place in config.json, and what they do as one sentence where the calls alone do not say it.
+#[derive(Clone, Debug)]
+struct Origin {
+    place: Rc<str>,
+    what: Option<Rc<str>>,
+}
+
+const HEADER: usize = size_of::<Header>();
+/// The first page: the header and the slots, the only bytes that init writes to.
+const SLOT_PAGE: usize = 4096;
+
+/// The program of an init.
+#[derive(Debug)]
+pub struct Program {
+    calls: Vec<Call>,
+    origins: Vec<Origin>,
+    place: Rc<str>,
+    what: Option<Rc<str>>,
+    memory: Vec<u8>,
+    next_slot: usize,
+    slots_end: usize,
+    report: i32,
+}
+
+impl Program {
+    /// An empty program whose reports go to the descriptor `report`.
+    pub fn new(report: i32) -> Self {
+        let mut memory = Vec::with_capacity(24 * 1024);
+        memory.resize(SLOT_PAGE, 0);
+        Program {
+            calls: Vec::with_capacity(256),
+            origins: Vec::with_capacity(256),
+            place: Rc::from(""),
+            what: None,
+            memory,
+            next_slot: HEADER,
+            slots_end: SLOT_PAGE,
+            report,
+        }
+    }
+
+    /// The descriptor that takes the reports.
+    pub fn report(&self) -> i32 {
+        self.report
+    }
+
+    /// Names the place in config.json that the following calls come from.
+    pub fn section(&mut self, place: impl Into<Rc<str>>) {
+        self.place = place.into();
+        self.what = None;
+    }
+
+    /// Says what the following calls of this section do, for errors (`mount tmpfs with "size=5"`).
+    pub fn doing(&mut self, what: impl Into<Rc<str>>) {
+        self.what = Some(what.into());
+    }
+
+    /// A new slot, -1 until a call fills it.
+    pub fn slot(&mut self) -> Slot {
+        if self.next_slot == self.slots_end {
+            self.align(8);
+            self.next_slot = self.memory.len();
+            self.memory.resize(self.memory.len() + SLOT_PAGE, 0);
+            self.slots_end = self.memory.len();
+        }
+        let at = self.next_slot;
+        self.next_slot += 4;
+        self.memory[at..at + 4].copy_from_slice(&(-1i32).to_ne_bytes());
+        Slot((PROGRAM_ADDRESS + at) as u32)
+    }
+
+    /// A slot inside of other data, for instance in a control message; `offset` is that of four aligned bytes.
+    pub fn slot_in(&mut self, data: Data, offset: usize) -> Slot {
+        Slot(data.0 + offset as u32)
+    }
+
+    fn align(&mut self, to: usize) {
+        self.memory.resize(self.memory.len().div_ceil(to) * to, 0);
+    }
+
+    /// A NUL-terminated copy of `text`, which has no NUL in it (the configuration was checked).
+    pub fn text(&mut self, text: impl AsRef<[u8]>) -> Data {
+        let at = self.memory.len();
+        self.memory.extend_from_slice(text.as_ref());
+        self.memory.push(0);
+        Data((PROGRAM_ADDRESS + at) as u32)
+    }
+
+    /// A copy of `bytes`, aligned to eight.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Data {
+        self.align(8);
+        let at = self.memory.len();
+        self.memory.extend_from_slice(bytes);
+        Data((PROGRAM_ADDRESS + at) as u32)
+    }
+
+    /// Numbers of 64 bits in a row.
+    pub fn longs(&mut self, longs: &[u64]) -> Data {
+        self.align(8);
+        let at = self.memory.len();
+        for long in longs {
+            self.memory.extend_from_slice(&long.to_ne_bytes());
+        }
+        Data((PROGRAM_ADDRESS + at) as u32)
+    }
+
+    /// A null-terminated array of pointers to strings, as execve(2) wants it.
+    pub fn strings<T: AsRef<[u8]>>(&mut self, strings: &[T]) -> Data {
+        let mut pointers: Vec<u64> = strings.iter().map(|string| self.text(string).address()).collect();
+        pointers.push(0);
+        self.longs(&pointers)
+    }
+
+    /// Adds a call.
+    pub fn call(&mut self, nr: libc::c_long, args: &[Arg]) -> Added<'_> {
+        let mut call = Call {
+            nr: nr as u16,
+            slots: 0,
+            kind: Kind::Call,
+            after: After::Anything,
+            after_errno: 0,
+            tolerate: [0; 6],
+            out: 0,
+            args: [0; 6],
+        };
+        for (i, arg) in args.iter().enumerate() {
+            call.args[i] = match *arg {
+                Arg::Number(number) => number,
+                Arg::Data(data) => data.address(),
+                Arg::Slot(slot) => {
+                    call.slots |= 1 << i;
+                    u64::from(slot.0)
+                }
+            };
+        }
+        self.calls.push(call);
+        self.origins.push(Origin { place: self.place.clone(), what: self.what.clone() });
+        Added { program: self }
+    }
+
+    /// Adds a stop: init reports `point` and waits for the runtime.
+    pub fn stop(&mut self, point: Point) {
+        self.call(0, &[Arg::Number(point as u64)]).kind(Kind::Stop);
+    }
+
+    /// Adds a report of `point` after which init goes on at once.
+    pub fn announce(&mut self, point: Point) {
+        let report = Report::reached(point, self.calls.len() as u16);
+        let bytes = self.bytes(&report.to_bytes());
+        let descriptor = self.report;
+        self.call(libc::SYS_write, &[descriptor.into(), bytes.into(), size_of::<Report>().into()]);
+    }
+
+    /// Adds a twin: a sibling goes on with the program, and this process ends.
+    pub fn twin(&mut self) {
+        // clone with CLONE_PARENT: the twin is the runtime's child, as this process is.
+        self.call(libc::SYS_clone, &[(libc::CLONE_PARENT | libc::SIGCHLD).into()]).kind(Kind::Twin);
+    }
+
+    /// The stops, in the order in which init comes to them.
+    pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
+        const ALL: [Point; 6] = [Point::IdMap, Point::Cgroup, Point::Network, Point::Hooks, Point::Notify, Point::Ready];
+        let of = |number: u64| ALL.into_iter().find(|point| *point as u64 == number);
+        self.calls.iter().filter(|call| call.kind == Kind::Stop).filter_map(move |call| of(call.args[0]))
+    }
+
+    /// The calls so far.
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
+    /// The place in config.json that call `index` comes from; empty for what comes from no field.
+    pub fn place(&self, index: usize) -> &str {
+        self.origins.get(index).map_or("", |origin| &origin.place)
+    }
+
+    /// What call `index` does, in words or as strace would print it.
+    pub fn what(&self, index: usize) -> String {
+        match self.origins.get(index).and_then(|origin| origin.what.as_deref()) {
+            Some(what) => what.to_owned(),
+            None => self.describe(index),
+        }
+    }
+
+    /// Call `index` as strace would print it, slots as `$1`, then what is special about it.
+    pub fn describe(&self, index: usize) -> String {
+        self.calls.get(index).map_or_else(String::new, |call| describe::call(self, call))
+    }
+
+    /// The NUL-terminated string at an address of the program.
+    pub(super) fn string_at(&self, address: u64) -> Option<&[u8]> {
+        let rest = self.memory.get((address as usize).checked_sub(PROGRAM_ADDRESS)?..)?;
+        rest.split(|byte| *byte == 0).next()
+    }
+
+    /// The bytes at an address of the program.
+    pub(super) fn bytes_at(&self, address: u64, length: usize) -> Option<&[u8]> {
+        let at = (address as usize).checked_sub(PROGRAM_ADDRESS)?;
+        self.memory.get(at..at.checked_add(length)?)
+    }
+
+    /// The ordinal of the slot at `address`, from 1.
+    pub(super) fn slot_number(address: u64) -> u64 {
+        (address - PROGRAM_ADDRESS as u64 - HEADER as u64) / 4 + 1
+    }
+
+    /// The bytes that lie at [`PROGRAM_ADDRESS`] in init.
+    pub fn image(&self) -> Vec<u8> {
+        let at = self.memory.len().div_ceil(8) * 8;
+        let mut image = Vec::with_capacity(at + self.calls.len() * size_of::<Call>());
+        image.extend_from_slice(&self.memory);
+        image.resize(at, 0);
+        let header = ((PROGRAM_ADDRESS + at) as u64, self.calls.len() as u32, self.report);
+        image[0..8].copy_from_slice(&header.0.to_ne_bytes());
+        image[8..12].copy_from_slice(&header.1.to_ne_bytes());
+        image[12..16].copy_from_slice(&header.2.to_ne_bytes());
+        for call in &self.calls {
+            image.extend_from_slice(&call.nr.to_ne_bytes());
+            image.extend_from_slice(&[call.slots, call.kind as u8, call.after as u8, call.after_errno]);
+            image.extend_from_slice(&call.tolerate);
+            image.extend_from_slice(&call.out.to_ne_bytes());
+            for arg in call.args {
+                image.extend_from_slice(&arg.to_ne_bytes());
+            }
+        }
+        image
+    }
+}
+
+impl Data {
+    /// The address in init.
+    pub fn address(self) -> u64 {
+        u64::from(self.0)
+    }
+}
+
+impl Slot {
+    /// The address in init.
+    pub fn address(self) -> u64 {
+        u64::from(self.0)
+    }
+}
+
+/// The call that was added last, to say more of it.
+pub struct Added<'p> {
+    program: &'p mut Program,
+}
+
+impl Added<'_> {
+    fn last(&mut self) -> &mut Call {
+        self.program.calls.last_mut().expect("a call was just added")
+    }
+
+    fn kind(mut self, kind: Kind) -> Self {
+        self.last().kind = kind;
+        self
+    }
+
+    /// These errnos do not stop the program; at most six.
+    pub fn tolerate(mut self, errnos: &[i32]) -> Self {
+        let call = self.last();
+        for (place, errno) in call.tolerate.iter_mut().zip(errnos) {
+            *place = *errno as u8;
+        }
+        self
+    }
+
+    /// Only if the last call that ran ended in `errno`, which it tolerates.
+    pub fn after(mut self, errno: i32) -> Self {
+        let call = self.last();
+        (call.after, call.after_errno) = (After::Errno, errno as u8);
+        self
+    }
+
+    /// Only if the last call that ran succeeded.
+    pub fn after_success(mut self) -> Self {
+        self.last().after = After::Success;
+        self
+    }
+
+    /// Only if the last call that ran ended in a tolerated errno.
+    pub fn after_failure(mut self) -> Self {
+        self.last().after = After::Failure;
+        self
+    }
+
+    /// The result goes to `slot`.
+    pub fn into_slot(mut self, slot: Slot) -> Self {
+        self.last().out = slot.0;
+        self
+    }
+
+    /// The result goes to a new slot.
+    pub fn out(mut self) -> Slot {
+        let slot = self.program.slot();
+        self.last().out = slot.0;
+        slot
+    }
+
+    /// Says what this call does, for errors; only for this call.
+    pub fn doing(self, what: impl Into<Rc<str>>) -> Self {
+        self.program.origins.last_mut().expect("a call was just added").what = Some(what.into());
+        self
+    }
+}
