@@ -63,29 +63,21 @@ fn invocations_of(id: &str, entries: &VecDeque<Entry>) -> HashSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::*;
-    use crate::args::Format;
-    use crate::config::Settings;
-    use crate::record;
 
     #[test]
-    fn only_the_calls_of_a_container_are_picked_whatever_the_form_of_the_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("runb.log");
-        let call = |line: &str, id: &str, format| {
-            let argv: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            let settings = Settings { path: Some(path.clone()), format, ..Settings::default() };
-            record::begin(settings, &argv, argv.len()).end(Some("x".into()), Some(id.into()), 0, None);
-        };
-        call("create --bundle web1 db1", "db1", Format::Text);
-        call("start web1", "web1", Format::Json);
-        let entries: VecDeque<Entry> = read(&path).unwrap().into();
-        assert_eq!(entries.len(), 4);
-        let named = invocations_of("web1", &entries);
-        assert!(!named.contains(&entries[0].invocation) || entries[0].invocation == entries[2].invocation);
-        assert!(named.contains(&entries[2].invocation));
+    fn the_calls_of_a_container_are_picked_by_their_exit_whatever_the_form_of_the_lines() {
+        let lines = [
+            "[2026-11-22T18:00:00.123456+00:00] call runb: create --bundle web1 db1 # 1-1",
+            "{\"time\":\"t\",\"invocation\":\"2-2\",\"event\":\"call\",\"argv\":[\"start\",\"web1\"]}",
+            "[2026-11-22T18:00:00.123457+00:00] exit runb: verb=create container=db1 status=0 seconds=0.1 caller=1 \
+             comm=init uid=0 # 1-1",
+            "{\"time\":\"t\",\"invocation\":\"2-2\",\"event\":\"exit\",\"container\":\"web1\",\"status\":0,\"seconds\":0.1,\
+             \"caller\":{\"pid\":1,\"comm\":\"init\",\"uid\":0}}",
+        ];
+        let entries = lines.map(|line| Entry::parse(line).unwrap()).into();
+        assert_eq!(invocations_of("web1", &entries), HashSet::from(["2-2".to_owned()]));
+        assert_eq!(invocations_of("db1", &entries), HashSet::from(["1-1".to_owned()]));
     }
 
     #[test]
