@@ -1,1 +1,47 @@
-fn main(){}
+//! The `runb` command: runc's verbs over runb-core, and the invocation log.
+
+mod args;
+mod argv;
+mod cmd;
+mod config;
+mod environment;
+mod record;
+mod report;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use args::{Parsed, Request};
+use cmd::Context;
+use config::Settings;
+use environment::Environment;
+use report::Report;
+
+fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let environment = Environment::read();
+    let parsed = args::parse(&argv);
+    let settings = Settings::read(&parsed.global, &environment, Path::new(config::FILE));
+    let record = record::begin(settings.clone(), &argv, parsed.own_length);
+    let report = Report::new(&parsed.global, parsed.verb.as_deref(), parsed.id.as_deref());
+    report.debug(&format!("runb {} called", env!("CARGO_PKG_VERSION")));
+    let context = Context { global: &parsed.global, environment: &environment, settings: &settings };
+    let (status, error) = run(&parsed, &context, &report);
+    report.debug(&format!("exit status {status} after {:?}", record.elapsed()));
+    record.end(parsed.verb, parsed.id, status, error);
+    ExitCode::from(status)
+}
+
+/// Does what is asked for and prints what went wrong; returns the exit status and the error's text.
+fn run(parsed: &Parsed, context: &Context<'_>, report: &Report) -> (u8, Option<String>) {
+    let result = match &parsed.request {
+        Ok(Request::Print(text)) => cmd::print(text).map(|()| 0),
+        Ok(Request::Verb(verb)) => cmd::run(verb, context),
+        Err(usage) => return (usage.code, Some(report.failure(&usage.text, &[]))),
+    };
+    match result {
+        Ok(status) => (status, None),
+        Err(error) => (report::exit_code(parsed.verb.as_deref()), Some(report.error(&error))),
+    }
+}

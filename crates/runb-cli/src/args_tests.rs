@@ -1,0 +1,259 @@
+//! The command lines that engines really send, and Go's flag syntax.
+
+use super::*;
+
+fn parsed(line: &str) -> Parsed {
+    let argv: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+    parse(&argv)
+}
+
+fn understood(line: &str) -> (Global, Verb) {
+    let parsed = parsed(line);
+    match parsed.request {
+        Ok(Request::Verb(verb)) => (parsed.global, *verb),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn verb(line: &str) -> Verb {
+    understood(line).1
+}
+
+fn refused(line: &str) -> String {
+    match parsed(line).request {
+        Err(error) => error.text,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn create() -> Create {
+    Create { id: "ID".into(), ..Create::default() }
+}
+
+const CONTAINERD: &str = "--root /run/containerd/runc/k8s.io --log /b/log.json --log-format json";
+
+#[test]
+fn what_containerd_cri_and_docker_send_before_the_verb() {
+    let expected = Global {
+        root: Some("/run/containerd/runc/k8s.io".into()),
+        log: Some("/b/log.json".into()),
+        log_format: Format::Json,
+        systemd_cgroup: true,
+        ..Global::default()
+    };
+    let (global, verb) = understood(&format!("{CONTAINERD} --systemd-cgroup start ID"));
+    assert_eq!((global, verb), (expected, Verb::Start(Id { id: "ID".into() })));
+}
+
+#[test]
+fn what_containerd_sends_to_create() {
+    let line = format!(
+        "{CONTAINERD} create --bundle /b --pid-file /b/init.pid --console-socket /t/pty.sock --no-pivot --no-new-keyring ID"
+    );
+    let expected = Create {
+        bundle: Some("/b".into()),
+        pid_file: Some("/b/init.pid".into()),
+        console_socket: Some("/t/pty.sock".into()),
+        no_pivot: true,
+        no_new_keyring: true,
+        ..create()
+    };
+    assert_eq!(verb(&line), Verb::Create(expected));
+}
+
+#[test]
+fn what_containerd_sends_to_exec_kill_delete_ps_and_update() {
+    let exec = Exec {
+        process: Some("/t/runc-process1".into()),
+        console_socket: Some("/s".into()),
+        detach: true,
+        pid_file: Some("/b/e.pid".into()),
+        id: "ID".into(),
+        ..Exec::default()
+    };
+    let line = "exec --process /t/runc-process1 --console-socket /s --detach --pid-file /b/e.pid ID";
+    assert_eq!(verb(line), Verb::Exec(exec));
+    let kill = |all, signal: &str| Verb::Kill(Kill { all, id: "ID".into(), signal: signal.into() });
+    assert_eq!(verb("kill --all ID 9"), kill(true, "9"));
+    assert_eq!(verb("kill ID 15"), kill(false, "15"));
+    assert_eq!(verb("kill ID"), kill(false, "SIGTERM"));
+    assert_eq!(verb("delete ID"), Verb::Delete(Delete { force: false, id: "ID".into() }));
+    assert_eq!(verb("delete --force ID"), Verb::Delete(Delete { force: true, id: "ID".into() }));
+    let ps = Ps { format: Listing::Json, id: "ID".into(), options: vec![] };
+    assert_eq!(verb("ps --format json ID"), Verb::Ps(ps));
+    let update = Verb::Update(Update { resources: Some("-".into()), id: "ID".into(), ..Update::default() });
+    assert_eq!(verb("update --resources - ID"), update);
+    assert_eq!(verb("update --resources=- ID"), update);
+}
+
+#[test]
+fn what_containerd_sends_to_checkpoint_and_restore_with_one_dash_too() {
+    let criu = Criu { image_path: Some("/d".into()), work_path: Some("/w".into()), ..Criu::default() };
+    let expected = Checkpoint {
+        criu: Criu {
+            file_locks: true,
+            tcp_established: true,
+            ext_unix_sk: true,
+            shell_job: true,
+            empty_ns: vec!["network".into(), "ipc".into()],
+            ..criu.clone()
+        },
+        parent_path: Some("/p".into()),
+        leave_running: true,
+        id: "ID".into(),
+        ..Checkpoint::default()
+    };
+    let line = "checkpoint --image-path /d --work-path /w --file-locks --leave-running --leave-running --parent-path /p \
+                --tcp-established --ext-unix-sk --shell-job --empty-ns network --empty-ns ipc ID";
+    assert_eq!(verb(line), Verb::Checkpoint(expected));
+    let create = Create { bundle: Some("/b".into()), pid_file: Some("/f".into()), no_pivot: true, ..create() };
+    let run = Run { create, detach: true, no_subreaper: true, keep: false };
+    let line = "restore --image-path /d --work-path /w --detach --pid-file /f --no-pivot -no-subreaper --bundle /b ID";
+    assert_eq!(verb(line), Verb::Restore(Restore { criu, run, ..Restore::default() }));
+}
+
+#[test]
+fn what_podman_conmon_and_buildah_send() {
+    let (global, verb_) =
+        understood("--log-format=json --log /u/oci-log create --bundle /b --pid-file /u/pidfile --preserve-fds 2 ID");
+    assert_eq!((global.log, global.log_format), (Some("/u/oci-log".into()), Format::Json));
+    let expected =
+        Create { bundle: Some("/b".into()), pid_file: Some("/u/pidfile".into()), preserve_fds: 2, ..create() };
+    assert_eq!(verb_, Verb::Create(expected));
+    let exec = Exec {
+        pid_file: Some("/f".into()),
+        process: Some("/p".into()),
+        detach: true,
+        tty: true,
+        id: "ID".into(),
+        ..Exec::default()
+    };
+    assert_eq!(verb("exec --pid-file /f --process /p --detach --tty ID"), Verb::Exec(exec));
+    let update = Update { resources: Some("/f".into()), id: "ID".into(), ..Update::default() };
+    assert_eq!(verb("update --resources=/f ID"), Verb::Update(update));
+    assert!(matches!(parsed("checkpoint --help").request, Ok(Request::Print(text)) if text.contains("--image-path")));
+    assert!(refused("--cgroup-manager disabled create ID").contains("-cgroup-manager"));
+}
+
+#[test]
+fn what_go_runc_sends_besides() {
+    assert_eq!(understood("--debug --rootless=true state ID").0.rootless, Rootless::True);
+    assert_eq!(understood("--rootless= state ID").0.rootless, Rootless::Auto);
+    assert_eq!(verb("list --format=json"), Verb::List(List { format: Listing::Json, quiet: false }));
+    let events = |interval: &str, stats| Verb::Events(Events { interval: interval.into(), stats, id: "ID".into() });
+    assert_eq!(verb("events --interval=10s ID"), events("10s", false));
+    assert_eq!(verb("events --stats ID"), events("5s", true));
+    assert_eq!(verb("features"), Verb::Features(Nothing {}));
+    let Verb::Create(create) = verb("create --pidfd-socket /s ID") else { panic!() };
+    assert_eq!(create.pidfd_socket, Some("/s".into()));
+}
+
+#[test]
+fn the_version_has_the_three_lines_that_go_runc_reads() {
+    for line in ["--version", "-v", "-version", "--root /r --version"] {
+        let Ok(Request::Print(text)) = parsed(line).request else { panic!("{line}") };
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("runb version "));
+        assert!(lines[1].starts_with("commit: "));
+        assert_eq!(lines[2], "spec: 1.3.0");
+    }
+}
+
+#[test]
+fn one_dash_or_two_and_a_value_behind_a_space_or_an_equals_sign() {
+    let expected = Verb::Create(Create { bundle: Some("/b".into()), ..create() });
+    for flags in
+        ["--bundle /b", "--bundle=/b", "-bundle /b", "-bundle=/b", "-b /b", "-b=/b", "--b /b", "--bundle= -b /b"]
+    {
+        assert_eq!(verb(&format!("create {flags} ID")), expected, "{flags}");
+    }
+}
+
+#[test]
+fn flags_may_follow_the_id_but_those_of_an_execs_command_are_not_ours() {
+    assert_eq!(verb("delete ID --force"), Verb::Delete(Delete { force: true, id: "ID".into() }));
+    assert_eq!(understood("list --root /r").0.root, Some("/r".into()));
+    let Verb::Exec(exec) = verb("exec -e A=1 --env B=2 -t ID ls -l --help --root /x -- y") else { panic!() };
+    assert_eq!(exec.env, ["A=1", "B=2"]);
+    assert_eq!(exec.command, ["ls", "-l", "--help", "--root", "/x", "--", "y"]);
+    assert_eq!(parsed("exec -e A=1 ID ls -l").own_length, 4);
+    let Verb::Exec(exec) = verb("exec -- ID ls") else { panic!() };
+    assert_eq!((exec.id.as_str(), exec.command.len()), ("ID", 1));
+}
+
+#[test]
+fn switches_take_values_the_last_wins_and_an_empty_value_is_none() {
+    assert_eq!(verb("delete --force=false ID"), verb("delete ID"));
+    assert_eq!(verb("delete --force --force=0 ID"), verb("delete ID"));
+    assert_eq!(verb("delete --force=t ID"), verb("delete --force ID"));
+    assert_eq!(verb("create --bundle /a --bundle /b ID"), verb("create --bundle /b ID"));
+    let argv = ["create", "--bundle", "", "ID"].map(OsString::from);
+    assert_eq!(parse(&argv).request, Ok(Request::Verb(Box::new(verb("create ID")))));
+}
+
+#[test]
+fn spec_has_a_rootless_switch_of_its_own() {
+    let (global, verb) = understood("spec --rootless --bundle /b");
+    assert_eq!(global.rootless, Rootless::Auto);
+    assert_eq!(verb, Verb::Spec(SpecFile { bundle: Some("/b".into()), rootless: true }));
+}
+
+#[test]
+fn wrong_lines_are_refused_on_one_line() {
+    for (line, text) in [
+        ("create --nosuch ID", "flag provided but not defined: -nosuch"),
+        ("--nosuch=x create ID", "flag provided but not defined: -nosuch"),
+        ("create -b", "flag needs an argument: --bundle"),
+        ("list --quiet=maybe", "invalid boolean value \"maybe\" for --quiet"),
+        ("create", "\"create\" requires exactly 1 argument(s), not 0"),
+        ("start a b", "\"start\" requires exactly 1 argument(s), not 2"),
+        ("kill", "\"kill\" requires a minimum of 1 argument(s), not 0"),
+        ("kill a b c", "\"kill\" requires a maximum of 2 argument(s), not 3"),
+        ("exec", "\"exec\" requires a minimum of 1 argument(s), not 0"),
+        ("features x", "\"features\" requires exactly 0 argument(s), not 1"),
+    ] {
+        assert_eq!(refused(line), text, "{line}");
+    }
+    for line in ["--log-format xml list", "--rootless maybe list", "create --preserve-fds -1 ID", "list -f yaml"] {
+        let text = refused(line);
+        assert!(text.contains("invalid value") && !text.contains('\n'), "{text}");
+    }
+    let unknown = parsed("nosuch --x").request.unwrap_err();
+    assert_eq!((unknown.code, unknown.text.as_str()), (3, "\"nosuch\" is not a verb of runb; see runb --help"));
+}
+
+#[test]
+fn a_refused_line_never_repeats_a_value() {
+    assert_eq!(refused("exec -eTOKEN=secret ID ls"), "flag provided but not defined: -eTOKEN");
+}
+
+#[test]
+fn a_wrong_line_still_names_verb_container_and_logs() {
+    let parsed = parsed("--log /l --log-format json --invocation-log /i --rootless maybe create --nosuch ID");
+    assert_eq!((parsed.verb.as_deref(), parsed.id.as_deref()), (Some("create"), Some("ID")));
+    assert_eq!((parsed.global.log, parsed.global.log_format), (Some("/l".into()), Format::Json));
+    assert_eq!(parsed.global.invocation_log, Some("/i".into()));
+}
+
+#[test]
+fn help_names_every_verb_and_explains_each() {
+    let Ok(Request::Print(text)) = parsed("").request else { panic!() };
+    for definition in VERBS {
+        assert!(text.contains(&format!("\n  {}", definition.name)), "{text}");
+        for line in [format!("help {}", definition.name), format!("{} -h", definition.name)] {
+            assert!(
+                matches!(parsed(&line).request, Ok(Request::Print(text)) if text.contains("Usage: runb ")),
+                "{line}"
+            );
+        }
+    }
+    assert!(text.contains("--no-invocation-log"));
+}
+
+#[test]
+fn the_definitions_of_every_verb_are_sound() {
+    for definition in VERBS {
+        verb_command(definition).debug_assert();
+    }
+    Global::augment_args(command("runb")).debug_assert();
+}

@@ -1,0 +1,93 @@
+//! From flags and environment to what the library is asked for.
+
+use std::path::PathBuf;
+
+use runb_core::options::{CgroupManager, Keyring, Options, RootEntry};
+use runb_core::{Error, Kind, Result};
+
+use crate::args::{Create, Global};
+use crate::environment::Environment;
+
+/// The folder of the containers' state. It is a folder of runb's own: `/` is refused, as runc does.
+pub fn root(global: &Global, environment: &Environment) -> Result<PathBuf> {
+    let root = global.root.clone().unwrap_or_else(|| environment.default_root());
+    let root = absolute(root)?;
+    if root.parent().is_none() {
+        return Err(Error::new(Kind::Usage, "--root must not be /"));
+    }
+    Ok(root)
+}
+
+/// What `create` and `run` ask for.
+pub fn options(global: &Global, create: &Create, environment: &Environment) -> Result<Options> {
+    Ok(Options {
+        id: create.id.clone(),
+        root: root(global, environment)?,
+        bundle: absolute(create.bundle.clone().unwrap_or_else(|| PathBuf::from(".")))?,
+        console_socket: create.console_socket.clone(),
+        pid_file: create.pid_file.clone(),
+        pidfd_socket: create.pidfd_socket.clone(),
+        preserve_fds: create.preserve_fds,
+        listen_fds: listen_fds(environment)?,
+        notify_socket: environment.notify_socket.clone(),
+        root_entry: if create.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot },
+        keyring: if create.no_new_keyring { Keyring::Inherit } else { Keyring::New },
+        cgroup_manager: if global.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs },
+    })
+}
+
+/// The path from `/`, without `.` and doubled slashes; symbolic links and `..` stay as they are.
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    std::path::absolute(&path).map_err(|error| Error::io(format!("find {} from /", path.display()), &error))
+}
+
+fn listen_fds(environment: &Environment) -> Result<u32> {
+    let Some(text) = &environment.listen_fds else { return Ok(0) };
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| Error::new(Kind::Usage, format!("LISTEN_FDS={text:?} is not a number")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_environment_become_options() {
+        let global = Global { root: Some("/run/containerd/runc/k8s.io".into()), ..Global::default() };
+        let create = Create {
+            bundle: Some("/b/./x".into()),
+            no_pivot: true,
+            no_new_keyring: true,
+            preserve_fds: 2,
+            id: "web1".into(),
+            ..Create::default()
+        };
+        let environment = Environment {
+            listen_fds: Some("3".into()),
+            notify_socket: Some("/run/n".into()),
+            ..Environment::default()
+        };
+        let options = options(&global, &create, &environment).unwrap();
+        assert_eq!((options.id.as_str(), options.preserve_fds, options.listen_fds), ("web1", 2, 3));
+        assert_eq!(options.root, PathBuf::from("/run/containerd/runc/k8s.io"));
+        assert_eq!(options.bundle, PathBuf::from("/b/x"));
+        assert_eq!((options.root_entry, options.keyring), (RootEntry::NoPivot, Keyring::Inherit));
+        assert_eq!(options.notify_socket, Some("/run/n".into()));
+    }
+
+    #[test]
+    fn the_bundle_is_the_current_folder_when_none_is_named() {
+        let options = options(&Global::default(), &Create::default(), &Environment::default()).unwrap();
+        assert_eq!(options.bundle, std::env::current_dir().unwrap());
+        assert_eq!(options.root, PathBuf::from("/run/runb"));
+    }
+
+    #[test]
+    fn a_root_of_slash_and_a_listen_fds_that_is_no_number_are_refused() {
+        let global = Global { root: Some("//".into()), ..Global::default() };
+        assert_eq!(root(&global, &Environment::default()).unwrap_err().to_string(), "--root must not be /");
+        let environment = Environment { listen_fds: Some("x".into()), ..Environment::default() };
+        let error = options(&Global::default(), &Create::default(), &environment).unwrap_err();
+        assert_eq!(error.to_string(), "LISTEN_FDS=\"x\" is not a number");
+    }
+}

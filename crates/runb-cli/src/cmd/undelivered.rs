@@ -1,0 +1,75 @@
+//! What is parsed and not done yet. To deliver one is to take its line away.
+
+use runb_core::{Error, Kind, Result};
+
+use crate::args::{Create, Global, Rootless, Verb};
+
+/// Refuses what this version of runb does not do.
+pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
+    let flags = [
+        (global.systemd_cgroup, "--systemd-cgroup"),
+        (global.rootless == Rootless::True, "--rootless true"),
+        (create(verb).is_some_and(|create| create.console_socket.is_some()), "--console-socket"),
+        (create(verb).is_some_and(|create| create.pidfd_socket.is_some()), "--pidfd-socket"),
+    ];
+    let verb = match verb {
+        Verb::Create(_) => Some("create"),
+        Verb::Start(_) => Some("start"),
+        Verb::State(_) => Some("state"),
+        Verb::Kill(_) => Some("kill"),
+        Verb::Delete(_) => Some("delete"),
+        Verb::Run(_) => Some("run"),
+        Verb::List(_) => Some("list"),
+        Verb::Plan(_) => Some("plan"),
+        Verb::Exec(_) => Some("exec"),
+        Verb::Ps(_) => Some("ps"),
+        Verb::Pause(_) => Some("pause"),
+        Verb::Resume(_) => Some("resume"),
+        Verb::Update(_) => Some("update"),
+        Verb::Events(_) => Some("events"),
+        Verb::Checkpoint(_) => Some("checkpoint"),
+        Verb::Restore(_) => Some("restore"),
+        _ => None,
+    };
+    let refused = verb.or_else(|| flags.iter().find_map(|&(given, name)| given.then_some(name)));
+    match refused {
+        Some(name) => Err(Error::new(Kind::Usage, format!("{name} is not supported by this version of runb"))),
+        None => Ok(()),
+    }
+}
+
+fn create(verb: &Verb) -> Option<&Create> {
+    match verb {
+        Verb::Create(create) => Some(create),
+        Verb::Run(run) => Some(&run.create),
+        Verb::Restore(restore) => Some(&restore.run.create),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Id, Nothing};
+
+    #[test]
+    fn a_flag_that_is_not_delivered_is_refused_with_every_verb() {
+        let global = Global { systemd_cgroup: true, ..Global::default() };
+        let error = refuse(&Verb::Features(Nothing {}), &global).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+        assert_eq!(error.to_string(), "--systemd-cgroup is not supported by this version of runb");
+    }
+
+    #[test]
+    fn a_verb_that_is_not_delivered_is_refused_by_name() {
+        let error = refuse(&Verb::Pause(Id { id: "web1".into() }), &Global::default()).unwrap_err();
+        assert_eq!(error.to_string(), "pause is not supported by this version of runb");
+    }
+
+    #[test]
+    fn rootless_auto_and_false_are_what_is_done_anyway() {
+        for rootless in [Rootless::Auto, Rootless::False] {
+            refuse(&Verb::Features(Nothing {}), &Global { rootless, ..Global::default() }).unwrap();
+        }
+    }
+}

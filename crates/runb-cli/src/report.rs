@@ -1,0 +1,199 @@
+//! The one place that prints errors: one line on stderr, and one in `--log`.
+//!
+//! containerd takes `msg` of the last line whose level is `error`; Podman wants the whole of a fresh log to be one JSON
+//! object. So a clean-up that failed too stands *in* the JSON object, as `cleanup`, and is a line of its own, before the
+//! error, on stderr and in a text log.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use runb_core::Error;
+
+use crate::args::{Format, Global};
+use crate::record::quote::one_line;
+
+/// Where reports go besides stderr.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    log: Option<PathBuf>,
+    format: Format,
+    debug: bool,
+    /// `create web1`: what was being done.
+    what: Option<String>,
+}
+
+/// logrus' names.
+#[derive(Clone, Copy)]
+enum Level {
+    Error,
+    Warning,
+    Debug,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warning => "warning",
+            Level::Debug => "debug",
+        }
+    }
+}
+
+impl Report {
+    /// Reports as the global flags say, of `verb` on `id`.
+    pub fn new(global: &Global, verb: Option<&str>, id: Option<&str>) -> Self {
+        let what = verb.map(|verb| match id {
+            Some(id) => one_line(&format!("{verb} {id}")),
+            None => one_line(verb),
+        });
+        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what }
+    }
+
+    /// Prints an error and what failed while cleaning up after it; returns its text.
+    pub fn error(&self, error: &Error) -> String {
+        let cleanup: Vec<String> = error.cleanup().iter().map(|error| one_line(&error.to_string())).collect();
+        self.failure(&error.to_string(), &cleanup)
+    }
+
+    /// Prints an error that is a text; returns it on one line.
+    pub fn failure(&self, text: &str, cleanup: &[String]) -> String {
+        let text = one_line(text);
+        let mut lines = String::new();
+        if self.format == Format::Text {
+            for warning in cleanup {
+                lines += &self.line(Level::Warning, &format!("clean-up: {warning}"), &[]);
+            }
+        }
+        lines += &self.line(Level::Error, &text, cleanup);
+        let logged = self.append(&lines);
+        let what = self.what.as_ref().map(|what| format!("{what}: ")).unwrap_or_default();
+        let mut printed = String::new();
+        for warning in cleanup.iter().map(|warning| format!("clean-up: {warning}")).chain(logged.err()) {
+            printed += &format!("runb: warning: {what}{warning}\n");
+        }
+        printed += &format!("runb: {what}{text}\n");
+        print(&printed);
+        text
+    }
+
+    /// With `--debug`, writes a line to the log; without a log, to stderr.
+    pub fn debug(&self, text: &str) {
+        if !self.debug {
+            return;
+        }
+        let text = one_line(text);
+        if self.log.is_none() {
+            return print(&format!("runb: debug: {text}\n"));
+        }
+        if let Err(why) = self.append(&self.line(Level::Debug, &text, &[])) {
+            print(&format!("runb: warning: {why}\n"));
+        }
+    }
+
+    fn line(&self, level: Level, text: &str, cleanup: &[String]) -> String {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now());
+        let json = |text: &str| serde_json::Value::from(text).to_string();
+        let level = level.name();
+        match self.format {
+            // logrus quotes as Go does, which for text on one line is as JSON does.
+            Format::Text => format!("time=\"{time}\" level={level} msg={}\n", json(text)),
+            Format::Json if cleanup.is_empty() => {
+                format!("{{\"level\":\"{level}\",\"msg\":{},\"time\":\"{time}\"}}\n", json(text))
+            }
+            Format::Json => format!(
+                "{{\"level\":\"{level}\",\"msg\":{},\"time\":\"{time}\",\"cleanup\":{}}}\n",
+                json(text),
+                serde_json::Value::from(cleanup)
+            ),
+        }
+    }
+
+    /// One write, so that lines of several runtimes do not mix.
+    fn append(&self, lines: &str) -> Result<(), String> {
+        let Some(path) = &self.log else { return Ok(()) };
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).mode(0o644).open(path);
+        file.and_then(|mut file| file.write_all(lines.as_bytes()))
+            .map_err(|error| format!("--log {}: {error}", path.display()))
+    }
+}
+
+/// stderr may be closed: then nobody listens.
+fn print(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes()).ok();
+}
+
+/// The exit code of a verb that failed: runc's. An engine tells a failing `exec` of the runtime from one of the command
+/// by 255; no kind of error has a code of its own.
+pub fn exit_code(verb: Option<&str>) -> u8 {
+    if verb == Some("exec") { 255 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn report(log: PathBuf, format: Format) -> Report {
+        let global = Global { log: Some(log), log_format: format, ..Global::default() };
+        Report::new(&global, Some("create"), Some("web1"))
+    }
+
+    fn failure() -> Error {
+        let cleanup = Error::host("rmdir /sys/fs/cgroup/x", Errno::EBUSY);
+        Error::host("exec: \"/no\\such\n\": stat", Errno::ENOENT).and_cleanup(cleanup)
+    }
+
+    #[test]
+    fn a_fresh_json_log_is_one_object_with_level_msg_and_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log.json");
+        let text = report(log.clone(), Format::Json).error(&failure());
+        let object: Value = serde_json::from_str(&std::fs::read_to_string(&log).unwrap()).unwrap();
+        assert_eq!(object["level"], "error");
+        assert_eq!(object["msg"], text.as_str());
+        assert_eq!(text, "exec: \"/no\\such\\n\": stat: no such file or directory (ENOENT)");
+        assert_eq!(object["cleanup"][0], "rmdir /sys/fs/cgroup/x: device or resource busy (EBUSY)");
+        humantime::parse_rfc3339(object["time"].as_str().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_log_that_exists_is_appended_to_and_the_error_is_its_last_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        std::fs::write(&log, "old\n").unwrap();
+        report(log.clone(), Format::Text).error(&failure());
+        let text = std::fs::read_to_string(&log).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0], "old");
+        assert!(lines[1].contains("level=warning msg=\"clean-up: rmdir"), "{text}");
+        assert!(lines[2].contains("level=error msg=\"exec: "), "{text}");
+    }
+
+    #[test]
+    fn debug_lines_are_written_only_with_debug() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let mut report = report(log.clone(), Format::Json);
+        report.debug("x");
+        assert!(!log.exists());
+        report.debug = true;
+        report.debug("x");
+        let line: Value = serde_json::from_str(&std::fs::read_to_string(&log).unwrap()).unwrap();
+        assert_eq!((&line["level"], &line["msg"]), (&Value::from("debug"), &Value::from("x")));
+    }
+
+    #[test]
+    fn a_failing_exec_ends_with_255_and_other_verbs_with_1() {
+        assert_eq!(exit_code(Some("exec")), 255);
+        assert_eq!(exit_code(Some("create")), 1);
+        assert_eq!(exit_code(None), 1);
+    }
+}
