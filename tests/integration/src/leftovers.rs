@@ -66,8 +66,19 @@ fn cgroups(tag: &str) -> Vec<PathBuf> {
             }
         }
     }
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    let root = Path::new("/sys/fs/cgroup");
     let mut found = Vec::new();
-    walk(Path::new("/sys/fs/cgroup"), tag, &mut found);
+    let hierarchies: Vec<PathBuf> = match rustix::fs::statfs(root).expect("statfs").f_type {
+        TMPFS_MAGIC => fs::read_dir(root).expect("list").filter_map(Result::ok).map(|entry| entry.path()).collect(),
+        _ => vec![root.to_owned()],
+    };
+    for hierarchy in hierarchies {
+        // A mere directory there is no hierarchy.
+        if rustix::fs::statfs(&hierarchy).is_ok_and(|data| data.f_type != TMPFS_MAGIC) {
+            walk(&hierarchy, tag, &mut found);
+        }
+    }
     found
 }
 
