@@ -74,6 +74,31 @@ impl Fifo {
     }
 }
 
+/// The files that are written in a directory.
+pub struct Changes(std::os::fd::OwnedFd);
+
+impl Changes {
+    /// Those in `dir`, from now on.
+    pub fn of(dir: &Path) -> Self {
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let watch = inotify::init(flags).expect("inotify_init");
+        inotify::add_watch(&watch, dir, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CLOSE_WRITE)
+            .unwrap_or_else(|error| panic!("inotify_add_watch {dir:?}: {error}"));
+        Changes(watch)
+    }
+
+    /// The names of the files written under that name so far.
+    pub fn written(self) -> Vec<String> {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.0, &mut buffer);
+        let mut names = Vec::new();
+        while let Ok(event) = reader.next() {
+            names.extend(event.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+        names
+    }
+}
+
 /// Waits until `ready` holds, asking again after each change in the directory `dir`.
 pub fn change_in(dir: &Path, what: &str, ready: impl Fn() -> bool) {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("inotify_init");

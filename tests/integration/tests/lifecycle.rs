@@ -6,6 +6,11 @@ use std::time::Instant;
 
 use runb_tests::*;
 
+/// What a runtime says of an id that it does not know. crun's word for it is not the engines'.
+fn gone(t: &Test) -> &'static str {
+    if t.is(&[Kind::Crun]) { "No such file or directory" } else { "does not exist" }
+}
+
 #[test]
 fn run_returns_the_exit_code_of_the_workload() {
     in_modes(ALL, |t| {
@@ -70,25 +75,20 @@ fn run_detached_returns_while_the_workload_runs() {
         let container = t.bundle().idle().run_detached();
         assert_eq!(container.status(), "running");
         container.delete_force().ok();
-        assert!(t.call(["state", container.id()]).fails_with(&["does not exist"]).stdout.is_empty());
+        assert!(t.call(["state", container.id()]).fails_with(&[gone(t)]).stdout.is_empty());
     });
 }
 
 #[test]
 fn run_with_keep_leaves_a_stopped_container() {
     in_modes(LIFECYCLE, |t| {
-        if t.is(&[Kind::Runc]) && t.call(["run", "--help"]).stdout.contains("--keep") || t.is(&[Kind::Runb, Kind::Crun])
-        {
-            if t.is(&[Kind::Crun]) && !t.call(["run", "--help"]).stdout.contains("--keep") {
-                t.skip("this crun has no --keep");
-            }
-            let bundle = t.bundle().sh("exit 3");
-            assert_eq!(bundle.run_with(&["--keep"]).code, 3);
-            assert_eq!(t.call(["state", bundle.id()]).ok().json()["status"], "stopped");
-            t.call(["delete", bundle.id()]).ok();
-        } else {
-            t.skip("this runtime has no --keep");
+        if !t.is(&[Kind::Runb]) && !t.call(["run", "--help"]).stdout.contains("--keep") {
+            t.skip("this peer has no --keep");
         }
+        let bundle = t.bundle().sh("exit 3");
+        assert_eq!(bundle.run_with(&["--keep"]).code, 3);
+        assert_eq!(t.call(["state", bundle.id()]).ok().json()["status"], "stopped");
+        t.call(["delete", bundle.id()]).ok();
     });
 }
 
@@ -111,20 +111,15 @@ fn the_pid_file_appears_complete() {
         if t.is(&[Kind::Crun]) {
             t.skip("crun's pid file is not atomic");
         }
-        t.needs_program("strace");
-        let file = t.dir().join("pid");
-        let trace = t.dir().join("trace");
-        let bundle = t.bundle().idle();
-        bundle.write();
-        let mut command = t.wrapped(
-            &["strace", "-f", "-o", trace.to_str().expect("text"), "-e", "trace=rename,renameat,renameat2,linkat"],
-            ["create", "--bundle"],
-        );
-        command.arg(bundle.dir()).arg("--pid-file").arg(&file).arg(bundle.id());
-        let container = bundle.container(t.finish(command).ok());
-        let trace = fs::read_to_string(trace).expect("the trace");
-        let name = format!("{}\"", file.display());
-        assert!(trace.lines().any(|line| line.contains(&name) || line.contains("\"pid\"")), "{trace}");
+        let dir = t.dir().join("engine");
+        fs::create_dir(&dir).expect("make a directory");
+        let changes = wait::Changes::of(&dir);
+        let file = dir.join("pid");
+        let container = t.bundle().idle().create_with(&["--pid-file", file.to_str().expect("text")]);
+        let written: Vec<_> = changes.written();
+        assert!(!written.contains(&"pid".to_owned()), "written in place: {written:?}");
+        assert_eq!(fs::read_to_string(&file).expect("the pid file"), container.pid().to_string());
+        assert_eq!(fs::read_dir(&dir).expect("list").count(), 1, "a temporary file stays");
         container.delete_force().ok();
     });
 }
@@ -185,6 +180,9 @@ fn delete_force_removes_a_running_container() {
 #[test]
 fn delete_force_kills_what_a_container_without_a_pid_namespace_has_started() {
     in_modes(ALL, |t| {
+        if t.is(&[Kind::Runc]) && t.mode() == Mode::V2 {
+            t.skip("runc 1.1 leaves the cgroup of a container without a pid namespace on v2");
+        }
         let bundle =
             t.bundle().without_namespace("pid").sh("sleep 86400 & sleep 86400 & echo up >/share/events; wait");
         let mut events = t.fifo(&bundle, "events");
@@ -216,7 +214,7 @@ fn delete_force_of_an_id_that_is_gone_is_silent_and_succeeds() {
 #[test]
 fn delete_of_an_id_that_is_gone_says_that_it_does_not_exist() {
     in_modes(V2, |t| {
-        t.call(["delete", &t.name("gone")]).fails_with(&["does not exist"]);
+        t.call(["delete", &t.name("gone")]).fails_with(&[gone(t)]);
     });
 }
 
@@ -224,7 +222,7 @@ fn delete_of_an_id_that_is_gone_says_that_it_does_not_exist() {
 fn every_verb_on_an_unknown_id_says_that_it_does_not_exist() {
     in_modes(V2, |t| {
         for verb in ["start", "state", "kill", "delete"] {
-            t.call([verb, &t.name("gone")]).fails_with(&["does not exist"]);
+            t.call([verb, &t.name("gone")]).fails_with(&[gone(t)]);
         }
     });
 }
@@ -295,6 +293,9 @@ fn kill_takes_a_signal_by_its_number_and_its_name() {
 #[test]
 fn kill_with_an_unknown_signal_is_refused_by_its_name() {
     in_modes(V2, |t| {
+        if t.is(&[Kind::Crun]) {
+            t.skip("crun takes an unknown name for signal 0");
+        }
         let container = t.bundle().idle().create();
         container.kill(&["NOSUCH"]).fails_with(&["NOSUCH"]);
         assert_eq!(container.status(), "created");
@@ -360,6 +361,9 @@ fn kill_all_reaches_every_process_of_the_cgroup() {
 #[test]
 fn delete_ends_what_outlived_the_init_of_a_container_without_a_pid_namespace() {
     in_modes(ALL, |t| {
+        if t.is(&[Kind::Runc]) && t.mode() == Mode::V2 {
+            t.skip("runc 1.1 leaves the cgroup of a container without a pid namespace on v2");
+        }
         let bundle = t.bundle().without_namespace("pid").sh("sleep 86400 & echo up >/share/events");
         let mut events = t.fifo(&bundle, "events");
         let container = bundle.create();
@@ -484,7 +488,7 @@ fn a_verb_works_without_path_and_with_a_library_path() {
 fn the_log_is_appended_to() {
     in_modes(V2, |t| {
         for _ in 0..2 {
-            t.call(["state", &t.name("gone")]).fails_with(&["does not exist"]);
+            t.call(["state", &t.name("gone")]).fails_with(&[gone(t)]);
         }
         assert_eq!(fs::read_to_string(t.log()).expect("the log").lines().count(), 2);
     });
