@@ -307,6 +307,9 @@ fn a_namespace_path_that_is_not_there_is_named() {
 #[test]
 fn a_namespace_path_of_another_kind_is_refused() {
     in_modes(LIFECYCLE, |t| {
+        if t.is(&[Kind::Runc]) {
+            t.skip("runc 1.1 leaves the cgroup now and then");
+        }
         let bundle = t.bundle().join_namespace("network", "/proc/self/ns/uts");
         refused(t, &bundle, &[], &["linux.namespaces[5]", "/proc/self/ns/uts"]);
     });
