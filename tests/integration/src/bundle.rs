@@ -185,7 +185,9 @@ impl<'t> Bundle<'t> {
 
     /// Takes the namespace `kind` away from the list.
     pub fn without_namespace(self, kind: &str) -> Self {
-        self.spec(|spec| spec["linux"]["namespaces"].as_array_mut().expect("namespaces").retain(|ns| ns["type"] != kind))
+        self.spec(|spec| {
+            spec["linux"]["namespaces"].as_array_mut().expect("namespaces").retain(|ns| ns["type"] != kind)
+        })
     }
 
     /// Joins the namespace `kind` at `path`.
@@ -339,7 +341,8 @@ impl<'t> Container<'t> {
     pub fn reap(&self, pid: i32) -> i32 {
         assert!(wait::process_end(pid, Instant::now() + wait::DEADLINE), "process {pid} does not end");
         let pid = Pid::from_raw(pid).expect("a pid");
-        let (_, status) = waitpid(Some(pid), WaitOptions::empty()).expect("the init is the test's child").expect("ended");
+        let (_, status) =
+            waitpid(Some(pid), WaitOptions::empty()).expect("the init is the test's child").expect("ended");
         status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().expect("exited or killed"))
     }
 

@@ -33,14 +33,7 @@ impl Test {
                 .unwrap_or_else(|error| panic!("mount a tmpfs on {place:?}: {error}"));
         }
         let runtime = Runtime::under_test();
-        let test = Test {
-            mode,
-            runtime,
-            tag: tag.into(),
-            dir,
-            serial: Cell::new(0),
-            trees: RefCell::new(Vec::new()),
-        };
+        let test = Test { mode, runtime, tag: tag.into(), dir, serial: Cell::new(0), trees: RefCell::new(Vec::new()) };
         test.make_master_files();
         test
     }

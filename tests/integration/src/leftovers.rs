@@ -149,9 +149,7 @@ impl Tree {
         let now = Tree::of(&self.root).files;
         let paths: BTreeSet<_> = now.keys().chain(self.files.keys()).collect();
         let changed = paths.into_iter().filter(|path| now.get(*path) != self.files.get(*path));
-        changed
-            .map(|path| format!("file {path:?}: {:?}, was {:?}", now.get(path), self.files.get(path)))
-            .collect()
+        changed.map(|path| format!("file {path:?}: {:?}, was {:?}", now.get(path), self.files.get(path))).collect()
     }
 }
 

@@ -101,7 +101,8 @@ fn nothing_of_the_hosts_mounts_is_seen() {
         let outcome = t.bundle().sh("cut -d' ' -f5 /proc/self/mountinfo").run().ok();
         let known = ["/", "/proc", "/dev", "/sys", "/share"];
         for line in outcome.lines() {
-            let below = known.iter().any(|place| line == *place || *place != "/" && line.starts_with(&format!("{place}/")));
+            let below =
+                known.iter().any(|place| line == *place || *place != "/" && line.starts_with(&format!("{place}/")));
             assert!(below, "{line}: {outcome:?}");
         }
     });
@@ -113,8 +114,13 @@ fn a_bind_mount_has_its_options() {
         let source = t.dir().join("source");
         fs::create_dir(&source).expect("make a directory");
         fs::write(source.join("file"), "content\n").expect("write");
-        let mount = json!({"destination": "/tmp", "type": "bind", "source": source, "options": ["rbind", "ro", "nosuid"]});
-        prints(t.bundle().mount(mount), "cat /tmp/file; (: >/tmp/new) 2>/dev/null || echo read-only", "content\nread-only");
+        let mount =
+            json!({"destination": "/tmp", "type": "bind", "source": source, "options": ["rbind", "ro", "nosuid"]});
+        prints(
+            t.bundle().mount(mount),
+            "cat /tmp/file; (: >/tmp/new) 2>/dev/null || echo read-only",
+            "content\nread-only",
+        );
         assert!(!source.join("new").exists());
     });
 }
@@ -287,17 +293,25 @@ fn root_has_the_capabilities_of_its_bounding_set_and_none_to_inherit() {
 fn without_capabilities_the_workload_has_none() {
     in_modes(LIFECYCLE, |t| {
         let empty = json!([]);
-        let sets = json!({"bounding": empty, "permitted": empty, "effective": empty, "inheritable": empty, "ambient": empty});
-        prints(t.bundle().set("/process/capabilities", sets), "grep ^Cap /proc/self/status | cut -f2 | sort -u", "0000000000000000");
+        let sets =
+            json!({"bounding": empty, "permitted": empty, "effective": empty, "inheritable": empty, "ambient": empty});
+        prints(
+            t.bundle().set("/process/capabilities", sets),
+            "grep ^Cap /proc/self/status | cut -f2 | sort -u",
+            "0000000000000000",
+        );
     });
 }
 
 #[test]
 fn an_unknown_capability_is_no_error() {
     in_modes(V2, |t| {
-        t.bundle().set("/process/capabilities/bounding", json!(["CAP_KILL", "CAP_NOSUCH"])).set(
-            "/process/capabilities/ambient", json!([]),
-        ).args(["true"]).run().ok();
+        t.bundle()
+            .set("/process/capabilities/bounding", json!(["CAP_KILL", "CAP_NOSUCH"]))
+            .set("/process/capabilities/ambient", json!([]))
+            .args(["true"])
+            .run()
+            .ok();
     });
 }
 
@@ -331,7 +345,11 @@ fn no_new_privileges_is_as_configured() {
 fn user_groups_and_umask_are_set() {
     in_modes(LIFECYCLE, |t| {
         let user = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 20], "umask": 0o027});
-        prints(t.bundle().set("/process/user", user), "id -u; id -g; grep ^Groups: /proc/self/status | cut -f2; umask", "1000\n1001\n5 20 \n0027");
+        prints(
+            t.bundle().set("/process/user", user),
+            "id -u; id -g; grep ^Groups: /proc/self/status | cut -f2; umask",
+            "1000\n1001\n5 20 \n0027",
+        );
     });
 }
 
@@ -403,7 +421,8 @@ fn the_working_directory_is_set() {
 #[test]
 fn a_working_directory_of_another_user_works_with_the_users_own_rights() {
     in_modes(V2, |t| {
-        let bundle = t.bundle().set("/process/user", json!({"uid": 1000, "gid": 1000})).set("/process/cwd", json!("/tmp"));
+        let bundle =
+            t.bundle().set("/process/user", json!({"uid": 1000, "gid": 1000})).set("/process/cwd", json!("/tmp"));
         prints(bundle, "pwd", "/tmp");
     });
 }
@@ -442,7 +461,8 @@ fn the_roots_propagation_is_as_configured() {
 #[test]
 fn without_pivot_root_the_container_sees_its_root_alone() {
     in_modes(LIFECYCLE, |t| {
-        let outcome = t.bundle().sh("ls -d /bin /home 2>/dev/null; cat /etc/passwd | head -n 1").run_with(&["--no-pivot"]);
+        let outcome =
+            t.bundle().sh("ls -d /bin /home 2>/dev/null; cat /etc/passwd | head -n 1").run_with(&["--no-pivot"]);
         assert_eq!(outcome.ok().stdout, "/bin\nroot:x:0:0:root:/root:/bin/sh\n");
     });
 }
@@ -473,7 +493,8 @@ fn preserve_fds_passes_so_many_and_no_more() {
         let bundle = t.bundle().sh("head -n 1 <&3; cat <&4; cd /proc/self/fd; echo *");
         bundle.write();
         fs::write(t.dir().join("four"), "four\n").expect("write");
-        let opened = format!("exec 3</proc/mounts 3<{0} 4<{0} 5<{0} 6<{0}; exec \"$@\"", t.dir().join("four").display());
+        let opened =
+            format!("exec 3</proc/mounts 3<{0} 4<{0} 5<{0} 6<{0}; exec \"$@\"", t.dir().join("four").display());
         let mut command = t.wrapped(&["bash", "-c", &opened, "bash"], ["run", "--preserve-fds", "2", "--bundle"]);
         command.arg(bundle.dir()).arg(bundle.id());
         assert_eq!(t.finish(command).ok().stdout, "four\nfour\n0 1 2 3 4 5\n");

@@ -63,7 +63,8 @@ fn a_missing_bundle_is_an_error() {
 fn a_truncated_configuration_is_refused_with_line_and_column() {
     in_modes(LIFECYCLE, |t| {
         let bundle = t.bundle();
-        fs::write(bundle.dir().join("config.json"), "{\n  \"ociVersion\": \"1.0.2\",\n  \"process\": {").expect("write");
+        fs::write(bundle.dir().join("config.json"), "{\n  \"ociVersion\": \"1.0.2\",\n  \"process\": {")
+            .expect("write");
         let outcome = t.finish(bundle.command("create", &[])).fails_with(&[]);
         if t.is(&[Kind::Runb]) {
             outcome.fails_with(&["config.json", "line 3", "column"]);
@@ -259,8 +260,7 @@ fn an_unknown_file_system_is_named_with_its_mount() {
 #[test]
 fn an_unknown_mount_option_is_named_with_its_mount() {
     in_modes(LIFECYCLE, |t| {
-        let mount =
-            json!({"destination": "/tmp", "type": "tmpfs", "source": "x", "options": ["mode=0755", "sizze=5"]});
+        let mount = json!({"destination": "/tmp", "type": "tmpfs", "source": "x", "options": ["mode=0755", "sizze=5"]});
         refused(t, &t.bundle().mount(mount), &[], &["mounts[8] (/tmp)", "sizze", "EINVAL"]);
     });
 }

@@ -215,8 +215,11 @@ fn create_container_hooks_see_the_mounts_and_host_paths() {
     in_modes(LIFECYCLE, |t| {
         let bundle = t.bundle().idle();
         let (rootfs, file) = (bundle.rootfs(), t.dir().join("seen"));
-        let script =
-            format!("test -e {0}/proc/self/status && test -c {0}/dev/null && echo mounted >{1}", rootfs.display(), file.display());
+        let script = format!(
+            "test -e {0}/proc/self/status && test -c {0}/dev/null && echo mounted >{1}",
+            rootfs.display(),
+            file.display()
+        );
         let container = bundle.hook("createContainer", sh(&script)).create();
         assert_eq!(fs::read_to_string(&file).expect("the hook ran"), "mounted\n");
         container.delete_force().ok();

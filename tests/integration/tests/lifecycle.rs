@@ -183,8 +183,7 @@ fn delete_force_kills_what_a_container_without_a_pid_namespace_has_started() {
         if t.is(&[Kind::Runc]) && t.mode() == Mode::V2 {
             t.skip("runc 1.1 leaves the cgroup of a container without a pid namespace on v2");
         }
-        let bundle =
-            t.bundle().without_namespace("pid").sh("sleep 86400 & sleep 86400 & echo up >/share/events; wait");
+        let bundle = t.bundle().without_namespace("pid").sh("sleep 86400 & sleep 86400 & echo up >/share/events; wait");
         let mut events = t.fifo(&bundle, "events");
         let container = bundle.run_detached();
         assert_eq!(events.line(), "up");
@@ -263,7 +262,8 @@ fn an_id_in_use_is_refused_and_its_container_goes_on() {
 #[test]
 fn kill_sends_term_unless_told_otherwise() {
     in_modes(LIFECYCLE, |t| {
-        let bundle = t.bundle().sh("trap 'exit 3' TERM; echo ready >/share/events; while :; do sleep 86400 & wait; done");
+        let bundle =
+            t.bundle().sh("trap 'exit 3' TERM; echo ready >/share/events; while :; do sleep 86400 & wait; done");
         let mut events = t.fifo(&bundle, "events");
         let container = bundle.run_detached();
         assert_eq!(events.line(), "ready");
@@ -278,7 +278,8 @@ fn kill_sends_term_unless_told_otherwise() {
 fn kill_takes_a_signal_by_its_number_and_its_name() {
     in_modes(V2, |t| {
         for signal in ["10", "USR1", "SIGUSR1"] {
-            let bundle = t.bundle().sh("trap 'exit 4' USR1; echo ready >/share/events; while :; do sleep 86400 & wait; done");
+            let bundle =
+                t.bundle().sh("trap 'exit 4' USR1; echo ready >/share/events; while :; do sleep 86400 & wait; done");
             let mut events = t.fifo(&bundle, "events");
             let container = bundle.run_detached();
             assert_eq!(events.line(), "ready");
@@ -378,7 +379,8 @@ fn delete_ends_what_outlived_the_init_of_a_container_without_a_pid_namespace() {
 #[test]
 fn run_in_the_foreground_forwards_signals() {
     in_modes(LIFECYCLE, |t| {
-        let bundle = t.bundle().sh("trap 'exit 5' TERM; echo ready >/share/events; while :; do sleep 86400 & wait; done");
+        let bundle =
+            t.bundle().sh("trap 'exit 5' TERM; echo ready >/share/events; while :; do sleep 86400 & wait; done");
         let mut events = t.fifo(&bundle, "events");
         let mut child = bundle.write().command("run", &[]).stdin(Stdio::null()).spawn().expect("start the runtime");
         assert_eq!(events.line(), "ready");
