@@ -15,18 +15,19 @@ use crate::wait;
 const DYING: Duration = Duration::from_secs(2);
 
 /// What was there when a test began.
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     mounts: BTreeSet<String>,
     descriptors: BTreeSet<String>,
 }
 
 impl Snapshot {
-    pub(crate) fn take(_: &Test) -> Snapshot {
+    /// Takes it.
+    pub fn take(_: &Test) -> Snapshot {
         Snapshot { mounts: mounts(), descriptors: descriptors() }
     }
 
     /// What is there now that was not, or the other way round, one line each.
-    pub(crate) fn leftovers(&self, test: &Test) -> Vec<String> {
+    pub fn leftovers(&self, test: &Test) -> Vec<String> {
         let mut left = processes();
         left.extend(cgroups(test.tag()).into_iter().map(|path| format!("cgroup {}", path.display())));
         let mounts = mounts();

@@ -132,7 +132,7 @@ impl Outcome {
     #[track_caller]
     pub fn message(&self) -> String {
         let lines = self.log.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON in --log"));
-        let error = lines.filter(|line| line["level"] == "error").last();
+        let error = lines.rev().find(|line| line["level"] == "error");
         let error = error.unwrap_or_else(|| panic!("no error in --log: {self:?}"));
         error["msg"].as_str().expect("msg is a string").to_owned()
     }
