@@ -45,7 +45,8 @@ fn the_hooks_of_a_life_run_in_the_order_of_the_specification() {
         assert!(!share.exists(), "startContainer ran before start");
         container.start().ok();
         assert!(fs::read_to_string(&file).expect("hooks").contains("poststart"), "start did not wait for poststart");
-        assert_eq!(fs::read_to_string(&share).expect("startContainer ran"), "startContainer\n");
+        let ran = || fs::read_to_string(&share).is_ok_and(|text| text == "startContainer\n");
+        wait::change_in(share.parent().expect("a directory"), "startContainer", ran);
         assert!(!fs::read_to_string(&file).expect("hooks").contains("poststop"));
         container.delete_force().ok();
         let all = fs::read_to_string(&file).expect("hooks");
@@ -67,7 +68,10 @@ fn each_hook_gets_the_state_with_the_status_of_its_moment() {
         let container = bundle.create();
         let pid = container.pid();
         container.start().ok();
-        let start_container = fs::read_to_string(dir.join("share/state")).expect("startContainer ran");
+        let state_file = dir.join("share/state");
+        let complete = || fs::read_to_string(&state_file).is_ok_and(|text| text.parse::<Value>().is_ok());
+        wait::change_in(&dir.join("share"), "startContainer", complete);
+        let start_container = fs::read_to_string(&state_file).expect("startContainer ran");
         container.delete_force().ok();
         let expected = [
             ("prestart", "creating"),
