@@ -1,1 +1,33 @@
-//! The harness.
+//! The harness of the integration tests.
+//!
+//! A test is a plain `#[test]` function that says in which cgroup modes it runs:
+//!
+//! ```no_run
+//! use runb_tests::*;
+//!
+//! fn run_returns_the_workloads_exit_code() {
+//!     in_modes(LIFECYCLE, |t| assert_eq!(t.bundle().sh("exit 7").run().code, 7));
+//! }
+//! ```
+//!
+//! For each mode the test executes itself again as the first process of a private pid and mount namespace, where
+//! `/sys/fs/cgroup` is laid out for the mode, and `/run`, `/var/log` and the test's directory are a tmpfs of its own.
+//! The first process of a pid namespace adopts every orphan and takes every process with it, so that what a runtime
+//! leaves behind is seen, and does not outlive the test. After the test the harness looks for leftovers (see
+//! [`leftovers`]); one is a failure even where all assertions held.
+//!
+//! `RUNB_UNDER_TEST=/usr/sbin/runc` points the tests at another runtime. What a machine or a runtime cannot do is
+//! skipped; each skip is printed with a running number, and appended to the file `RUNB_TESTS_SKIPPED` names, if any.
+
+pub mod bundle;
+pub mod host;
+pub mod leftovers;
+pub mod modes;
+pub mod runtime;
+pub mod wait;
+
+pub use bundle::{Bundle, Container, default_spec};
+pub use host::Test;
+pub use modes::{ALL, HYBRID, LIFECYCLE, Mode, V1, V2, in_modes};
+pub use runtime::{Kind, Outcome};
+pub use serde_json::{Value, json};
