@@ -61,8 +61,7 @@ impl CgroupMounts {
     ///
     /// Errors: /proc/self/cgroup or, where it is needed, /proc/self/mountinfo cannot be read.
     pub fn probe() -> Result<Self> {
-        let text =
-            std::fs::read("/proc/self/cgroup").map_err(|error| Error::io("read /proc/self/cgroup", &error))?;
+        let text = std::fs::read("/proc/self/cgroup").map_err(|error| Error::io("read /proc/self/cgroup", &error))?;
         let entries = parse_proc_cgroup(&text);
         if file_system(Path::new(ROOT)) == Some(CGROUP2_SUPER_MAGIC) {
             let own = entries.iter().find(|entry| entry.controllers.is_empty()).map(|entry| entry.path.clone());
@@ -194,7 +193,8 @@ impl LazyMountinfo {
     fn get(&mut self) -> Result<&[MountInfo]> {
         if self.0.is_none() {
             let read = Process::myself().and_then(|process| process.mountinfo());
-            let mounts = read.map_err(|error| Error::new(crate::Kind::Host, format!("read /proc/self/mountinfo: {error}")))?;
+            let mounts =
+                read.map_err(|error| Error::new(crate::Kind::Host, format!("read /proc/self/mountinfo: {error}")))?;
             self.0 = Some(mounts.into_iter().collect());
         }
         Ok(self.0.as_deref().unwrap_or_default())

@@ -55,11 +55,8 @@ pub(super) fn program(rules: &[Rule]) -> Vec<u64> {
 }
 
 fn block(program: &mut Vec<u64>, rule: &Rule) {
-    let tests = [
-        (NODE, rule.devices.node.map(|node| node as u32)),
-        (MAJOR, rule.devices.major),
-        (MINOR, rule.devices.minor),
-    ];
+    let tests =
+        [(NODE, rule.devices.node.map(|node| node as u32)), (MAJOR, rule.devices.major), (MINOR, rule.devices.minor)];
     let tests: Vec<_> = tests.iter().filter_map(|(register, value)| value.map(|value| (*register, value))).collect();
     let bits = i32::from(rule.access);
     let mut body = match (rule.verdict, rule.access) {

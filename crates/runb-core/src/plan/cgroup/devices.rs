@@ -168,8 +168,7 @@ fn access(origin: &str, text: &str) -> Result<u8> {
 pub(super) fn deciding(rules: &[Rule]) -> Vec<&Rule> {
     let mut kept: Vec<&Rule> = Vec::new();
     for rule in rules.iter().rev() {
-        let hidden =
-            |later: &&Rule| later.devices.covers(&rule.devices) && later.access & rule.access == rule.access;
+        let hidden = |later: &&Rule| later.devices.covers(&rule.devices) && later.access & rule.access == rule.access;
         if !kept.iter().any(hidden) {
             kept.push(rule);
         }
