@@ -62,6 +62,7 @@ in_modes! {
     an_empty_cgroup_is_taken_over
     limits_are_in_the_files
     only_the_allowed_devices_can_be_opened
+    a_privileged_container_is_given_every_device
     a_frozen_payload_stands_still_and_can_be_killed
     what_the_payload_made_below_goes_too
     removal_waits_for_the_last_process_to_end
@@ -250,6 +251,18 @@ mod bodies {
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(String::from_utf8_lossy(&outside.stdout), "full\nzero\ncontrol\nend\n");
         assert_eq!(inside, ["full", "zero"]);
+    }
+
+    pub fn a_privileged_container_is_given_every_device() {
+        let node = std::env::temp_dir().join(format!("runb-test-{}", std::process::id()));
+        assert!(Command::new("mknod").arg(&node).args(["c", "1", "11"]).status().unwrap().success());
+        let trial =
+            Trial::new("privileged", r#"{"devices":[{"allow":false,"access":"rwm"},{"allow":true,"access":"rwm"}]}"#);
+        let mut payload = trial.payload(&format!("(: < {}) && echo opened", node.display()));
+        let line = payload.line();
+        payload.child.wait().unwrap();
+        std::fs::remove_file(&node).unwrap();
+        assert_eq!(line, "opened");
     }
 
     pub fn a_frozen_payload_stands_still_and_can_be_killed() {

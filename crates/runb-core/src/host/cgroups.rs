@@ -36,7 +36,7 @@ pub struct Unified {
     pub mountpoint: PathBuf,
     /// The cgroup of this process as seen below the mountpoint: absolute, `/` for the top.
     pub own: PathBuf,
-    /// What cgroup.controllers lists at the mountpoint.
+    /// What cgroup.controllers lists at the mountpoint; not asked for on a hybrid machine, where none is used.
     pub controllers: Vec<String>,
 }
 
@@ -73,15 +73,18 @@ impl CgroupMounts {
         for entry in &entries {
             let Some((mountpoint, own)) = entry.locate(&mut mountinfo)? else { continue };
             if entry.controllers.is_empty() {
-                unified = Some(unified_at(mountpoint, own));
+                unified = Some((mountpoint, own));
             } else {
                 hierarchies.push(Hierarchy { controllers: entry.controllers.clone(), mountpoint, own });
             }
         }
         Ok(match (hierarchies.is_empty(), unified) {
             (true, None) => CgroupMounts::None,
-            (true, Some(unified)) => CgroupMounts::V2(unified),
-            (false, unified) => CgroupMounts::V1 { hierarchies, unified },
+            (true, Some((mountpoint, own))) => CgroupMounts::V2(unified_at(mountpoint, own)),
+            (false, unified) => {
+                let beside = |(mountpoint, own)| Unified { mountpoint, own, controllers: Vec::new() };
+                CgroupMounts::V1 { hierarchies, unified: unified.map(beside) }
+            }
         })
     }
 

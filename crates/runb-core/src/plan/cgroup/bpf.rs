@@ -33,8 +33,8 @@ fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i3
     u64::from_ne_bytes([code, destination | source << 4, o0, o1, i0, i1, i2, i3])
 }
 
-fn leave(result: i32) -> [u64; 2] {
-    [instruction(MOV, RESULT, 0, 0, result), instruction(EXIT, 0, 0, 0, 0)]
+fn leave(verdict: Verdict) -> [u64; 2] {
+    [instruction(MOV, RESULT, 0, 0, i32::from(verdict == Verdict::Allow)), instruction(EXIT, 0, 0, 0, 0)]
 }
 
 /// The program for `rules`, in their order; what no rule settles is denied.
@@ -47,10 +47,12 @@ pub(super) fn program(rules: &[Rule]) -> Vec<u64> {
         instruction(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
         instruction(LOAD_WORD, MINOR, CONTEXT, 8, 0),
     ];
-    for rule in deciding(rules) {
+    let (deciding, default) = deciding(rules);
+    for rule in deciding {
         block(&mut program, rule);
     }
-    program.extend(leave(0));
+    // A rule for everything is never a block: what follows it would be unreachable, which the verifier refuses.
+    program.extend(leave(default));
     program
 }
 
@@ -67,7 +69,7 @@ fn block(program: &mut Vec<u64>, rule: &Rule) {
         // Over the jump that would leave the block, which is the unconditional one.
         (Verdict::Deny, _) => vec![instruction(JUMP_ANY_BIT, OPEN, 0, 1, bits), instruction(JUMP, 0, 0, 2, 0)],
     };
-    body.extend(leave(i32::from(rule.verdict == Verdict::Allow)));
+    body.extend(leave(rule.verdict));
     for (done, (register, value)) in tests.iter().enumerate() {
         let rest = tests.len() - done - 1 + body.len();
         program.push(instruction(JUMP_NOT_EQUAL, *register, 0, rest as i16, value.cast_signed()));
