@@ -70,7 +70,7 @@ pub(super) fn pids_limit(limit: i64) -> String {
 }
 
 /// cpu.weight (1 to 10000, 100 by default) for cpu.shares (2 to 262144, 1024 by default): the quadratic curve through
-/// these three points that runc 1.3.2 and crun 1.23 introduced.
+/// these three points that runc has (opencontainers/cgroups, ConvertCPUSharesToCgroupV2Value).
 fn weight_of_shares(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
