@@ -78,7 +78,7 @@ pub fn value_of(text: &str, key: &str) -> Option<u64> {
 
 /// The names of the cgroups in a cgroup.
 pub fn children(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {
-    // kernfs counts the directories in a directory's links (kernel commit d15c4b6d48e5); without any there are 2.
+    // kernfs counts the directories in a directory's links (fs/kernfs/inode.c, kernfs_refresh_inode); without any there are 2.
     if fstat(dir)?.st_nlink == 2 {
         return Ok(Vec::new());
     }

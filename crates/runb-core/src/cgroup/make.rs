@@ -10,7 +10,7 @@ use nix::unistd::{AccessFlags, access, mkdir};
 use super::files::{open_dir, read_file, read_path, rmdir, write_file, write_path};
 use super::{Cgroup, MadeDir, Role};
 use crate::error::{Error, Kind, Result};
-use crate::plan::cgroup::{Absent, CgroupPlan, Denied, Dir, DirKind, Write};
+use crate::plan::cgroup::{Absent, CPUSET_FILES, CgroupPlan, Denied, Dir, DirKind, Write};
 use crate::sys::bpf;
 
 /// How often a directory is tried whose parent another container's end takes away in between.
@@ -49,13 +49,8 @@ pub fn missing(plan: &CgroupPlan) -> Vec<MadeDir> {
 ///
 /// Errors: a call of it; a process in a cgroup that exists (kind exists), or that it is frozen, as nobody could join.
 pub fn make(plan: &CgroupPlan) -> Result<Made> {
-    let mut made = Made {
-        dirs: Vec::new(),
-        cgroup: Cgroup::default(),
-        procs: Vec::new(),
-        unified: None,
-        skipped: Vec::new(),
-    };
+    let mut made =
+        Made { dirs: Vec::new(), cgroup: Cgroup::default(), procs: Vec::new(), unified: None, skipped: Vec::new() };
     match make_all(plan, &mut made) {
         Ok(()) => Ok(made),
         Err(error) => Err(made.dirs.iter().rev().fold(error, |error, dir| match rmdir(&dir.path) {
@@ -77,12 +72,17 @@ fn make_all(plan: &CgroupPlan, made: &mut Made) -> Result<()> {
             result => result?,
         }
         match &dir.kind {
-            DirKind::V1 { inherit, .. } => {
-                inherit.iter().try_for_each(|file| inherited(&dir.path, &dir.mountpoint, file).map(drop))?;
+            DirKind::V1 { controllers, inherit } if controllers.iter().any(|name| name == "cpuset") => {
+                for file in CPUSET_FILES {
+                    // What the configuration gives must be a part of what the parent has, which may be made just now too.
+                    let from = if inherit.contains(&file) { Some(dir.path.as_path()) } else { dir.path.parent() };
+                    inherited(from.unwrap_or(&dir.mountpoint), &dir.mountpoint, file)?;
+                }
             }
+            DirKind::V1 { .. } => {}
             DirKind::Unified { enable } => {
-                let fd = open_dir(&dir.path)
-                    .map_err(|errno| Error::host(format!("open {}", dir.path.display()), errno))?;
+                let fd =
+                    open_dir(&dir.path).map_err(|errno| Error::host(format!("open {}", dir.path.display()), errno))?;
                 enable_controllers(dir, &fd, enable);
                 made.unified = Some(fd);
             }

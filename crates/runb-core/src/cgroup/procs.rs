@@ -28,7 +28,8 @@ impl Cgroup {
                 Err(Errno::ENOENT) => return Ok(false),
                 events => events,
             };
-            let events = events.map_err(|errno| Error::host(format!("read {}/cgroup.events", path.display()), errno))?;
+            let events =
+                events.map_err(|errno| Error::host(format!("read {}/cgroup.events", path.display()), errno))?;
             // On a hybrid machine processes may have been left out of the version 2 cgroup, so both have a say.
             if value_of(&events, "populated") == Some(1) || self.v1.is_empty() {
                 return Ok(value_of(&events, "populated") == Some(1));
@@ -44,8 +45,17 @@ impl Cgroup {
         if let Some(path) = &self.unified {
             // One write, which also catches what forks at that moment (kernel commit 661ee6280931, 5.14).
             match write_path(path, "cgroup.kill", "1") {
-                Ok(()) if self.v1.is_empty() => return self.wait_empty(deadline),
-                Ok(()) | Err(Errno::ENOENT | Errno::EOPNOTSUPP) => {}
+                Ok(()) => {
+                    // A process that the version 1 freezer holds dies no sooner than it is let go.
+                    if let Some(freezer) = self.v1("freezer") {
+                        let _ = write_path(freezer, "freezer.state", "THAWED");
+                    }
+                    wait_in(path, deadline)?;
+                    if self.v1.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Err(Errno::ENOENT | Errno::EOPNOTSUPP) => {}
                 Err(errno) => return Err(Error::host(format!("write {}/cgroup.kill", path.display()), errno)),
             }
         }
@@ -60,7 +70,7 @@ impl Cgroup {
 
     /// Without cgroup.kill: the cgroup is frozen while the signals go out, so that none forks away from them.
     fn kill_each(&self, path: &Path, deadline: Instant) -> std::result::Result<bool, Errno> {
-        loop {
+        while !pids_below(path)?.is_empty() {
             let freezer = self.v1("freezer").map(|path| (path, "freezer.state", "FROZEN", "THAWED"));
             let freezer = freezer.or(self.unified.as_deref().map(|path| (path, "cgroup.freeze", "1", "0")));
             if let Some((path, file, frozen, _)) = freezer {
@@ -72,34 +82,37 @@ impl Cgroup {
             if let Some((path, file, _, thawed)) = freezer {
                 let _ = write_path(path, file, thawed);
             }
-            let pidfds = pidfds?;
-            if pidfds.is_empty() {
-                return Ok(true);
-            }
-            for pidfd in &pidfds {
+            for pidfd in &pidfds? {
                 if !wait_for(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], deadline)? {
                     return Ok(false);
                 }
             }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
 
     /// Waits until no process is left.
     ///
     /// Errors: some are there at `deadline` (ETIMEDOUT).
     pub fn wait_empty(&self, deadline: Instant) -> Result<()> {
-        for path in self.unified.as_deref().into_iter().chain(self.v1.first().and(self.census())) {
-            let empty = match open_dir(path) {
-                Err(Errno::ENOENT) => Ok(true),
-                Err(errno) => Err(errno),
-                Ok(dir) => wait_until_empty(path, &dir, deadline),
-            };
-            let text = || format!("wait for the processes of {}", path.display());
-            if !empty.map_err(|errno| Error::host(text(), errno))? {
-                return Err(Error::host(text(), Errno::ETIMEDOUT));
-            }
-        }
-        Ok(())
+        let census = self.census().filter(|_| !self.v1.is_empty());
+        self.unified.as_deref().into_iter().chain(census).try_for_each(|path| wait_in(path, deadline))
+    }
+}
+
+fn wait_in(path: &Path, deadline: Instant) -> Result<()> {
+    let empty = match open_dir(path) {
+        Err(Errno::ENOENT) => Ok(true),
+        Err(errno) => Err(errno),
+        Ok(dir) => wait_until_empty(path, &dir, deadline),
+    };
+    let error = |errno| Error::host(format!("wait for the processes of {}", path.display()), errno);
+    match empty.map_err(error)? {
+        true => Ok(()),
+        false => Err(error(Errno::ETIMEDOUT)),
     }
 }
 

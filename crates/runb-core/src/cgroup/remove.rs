@@ -37,11 +37,12 @@ pub fn undo(dirs: &[MadeDir], deadline: Instant) -> Result<()> {
 }
 
 fn first_error(results: impl Iterator<Item = Result<()>>) -> Result<()> {
-    results.fold(Ok(()), |first, result| match (first, result) {
-        (Ok(()), result) => result,
-        (Err(first), Err(error)) => Err(first.and_cleanup(error)),
-        (first, Ok(())) => first,
-    })
+    let mut errors = results.filter_map(Result::err);
+    match errors.next() {
+        None => Ok(()),
+        // Each directory is tried, whatever became of the others.
+        Some(first) => Err(errors.fold(first, Error::and_cleanup)),
+    }
 }
 
 /// Removes the cgroup `path` and all below it. One that is not there is removed.

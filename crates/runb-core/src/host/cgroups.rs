@@ -36,7 +36,7 @@ pub struct Unified {
     pub mountpoint: PathBuf,
     /// The cgroup of this process as seen below the mountpoint: absolute, `/` for the top.
     pub own: PathBuf,
-    /// What cgroup.controllers lists at the mountpoint.
+    /// What cgroup.controllers lists at the mountpoint; not asked for on a hybrid machine, where none is used.
     pub controllers: Vec<String>,
 }
 
@@ -61,8 +61,7 @@ impl CgroupMounts {
     ///
     /// Errors: /proc/self/cgroup or, where it is needed, /proc/self/mountinfo cannot be read.
     pub fn probe() -> Result<Self> {
-        let text =
-            std::fs::read("/proc/self/cgroup").map_err(|error| Error::io("read /proc/self/cgroup", &error))?;
+        let text = std::fs::read("/proc/self/cgroup").map_err(|error| Error::io("read /proc/self/cgroup", &error))?;
         let entries = parse_proc_cgroup(&text);
         if file_system(Path::new(ROOT)) == Some(CGROUP2_SUPER_MAGIC) {
             let own = entries.iter().find(|entry| entry.controllers.is_empty()).map(|entry| entry.path.clone());
@@ -74,15 +73,18 @@ impl CgroupMounts {
         for entry in &entries {
             let Some((mountpoint, own)) = entry.locate(&mut mountinfo)? else { continue };
             if entry.controllers.is_empty() {
-                unified = Some(unified_at(mountpoint, own));
+                unified = Some((mountpoint, own));
             } else {
                 hierarchies.push(Hierarchy { controllers: entry.controllers.clone(), mountpoint, own });
             }
         }
         Ok(match (hierarchies.is_empty(), unified) {
             (true, None) => CgroupMounts::None,
-            (true, Some(unified)) => CgroupMounts::V2(unified),
-            (false, unified) => CgroupMounts::V1 { hierarchies, unified },
+            (true, Some((mountpoint, own))) => CgroupMounts::V2(unified_at(mountpoint, own)),
+            (false, unified) => {
+                let beside = |(mountpoint, own)| Unified { mountpoint, own, controllers: Vec::new() };
+                CgroupMounts::V1 { hierarchies, unified: unified.map(beside) }
+            }
         })
     }
 
@@ -194,7 +196,8 @@ impl LazyMountinfo {
     fn get(&mut self) -> Result<&[MountInfo]> {
         if self.0.is_none() {
             let read = Process::myself().and_then(|process| process.mountinfo());
-            let mounts = read.map_err(|error| Error::new(crate::Kind::Host, format!("read /proc/self/mountinfo: {error}")))?;
+            let mounts =
+                read.map_err(|error| Error::new(crate::Kind::Host, format!("read /proc/self/mountinfo: {error}")))?;
             self.0 = Some(mounts.into_iter().collect());
         }
         Ok(self.0.as_deref().unwrap_or_default())

@@ -17,6 +17,9 @@ use crate::error::{Error, Kind, Result};
 use crate::host::cgroups::CgroupMounts;
 use crate::options::CgroupManager;
 
+/// What a version 1 cpuset needs before anyone can join it (cpuset(7)).
+pub const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
 /// What a directory is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirKind {
@@ -24,8 +27,7 @@ pub enum DirKind {
     V1 {
         /// Its controllers, or `name=systemd`.
         controllers: Vec<String>,
-        /// Files that a new cgroup has empty and takes from its parent: nobody can join a version 1 cpuset without
-        /// CPUs and memory nodes (cpuset(7)).
+        /// Those of [`CPUSET_FILES`] that the cgroup takes from its parent, as the configuration does not give them.
         inherit: Vec<&'static str>,
     },
     /// The version 2 hierarchy.

@@ -163,21 +163,22 @@ fn access(origin: &str, text: &str) -> Result<u8> {
     }
 }
 
-/// The rules that can decide, the last first: a rule behind a later one that covers it never does, nor does a denying one
-/// that is as good as the default.
-pub(super) fn deciding(rules: &[Rule]) -> Vec<&Rule> {
+/// The rules that can decide, the last first, and what holds where none does: a rule behind a later one that covers it
+/// never decides, nor does one at the end that says what holds anyway.
+pub(super) fn deciding(rules: &[Rule]) -> (Vec<&Rule>, Verdict) {
     let mut kept: Vec<&Rule> = Vec::new();
     for rule in rules.iter().rev() {
-        let hidden =
-            |later: &&Rule| later.devices.covers(&rule.devices) && later.access & rule.access == rule.access;
+        let hidden = |later: &&Rule| later.devices.covers(&rule.devices) && later.access & rule.access == rule.access;
         if !kept.iter().any(hidden) {
             kept.push(rule);
         }
     }
-    while kept.last().is_some_and(|rule| rule.verdict == Verdict::Deny) {
+    let every = |rule: &&&Rule| rule.devices == Match::EVERY && rule.access == ALL;
+    let default = kept.last().filter(every).map_or(Verdict::Deny, |rule| rule.verdict);
+    while kept.last().is_some_and(|rule| rule.verdict == default) {
         kept.pop();
     }
-    kept
+    (kept, default)
 }
 
 /// The writes of version 1, as (file, value, origin): `a` to reset the list that was inherited, then the exceptions.

@@ -5,7 +5,8 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Lin
 use super::path::Place;
 use super::v2::{SWAP_BELOW_LIMIT, check_memory, check_weight, pids_limit, rdma_lines};
 use super::{
-    Absent, CgroupPlan, Denied, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name, indexed, set,
+    Absent, CPUSET_FILES, CgroupPlan, Denied, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name,
+    indexed, set,
 };
 use crate::error::{Error, Kind, Result};
 use crate::host::cgroups::{Hierarchy, Unified};
@@ -70,7 +71,7 @@ fn dir(place: &Place, hierarchy: &Hierarchy, writes: &[Write]) -> Dir {
     let mut inherit = Vec::new();
     if hierarchy.controllers.iter().any(|name| name == "cpuset") {
         // What the configuration gives is not inherited first: that could clash with a cpuset.cpu_exclusive beside it.
-        inherit = vec!["cpuset.cpus", "cpuset.mems"];
+        inherit = CPUSET_FILES.to_vec();
         inherit.retain(|file| writes.iter().all(|write| write.file != *file));
     }
     Dir {

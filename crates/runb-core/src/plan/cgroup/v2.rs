@@ -6,7 +6,9 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::path::Place;
-use super::{Absent, CgroupPlan, Denied, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name, indexed, set};
+use super::{
+    Absent, CgroupPlan, Denied, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name, indexed, set,
+};
 use crate::error::{Error, Result};
 use crate::host::cgroups::Unified;
 
@@ -16,7 +18,11 @@ const DEFAULT_PERIOD: u64 = 100_000;
 pub(super) fn plan(resources: &LinuxResources, place: &Place, unified: &Unified) -> Result<CgroupPlan> {
     let mut list = List { unified, writes: Vec::new() };
     if let Some(pids) = resources.pids() {
-        list.need("pids", "linux.resources.pids.limit")?.write("pids.max", pids_limit(pids.limit()), "linux.resources.pids.limit");
+        list.need("pids", "linux.resources.pids.limit")?.write(
+            "pids.max",
+            pids_limit(pids.limit()),
+            "linux.resources.pids.limit",
+        );
     }
     if let Some(memory) = resources.memory() {
         list.memory(memory)?;
@@ -64,7 +70,7 @@ pub(super) fn pids_limit(limit: i64) -> String {
 }
 
 /// cpu.weight (1 to 10000, 100 by default) for cpu.shares (2 to 262144, 1024 by default): the quadratic curve through
-/// these three points that runc 1.3.2 and crun 1.23 introduced.
+/// these three points that runc has (opencontainers/cgroups, ConvertCPUSharesToCgroupV2Value).
 fn weight_of_shares(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
@@ -126,7 +132,10 @@ struct List<'a> {
 impl List<'_> {
     fn need(&mut self, controller: &str, origin: &str) -> Result<&mut Self> {
         if !self.unified.controllers.iter().any(|have| have == controller) {
-            let text = format!("the {controller} controller is not in {}/cgroup.controllers", self.unified.mountpoint.display());
+            let text = format!(
+                "the {controller} controller is not in {}/cgroup.controllers",
+                self.unified.mountpoint.display()
+            );
             return Err(Error::spec(origin, text));
         }
         Ok(self)
