@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let record = record::begin(settings.clone(), &argv, parsed.own_length);
     let report = Report::new(&parsed.global, parsed.verb.as_deref(), parsed.id.as_deref());
     report.debug(&format!("runb {} called", env!("CARGO_PKG_VERSION")));
-    let context = Context { global: &parsed.global, environment: &environment, settings: &settings };
+    let context = Context { global: &parsed.global, environment: &environment, settings: &settings, report: &report };
     let (status, error) = run(&parsed, &context, &report);
     report.debug(&format!("exit status {status} after {:?}", record.elapsed()));
     record.end(parsed.verb, parsed.id, status, error);

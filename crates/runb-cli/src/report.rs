@@ -80,6 +80,19 @@ impl Report {
         text
     }
 
+    /// Says what is odd and no error: in the log, or on stderr where there is none. With `create`, stderr is the
+    /// container's own, so that a log is preferred.
+    pub fn warning(&self, text: &str) {
+        let text = one_line(text);
+        let what = self.what.as_ref().map(|what| format!("{what}: ")).unwrap_or_default();
+        if self.log.is_none() {
+            return print(&format!("runb: warning: {what}{text}\n"));
+        }
+        if let Err(why) = self.append(&self.line(Level::Warning, &text, &[])) {
+            print(&format!("runb: warning: {why}\n"));
+        }
+    }
+
     /// With `--debug`, writes a line to the log; without a log, to stderr.
     pub fn debug(&self, text: &str) {
         if !self.debug {

@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod container;
 pub mod error;
 pub mod features;
+mod hearing;
 pub mod hooks;
 pub mod host;
 pub mod launch;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 use oci_spec::runtime::{LinuxIdMapping, Spec};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -29,11 +30,25 @@ use program::{AT_FDCWD, Program};
 use rootfs::Site;
 use runb_init::Point;
 
-pub use check::check;
+pub(crate) use check::kinds as hook_kinds;
+pub use check::{SPEC_VERSION, check};
 pub use mount_options::option_names;
 
 /// The name of the exec fifo in the state's folder.
 pub const FIFO: &str = "exec.fifo";
+
+/// A failure that happens after `create` has returned, prepared as text: by the index of the call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// The index in the program.
+    pub call: u16,
+    /// The place in config.json.
+    pub place: String,
+    /// What the call does.
+    pub what: String,
+    /// The number of the system call.
+    pub nr: u16,
+}
 
 /// What happens when everything is set up but the execve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +99,54 @@ pub struct Plan {
     pub program: Program,
     /// The namespaces that the clone itself makes.
     pub clone: u64,
+    /// `CLONE_NEW*` of all namespaces that are the container's own, new or joined.
+    pub namespaces: u64,
     /// The cgroups.
     pub cgroup: CgroupPlan,
     /// The maps of a new user namespace, written at [`Point::IdMap`].
     pub id_maps: Option<IdMaps>,
     /// What was found odd and is no error.
     pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Whether init goes on in a twin.
+    pub fn has_twin(&self) -> bool {
+        self.program.calls().iter().any(|call| call.kind == runb_init::Kind::Twin)
+    }
+
+    /// What the runtime does, in order, in words.
+    pub fn steps(&self) -> Vec<String> {
+        let mut steps: Vec<String> = self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
+        let into = self.cgroup.join.into.map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
+        steps.push(format!("clone3({}){into}, execveat(runb-init)", describe::namespaces(self.clone)));
+        for write in &self.cgroup.writes {
+            let dir = self.cgroup.dirs[write.dir].path.display();
+            steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
+        }
+        if let Some(devices) = &self.cgroup.devices {
+            let dir = self.cgroup.dirs[devices.dir].path.display();
+            steps.push(format!("attach a device program of {} instructions to {dir}", devices.instructions.len()));
+        }
+        if let Some(maps) = &self.id_maps {
+            steps.push(format!("at the stop IdMap: write {:?} to uid_map, {:?} to gid_map", maps.uids, maps.gids));
+        }
+        steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
+        steps
+    }
+
+    /// The calls that come after the report that all is ready, as text for whoever starts the container.
+    pub fn late(&self) -> Vec<Late> {
+        let calls = self.program.calls();
+        let wait = calls.iter().rposition(|call| libc::c_long::from(call.nr) == libc::SYS_read).unwrap_or(calls.len());
+        let text = |call: usize| Late {
+            call: call as u16,
+            place: self.program.place(call).to_owned(),
+            what: self.program.what(call),
+            nr: calls[call].nr,
+        };
+        (wait..calls.len()).map(text).collect()
+    }
 }
 
 /// Plans a container: what `create` and `run` do.
@@ -150,7 +207,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     warnings.extend(process::finish(p, request, process, &namespaces, &begun)?);
     drop(mounts);
     let id_maps = namespaces.id_maps(spec);
-    Ok(Plan { program, clone: namespaces.clone_flags(), cgroup, id_maps, warnings })
+    Ok(Plan { program, clone: namespaces.clone_flags(), namespaces: namespaces.all(), cgroup, id_maps, warnings })
 }
 
 /// Version 1: init writes itself into each hierarchy.

@@ -20,6 +20,8 @@ pub struct Bundle {
     pub path: PathBuf,
     /// The configuration.
     pub spec: Spec,
+    /// The bytes that it was read from.
+    pub text: Vec<u8>,
     /// What the specification says to warn about and go on.
     pub warnings: Vec<String>,
 }
@@ -34,13 +36,21 @@ impl Bundle {
         let path = dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
         let text = read(&path.join("config.json"))?;
         let (spec, warnings) = parse::<Spec>(&text, "config.json", "process.")?;
-        Ok(Bundle { path, spec, warnings })
+        Ok(Bundle { path, spec, text, warnings })
     }
 
     /// The absolute path of the root filesystem, if the configuration has one.
     pub fn rootfs(&self) -> Option<PathBuf> {
         self.spec.root().as_ref().map(|root| self.path.join(root.path()))
     }
+}
+
+/// Reads a configuration that was checked before.
+///
+/// # Errors
+/// As [`Bundle::load`].
+pub fn load_spec(file: &Path) -> Result<Spec> {
+    parse(&read(file)?, &file.display().to_string(), "process.").map(|(spec, _)| spec)
 }
 
 /// Reads the process of an exec: the object `process` of config.json in a file of its own.

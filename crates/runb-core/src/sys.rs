@@ -29,13 +29,11 @@ pub fn pidfd_getfd(pidfd: impl AsFd, target: RawFd) -> Result<OwnedFd, Errno> {
     unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), target, 0)) }
 }
 
-/// What [`openat2`] forbids on the way.
+/// How [`openat2`] takes a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolve {
     /// The directory is the root: absolute links and `..` stay below it; magic links are refused.
     InRoot,
-    /// Nothing may leave the mount, and no link is followed.
-    NoLinksNoMounts,
 }
 
 /// openat2(2) with `O_CLOEXEC`.
@@ -45,7 +43,6 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
     how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = match resolve {
         Resolve::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
-        Resolve::NoLinksNoMounts => libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_BENEATH,
     };
     loop {
         // SAFETY: `path` and `how` live until the call returns; the result is a new descriptor that nobody else owns.
@@ -69,15 +66,6 @@ pub fn descriptors_are_open(from: RawFd, count: u32) -> Result<(), RawFd> {
         }
     }
     Ok(())
-}
-
-/// A descriptor that the caller of this program handed over by number, for instance by `LISTEN_FDS`.
-///
-/// # Errors
-/// `EBADF` if it is not open.
-pub fn duplicate(descriptor: RawFd) -> Result<OwnedFd, Errno> {
-    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor that nobody else owns.
-    unsafe { owned(libc::c_long::from(libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3))) }
 }
 
 /// # Safety

@@ -1,10 +1,17 @@
 //! The verbs, one file each: arguments in, calls of runb-core, output.
 
+pub mod create;
+pub mod delete;
 pub mod features;
+pub mod kill;
+pub mod list;
 pub mod log;
-#[allow(dead_code, reason = "the container verbs call it")]
 pub mod options;
+pub mod plan;
+pub mod run;
 pub mod spec;
+pub mod start;
+pub mod state;
 pub mod undelivered;
 
 use std::io::Write;
@@ -14,22 +21,41 @@ use runb_core::{Error, Result};
 use crate::args::{Global, Verb};
 use crate::config::Settings;
 use crate::environment::Environment;
+use crate::report::Report;
 
 /// What a verb may ask for beside its own arguments.
 pub struct Context<'a> {
     /// The global flags.
     pub global: &'a Global,
     /// The caller's environment.
-    #[allow(dead_code, reason = "the container verbs read it")]
     pub environment: &'a Environment,
     /// Where the invocation log is.
     pub settings: &'a Settings,
+    /// Where warnings go.
+    pub report: &'a Report,
+}
+
+impl Context<'_> {
+    /// Says what is odd and no error.
+    pub fn warn(&self, warnings: &[String]) {
+        for warning in warnings {
+            self.report.warning(warning);
+        }
+    }
 }
 
 /// Runs a verb; returns the exit status.
 pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
     undelivered::refuse(verb, context.global)?;
     match verb {
+        Verb::Create(args) => create::run(args, context),
+        Verb::Start(args) => start::run(args, context),
+        Verb::State(args) => state::run(args, context),
+        Verb::Kill(args) => kill::run(args, context),
+        Verb::Delete(args) => delete::run(args, context),
+        Verb::Run(args) => run::run(args, context),
+        Verb::List(args) => list::run(args, context),
+        Verb::Plan(args) => plan::run(args, context),
         Verb::Spec(args) => spec::run(args),
         Verb::Features(_) => features::run(),
         Verb::Log(args) => log::run(args, context),

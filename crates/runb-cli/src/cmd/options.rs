@@ -37,7 +37,7 @@ pub fn options(global: &Global, create: &Create, environment: &Environment) -> R
 }
 
 /// The path from `/`, without `.` and doubled slashes; symbolic links and `..` stay as they are.
-fn absolute(path: PathBuf) -> Result<PathBuf> {
+pub fn absolute(path: PathBuf) -> Result<PathBuf> {
     std::path::absolute(&path).map_err(|error| Error::io(format!("find {} from /", path.display()), &error))
 }
 

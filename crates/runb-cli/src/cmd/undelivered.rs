@@ -13,14 +13,6 @@ pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
         (create(verb).is_some_and(|create| create.pidfd_socket.is_some()), "--pidfd-socket"),
     ];
     let verb = match verb {
-        Verb::Create(_) => Some("create"),
-        Verb::Start(_) => Some("start"),
-        Verb::State(_) => Some("state"),
-        Verb::Kill(_) => Some("kill"),
-        Verb::Delete(_) => Some("delete"),
-        Verb::Run(_) => Some("run"),
-        Verb::List(_) => Some("list"),
-        Verb::Plan(_) => Some("plan"),
         Verb::Exec(_) => Some("exec"),
         Verb::Ps(_) => Some("ps"),
         Verb::Pause(_) => Some("pause"),

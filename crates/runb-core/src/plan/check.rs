@@ -67,7 +67,7 @@ fn process(spec: &Spec) -> Result<()> {
 
 /// Each kind of hook with its place.
 #[allow(deprecated)]
-pub(super) fn kinds(hooks: &oci_spec::runtime::Hooks) -> [(&'static str, &Option<Vec<Hook>>); 6] {
+pub(crate) fn kinds(hooks: &oci_spec::runtime::Hooks) -> [(&'static str, &Option<Vec<Hook>>); 6] {
     [
         ("prestart", hooks.prestart()),
         ("createRuntime", hooks.create_runtime()),

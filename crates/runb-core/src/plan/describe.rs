@@ -134,6 +134,8 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_socket, "socket", &[Decimal, Hexadecimal, Decimal]),
     (libc::SYS_ioctl, "ioctl", &[Descriptor, Hexadecimal, Opaque]),
     (libc::SYS_sendmsg, "sendmsg", &[Descriptor, Opaque, Hexadecimal]),
+    (libc::SYS_fcntl, "fcntl", &[Descriptor, Decimal, Decimal]),
+    (libc::SYS_pidfd_open, "pidfd_open", &[Decimal, Hexadecimal]),
     (libc::SYS_rt_sigprocmask, "rt_sigprocmask", &[Decimal, Opaque, Opaque, Decimal]),
     (libc::SYS_rt_sigaction, "rt_sigaction", &[Decimal, Opaque, Opaque, Decimal]),
     (libc::SYS_execve, "execve", &[Text, Strings, Opaque]),
@@ -184,6 +186,11 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
         }
     }
     line
+}
+
+/// `CLONE_NEW*` flags by name.
+pub(super) fn namespaces(value: u64) -> String {
+    flags(NS, value)
 }
 
 fn program_point(number: u64) -> &'static str {

@@ -163,11 +163,6 @@ impl<'a> Mounts<'a> {
         self.done.iter().rev().find(|mounted| mounted.destination == path)?.fresh
     }
 
-    /// Whether anything was mounted at `path`.
-    pub(super) fn mounted(&self, path: &Path) -> bool {
-        self.done.iter().any(|mounted| mounted.destination == path)
-    }
-
     /// Makes a filesystem of the mount's type. True: it is empty and nobody else's.
     fn filesystem(&self, p: &mut Program, planned: &Planned<'_>) -> Result<(Slot, bool)> {
         let typ = planned.mount.typ().as_deref().unwrap_or_default();

@@ -89,6 +89,11 @@ impl Namespaces {
         self.new & kind != 0
     }
 
+    /// All that the container has of its own.
+    pub(super) fn all(&self) -> u64 {
+        self.joined.iter().fold(self.new, |all, joined| all | joined.kind)
+    }
+
     /// What the clone itself makes: the pid namespace, unless a user namespace is to own it.
     pub(super) fn clone_flags(&self) -> u64 {
         if self.has(USER) { 0 } else { self.new & PID }

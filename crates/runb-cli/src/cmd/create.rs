@@ -1,0 +1,14 @@
+//! `create`: make a container whose process waits for `start`.
+
+use runb_core::Result;
+use runb_core::container::Container;
+
+use super::{Context, options};
+use crate::args::Create;
+
+/// Creates the container.
+pub fn run(args: &Create, context: &Context<'_>) -> Result<u8> {
+    let container = Container::create(&options::options(context.global, args, context.environment)?)?;
+    context.warn(container.warnings());
+    Ok(0)
+}

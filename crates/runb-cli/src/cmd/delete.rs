@@ -1,0 +1,22 @@
+//! `delete`: remove a container.
+
+use runb_core::container::{Container, Force};
+use runb_core::{Error, Result};
+
+use super::{Context, options};
+use crate::args::Delete;
+
+/// Removes the container.
+pub fn run(args: &Delete, context: &Context<'_>) -> Result<u8> {
+    let root = options::root(context.global, context.environment)?;
+    let force = if args.force { Force::Yes } else { Force::No };
+    report(Container::remove(&root, &args.id, force), context)?;
+    Ok(0)
+}
+
+/// What is odd about a removal is warned about.
+pub fn report(result: Result<Vec<Error>>, context: &Context<'_>) -> Result<()> {
+    let warnings: Vec<String> = result?.iter().map(Error::to_string).collect();
+    context.warn(&warnings);
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! `kill`: send a signal.
+
+use runb_core::Result;
+use runb_core::container::{Container, Scope};
+
+use super::{Context, options};
+use crate::args::Kill;
+
+/// Signals the container.
+pub fn run(args: &Kill, context: &Context<'_>) -> Result<u8> {
+    let signal = args.signal.parse()?;
+    let scope = if args.all { Scope::All } else { Scope::Init };
+    Container::load(&options::root(context.global, context.environment)?, &args.id)?.kill(signal, scope)?;
+    Ok(0)
+}

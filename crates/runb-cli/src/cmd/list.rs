@@ -1,0 +1,42 @@
+//! `list`: the containers of a root.
+
+use std::fmt::Write;
+
+use runb_core::container::{Container, State};
+use runb_core::{Error, Result};
+
+use super::{Context, options, print};
+use crate::args::{List, Listing};
+
+/// Prints the list as a table, as JSON, or as ids alone.
+pub fn run(args: &List, context: &Context<'_>) -> Result<u8> {
+    let containers = Container::list(&options::root(context.global, context.environment)?)?;
+    let states: Vec<State> = containers.iter().map(Container::state).collect();
+    let text = match args.format {
+        _ if args.quiet => states.iter().map(|state| format!("{}\n", state.id)).collect(),
+        Listing::Table => table(&states),
+        Listing::Json => {
+            let json = serde_json::to_string(&states).map_err(|e| Error::internal(format!("the list: {e}")))?;
+            format!("{json}\n")
+        }
+    };
+    print(&text)?;
+    Ok(0)
+}
+
+fn table(states: &[State]) -> String {
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let row = |state: &State| {
+        let bundle = state.bundle.display().to_string();
+        [state.id.clone(), state.pid.to_string(), state.status.to_string(), bundle, state.created.clone(), state.owner.clone()]
+    };
+    let rows: Vec<[String; 6]> = std::iter::once(head).chain(states.iter().map(row)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(9) + 3;
+            let _ = if column + 1 < row.len() { write!(text, "{cell:<width$}") } else { writeln!(text, "{cell}") };
+        }
+    }
+    text
+}

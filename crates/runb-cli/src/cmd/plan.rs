@@ -1,0 +1,58 @@
+//! `plan`: what `create` would do, call by call.
+
+use std::fmt::Write;
+
+use runb_core::container::{Planned, planned};
+use runb_core::host::Host;
+use runb_core::options::{Keyring, Options, RootEntry};
+use runb_core::plan::Ending;
+use runb_core::{Error, Result};
+use serde_json::json;
+
+use super::{Context, options, print};
+use crate::args::Plan;
+
+/// Prints the plan; nothing is done, and no right is needed.
+pub fn run(args: &Plan, context: &Context<'_>) -> Result<u8> {
+    let options = Options {
+        id: args.id.clone(),
+        root: options::root(context.global, context.environment)?,
+        bundle: options::absolute(args.bundle.clone().unwrap_or_else(|| ".".into()))?,
+        root_entry: if args.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot },
+        keyring: if args.no_new_keyring { Keyring::Inherit } else { Keyring::New },
+        ..Options::default()
+    };
+    let planned = planned(&options, &Host::probe()?, Ending::Fifo)?;
+    context.warn(&planned.plan.warnings);
+    let text = if args.json { as_json(&planned)? } else { as_text(&planned) };
+    print(&text)?;
+    Ok(0)
+}
+
+fn as_text(planned: &Planned) -> String {
+    let mut text = String::from("runtime:\n");
+    for step in planned.plan.steps() {
+        let _ = writeln!(text, "  {step}");
+    }
+    text.push_str("init:\n");
+    let program = &planned.plan.program;
+    let mut place = "";
+    for index in 0..program.calls().len() {
+        if program.place(index) != place {
+            place = program.place(index);
+            let _ = writeln!(text, "  # {}", if place.is_empty() { "the launch itself" } else { place });
+        }
+        let _ = writeln!(text, "  {index:3} {}", program.describe(index));
+    }
+    text
+}
+
+fn as_json(planned: &Planned) -> Result<String> {
+    let program = &planned.plan.program;
+    let calls: Vec<_> = (0..program.calls().len())
+        .map(|index| json!({ "index": index, "origin": program.place(index), "call": program.describe(index) }))
+        .collect();
+    let whole = json!({ "runtime": planned.plan.steps(), "init": calls });
+    let text = serde_json::to_string_pretty(&whole).map_err(|e| Error::internal(format!("the plan: {e}")))?;
+    Ok(format!("{text}\n"))
+}

@@ -1,0 +1,26 @@
+//! `run`: create, start, wait, delete.
+
+use runb_core::Result;
+use runb_core::container::{Container, Force, Foreground, Subreaper};
+
+use super::{Context, options};
+use crate::args::Run;
+
+/// Runs the container; in the foreground its exit status is the workload's.
+pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
+    let options = options::options(context.global, &args.create, context.environment)?;
+    if args.detach {
+        let container = Container::run(&options)?.detach();
+        context.warn(container.warnings());
+        return Ok(0);
+    }
+    let subreaper = if args.no_subreaper { Subreaper::No } else { Subreaper::Yes };
+    let foreground = Foreground::begin(subreaper)?;
+    let running = Container::run(&options)?;
+    context.warn(running.container().warnings());
+    let status = foreground.wait(&running);
+    if !args.keep {
+        super::delete::report(running.container().delete(Force::Yes), context)?;
+    }
+    Ok(status? as u8)
+}

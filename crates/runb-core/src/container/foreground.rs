@@ -1,0 +1,124 @@
+//! Waiting for a workload in the foreground: signals are passed on, and its exit status is returned.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::Running;
+use crate::error::{Error, Result};
+use crate::sys;
+
+/// Whether orphans of the container come to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subreaper {
+    /// They do, and are reaped.
+    Yes,
+    /// They go to whoever else is one (`--no-subreaper`).
+    No,
+}
+
+/// The signals of this thread, held for a workload. Made before the workload is, so that none is lost.
+#[derive(Debug)]
+pub struct Foreground {
+    signals: SignalFd,
+    before: SigSet,
+}
+
+impl Foreground {
+    /// Blocks the signals of this thread.
+    ///
+    /// # Errors
+    /// A call fails.
+    pub fn begin(subreaper: Subreaper) -> Result<Self> {
+        if subreaper == Subreaper::Yes {
+            set_child_subreaper(true).map_err(|errno| Error::host("prctl PR_SET_CHILD_SUBREAPER", errno))?;
+        }
+        let mut set = SigSet::all();
+        for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGABRT] {
+            set.remove(fault);
+        }
+        let mut before = SigSet::empty();
+        pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before)).map_err(|errno| Error::host("sigprocmask", errno))?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&set, flags).map_err(|errno| Error::host("signalfd", errno))?;
+        Ok(Foreground { signals, before })
+    }
+
+    /// Waits for the workload; its exit status, or 128 and the signal that ended it.
+    ///
+    /// # Errors
+    /// A call fails.
+    pub fn wait(&self, running: &Running) -> Result<i32> {
+        loop {
+            let mut fds = [
+                PollFd::new(running.pidfd().as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::host("poll", errno)),
+            }
+            let ended = fds[0].any() == Some(true);
+            self.pass_on(running)?;
+            if ended {
+                return self.status(running.pid());
+            }
+        }
+    }
+
+    fn pass_on(&self, running: &Running) -> Result<()> {
+        while let Some(info) = self.signals.read_signal().map_err(|errno| Error::host("read signalfd", errno))? {
+            match info.ssi_signo as i32 {
+                // A pipe that this process wrote to, and the scheduler's own: not meant for the workload.
+                libc::SIGPIPE | libc::SIGURG => {}
+                libc::SIGCHLD => reap_orphans(running.pid())?,
+                signal => match sys::pidfd_send_signal(running.pidfd(), signal) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => return Err(Error::host(format!("pidfd_send_signal {signal}"), errno)),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn status(&self, pid: i32) -> Result<i32> {
+        let status = crate::hearing::reap(pid)?;
+        reap_orphans(pid)?;
+        match status {
+            WaitStatus::Exited(_, code) => Ok(code),
+            WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as i32),
+            other => Err(Error::internal(format!("the workload ended as {other:?}"))),
+        }
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+    }
+}
+
+/// Reaps what has ended, the workload aside.
+fn reap_orphans(workload: i32) -> Result<()> {
+    use nix::sys::wait::{Id, waitid};
+    loop {
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let pid = match waitid(Id::All, peek) {
+            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
+            Ok(_) | Err(Errno::ECHILD) => return Ok(()),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(Error::host("waitid", errno)),
+        };
+        if pid.as_raw() == workload {
+            return Ok(());
+        }
+        let _ = waitpid(Pid::from_raw(pid.as_raw()), Some(WaitPidFlag::WNOHANG));
+    }
+}

@@ -1,0 +1,252 @@
+//! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::wait::WaitStatus;
+use oci_spec::runtime::Hooks;
+use runb_init::{Point, REPORT_SIZE, Report};
+
+use crate::cgroup::{Cgroup, Made};
+use crate::error::{Error, Kind, Result};
+use crate::hearing::{Said, reap, receive};
+use crate::hooks::{self, Namespaces};
+use crate::plan::Plan;
+use crate::plan::program::Program;
+use crate::state::{Saved, Status};
+use crate::sys;
+use crate::sys::spawn::{self, Spawn};
+
+/// How long the end of a killed process is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An init that lives and has not yet executed. Dropped without [`Init::release`] it is killed.
+#[derive(Debug)]
+pub(crate) struct Init {
+    pid: i32,
+    /// Until it is released or killed.
+    pidfd: Option<OwnedFd>,
+    socket: OwnedFd,
+}
+
+impl Init {
+    fn resume(&self) -> Result<()> {
+        let resume = [0u8; REPORT_SIZE];
+        // A closed socket is noticed by the next receive, which knows what to say of it.
+        match send(self.socket.as_raw_fd(), &resume, MsgFlags::MSG_NOSIGNAL) {
+            Ok(_) | Err(Errno::EPIPE) => Ok(()),
+            Err(errno) => Err(Error::host("send to init", errno)),
+        }
+    }
+
+    /// Lets it live on without this runtime.
+    fn release(mut self) -> (i32, OwnedFd) {
+        (self.pid, self.pidfd.take().expect("an init that was neither released nor killed"))
+    }
+
+    fn kill(&mut self) -> Option<WaitStatus> {
+        let pidfd = self.pidfd.take()?;
+        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+        reap(self.pid).ok()
+    }
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What the stops of a launch need beside the plan.
+pub(crate) struct Context<'a> {
+    pub(crate) hooks: Option<&'a Hooks>,
+    pub(crate) saved: &'a Saved,
+}
+
+/// A launch that goes on in init.
+pub(crate) struct Running<'p> {
+    program: &'p Program,
+    init: Init,
+    cgroup: Cgroup,
+}
+
+/// Spawns the init of `plan` into the cgroups that were made.
+pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Running<'p>> {
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+    let (ours, theirs) = pair.map_err(|errno| Error::host("socketpair", errno))?;
+    let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning init)"), errno);
+    let executable = spawn::executable(&plan.program.image()).map_err(failed)?;
+    let spawned = spawn::spawn(&Spawn {
+        namespaces: plan.clone,
+        cgroup: made.unified(),
+        executable: executable.as_fd(),
+        socket: theirs.as_fd(),
+        preserve,
+        stdio: None,
+    })
+    .map_err(failed)?;
+    let init = Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours };
+    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone() })
+}
+
+impl Running<'_> {
+    /// The process id of init, before a twin takes its place.
+    pub(crate) fn pid(&self) -> i32 {
+        self.init.pid
+    }
+
+    /// Goes through the stops up to [`Point::Ready`], whether init waits there or not.
+    ///
+    /// # Errors
+    /// A call of init, one of the runtime's, or a hook failed; or init was killed. It does not live any more then.
+    pub(crate) fn until_ready(mut self, plan: &Plan, context: &Context<'_>) -> Result<Ready> {
+        let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
+        expected.push(Point::Ready);
+        for point in expected {
+            self.reach(point)?;
+            match point {
+                Point::IdMap => self.map_ids(plan)?,
+                Point::Hooks => self.run_hooks(context)?,
+                Point::Ready => break,
+                Point::Cgroup | Point::Network | Point::Notify => {
+                    return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
+                }
+            }
+            self.init.resume()?;
+        }
+        Ok(Ready { init: self.init, cgroup: self.cgroup })
+    }
+
+    fn reach(&mut self, point: Point) -> Result<()> {
+        loop {
+            match receive(&self.init.socket)? {
+                Said::Reached(report) if report.point == point as u8 => return Ok(()),
+                Said::Reached(report) => {
+                    return Err(Error::internal(format!("init is at stop {}, not at {point:?}", report.point)));
+                }
+                Said::Failed(report) => return Err(failure(self.program, &report, &self.init)),
+                Said::Gone => return Err(died(&mut self.init, &self.cgroup)),
+                Said::Twin(pid) => {
+                    let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
+                    reap(self.init.pid)?;
+                    (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
+                }
+            }
+        }
+    }
+
+    fn map_ids(&self, plan: &Plan) -> Result<()> {
+        let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
+        for (file, text, place) in [("uid_map", &maps.uids, "linux.uidMappings"), ("gid_map", &maps.gids, "linux.gidMappings")] {
+            let path = format!("/proc/{}/{file}", self.init.pid);
+            fs::write(&path, text).map_err(|e| Error::io(format!("write {text:?} to {path}"), &e).at(place))?;
+        }
+        Ok(())
+    }
+
+    fn run_hooks(&self, context: &Context<'_>) -> Result<()> {
+        let state = hooks::state(context.saved, Status::Creating, self.init.pid)?;
+        let runtime = Namespaces::Runtime(&context.saved.bundle);
+        hooks::run_all(context.hooks, "prestart", &state, runtime)?;
+        hooks::run_all(context.hooks, "createRuntime", &state, runtime)?;
+        let container = Namespaces::Container(self.init.pid, context.saved.namespaces);
+        hooks::run_all(context.hooks, "createContainer", &state, container)
+    }
+}
+
+/// An init for which everything is done but the execve.
+pub(crate) struct Ready {
+    init: Init,
+    cgroup: Cgroup,
+}
+
+impl Ready {
+    /// The process id of init.
+    pub(crate) fn pid(&self) -> i32 {
+        self.init.pid
+    }
+
+    /// Leaves init waiting.
+    pub(crate) fn release(self) -> (i32, OwnedFd) {
+        self.init.release()
+    }
+
+    /// Lets init execute, and waits until it has.
+    ///
+    /// # Errors
+    /// The execve failed, or init was killed.
+    pub(crate) fn execute(mut self, program: &Program) -> Result<(i32, OwnedFd)> {
+        self.init.resume()?;
+        match receive(&self.init.socket)? {
+            // It may have run to its end since; only a death in between is an error, and the workload's status tells that.
+            Said::Gone => Ok(self.init.release()),
+            Said::Failed(report) => Err(failure(program, &report, &self.init)),
+            other => Err(died(&mut self.init, &self.cgroup).during(format!("after {other:?}"))),
+        }
+    }
+}
+
+/// The failing call of init as an error.
+fn failure(program: &Program, report: &Report, init: &Init) -> Error {
+    let index = usize::from(report.call);
+    let mut what = program.what(index);
+    let nr = program.calls().get(index).map_or(0, |call| libc::c_long::from(call.nr));
+    if matches!(nr, libc::SYS_fsconfig | libc::SYS_fsmount)
+        && let Some(words) = kernel_words(init, report.value as i32)
+    {
+        what = format!("{what}: {words}");
+    }
+    late_failure(&what, program.place(index), nr, report.errno)
+}
+
+/// A failure as an error, by what was kept of the call.
+pub(crate) fn late_failure(what: &str, place: &str, nr: libc::c_long, errno: i32) -> Error {
+    let mut error = Error::new(Kind::Init, what);
+    if nr == libc::SYS_execve && errno == libc::ENOENT && !what.contains("not found in") {
+        error = Error::new(Kind::Init, format!("{what}: the file is there, its interpreter is not"));
+    }
+    let error = error.with_errno(Errno::from_raw(errno));
+    if place.is_empty() { error } else { error.at(place) }
+}
+
+/// What the kernel says in the log of a filesystem context, read from a copy of init's descriptor.
+fn kernel_words(init: &Init, context: i32) -> Option<String> {
+    let copy = sys::pidfd_getfd(init.pidfd.as_ref()?, context).ok()?;
+    let mut text = [0u8; 1024];
+    let length = fs::File::from(copy).read(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text[..length]);
+    let text = text.trim();
+    // "e " for an error, "w " for a warning.
+    Some(text.split_once(' ').map_or(text, |(_, words)| words).to_owned()).filter(|words| !words.is_empty())
+}
+
+/// Init has ended without a word.
+fn died(init: &mut Init, cgroup: &Cgroup) -> Error {
+    let oom = cgroup.oom().filter(|oom| oom.kills > 0);
+    let status = init.kill();
+    if let Some(oom) = oom {
+        return Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit");
+    }
+    let how = match status {
+        Some(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+        Some(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
+        other => format!("{other:?}"),
+    };
+    Error::new(Kind::Init, format!("init has ended before the container was ready: {how}"))
+}
+
+/// The sentence on an OOM kill.
+pub(crate) fn out_of_memory(oom: &crate::cgroup::OomReport) -> String {
+    let bytes = |number: Option<u64>| number.map_or_else(|| "unknown".to_owned(), |number| format!("{number} bytes"));
+    format!("init was killed by the out-of-memory killer: limit {}, peak {}", bytes(oom.limit), bytes(oom.peak))
+}
+
+/// When to give up waiting for the kernel to take a killed process away.
+pub(crate) fn deadline() -> Instant {
+    Instant::now() + PATIENCE
+}

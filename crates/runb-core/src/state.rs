@@ -1,0 +1,332 @@
+//! What is remembered of a container between calls: a folder with state.json, a copy of config.json, and the exec fifo.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, open};
+use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Kind, Result};
+use crate::plan::{FIFO, Late};
+use crate::undo::Journal;
+
+const FILE: &str = "state.json";
+const CONFIG: &str = "config.json";
+
+/// Where a container is in its life (runtime.md, "State"; `paused` is runc's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It is being made.
+    Creating,
+    /// Init waits for `start`.
+    Created,
+    /// The workload runs.
+    Running,
+    /// It is frozen.
+    Paused,
+    /// It has ended, or was never finished.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+/// A process that cannot be mistaken for a later one with the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRef {
+    /// Its process id in the runtime's pid namespace.
+    pub pid: i32,
+    /// When it began, in clock ticks after boot (proc_pid_stat(5), field 22).
+    pub start_time: u64,
+}
+
+impl ProcessRef {
+    /// The process `pid` as it is now.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn of(pid: i32) -> Result<Self> {
+        let (_, start_time) = stat(pid).ok_or_else(|| Error::host(format!("read /proc/{pid}/stat"), Errno::ESRCH))?;
+        Ok(ProcessRef { pid, start_time })
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        stat(self.pid).is_some_and(|(state, start_time)| start_time == self.start_time && !matches!(state, b'Z' | b'X'))
+    }
+}
+
+/// The state letter and the start time of a process.
+fn stat(pid: i32) -> Option<(u8, u64)> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may have anything in it.
+    let after = text.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(text.get(after + 2..)?).ok()?.split(' ');
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// The content of state.json.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Saved {
+    /// `ociVersion` of the configuration.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// The bundle's folder.
+    pub bundle: PathBuf,
+    /// The root filesystem.
+    pub rootfs: PathBuf,
+    /// When it was created (RFC 3339).
+    pub created: String,
+    /// The user that created it.
+    pub owner: u32,
+    /// The configuration's annotations.
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    pub annotations: HashMap<String, String>,
+    /// Init, once it exists.
+    pub init: Option<ProcessRef>,
+    /// `CLONE_NEW*` of the namespaces that are the container's own.
+    pub namespaces: u64,
+    /// Whether a startContainer, poststart or poststop hook is configured.
+    pub hooks: bool,
+    /// The cgroup.
+    pub cgroup: Cgroup,
+    /// What takes it back.
+    pub journal: Journal,
+    /// What may still go wrong in init.
+    #[serde(default)]
+    pub late: Vec<Late>,
+}
+
+impl Saved {
+    /// Now, as the state has it.
+    pub fn now() -> String {
+        humantime::format_rfc3339_nanos(SystemTime::now()).to_string()
+    }
+}
+
+/// Checks an id: what runc takes, so that it is one name of a file.
+///
+/// # Errors
+/// Says which rule it breaks.
+pub fn check_id(id: &str) -> Result<()> {
+    let wrong = |text: String| Err(Error::new(Kind::Usage, format!("invalid container id: {text}")));
+    if id.is_empty() {
+        return wrong("it is empty".to_owned());
+    }
+    if id.len() > 1024 {
+        return wrong(format!("it has {} bytes; 1024 are allowed", id.len()));
+    }
+    if id == "." || id == ".." {
+        return wrong(format!("{id:?} is no name"));
+    }
+    match id.chars().find(|c| !(c.is_ascii_alphanumeric() || "_+-.".contains(*c))) {
+        Some(c) => wrong(format!("{id:?} has {c:?} in it; letters, digits and _ + - . are allowed")),
+        None => Ok(()),
+    }
+}
+
+/// The folder of one container's state, locked.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl StateDir {
+    /// Makes the folder for a new container.
+    ///
+    /// # Errors
+    /// The id is wrong or in use, or the folder cannot be made.
+    pub fn create(root: &Path, id: &str) -> Result<Self> {
+        check_id(id)?;
+        let path = root.join(id);
+        let mut builder = fs::DirBuilder::new();
+        builder.mode(0o711);
+        let mut result = builder.create(&path);
+        if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
+            fs::DirBuilder::new().recursive(true).mode(0o711).create(root).map_err(|e| Error::io(format!("mkdir {}", root.display()), &e))?;
+            result = builder.create(&path);
+        }
+        match result {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                Err(Error::new(Kind::Exists, format!("container with given ID already exists: {id}")))
+            }
+            Err(e) => Err(Error::io(format!("mkdir {}", path.display()), &e)),
+            Ok(()) => Self::lock(path),
+        }
+    }
+
+    /// Opens the folder of a container that exists.
+    ///
+    /// # Errors
+    /// There is no such container.
+    pub fn open(root: &Path, id: &str) -> Result<Self> {
+        check_id(id)?;
+        Self::lock(root.join(id))
+    }
+
+    fn lock(path: PathBuf) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = match open(&path, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Err(missing()),
+            Err(errno) => return Err(Error::host(format!("open {}", path.display()), errno)),
+        };
+        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::host("flock", errno))?;
+        if !path.exists() {
+            return Err(missing());
+        }
+        Ok(StateDir { path, _lock: lock })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes state.json: all of it or nothing.
+    ///
+    /// # Errors
+    /// A call fails.
+    pub fn save(&self, saved: &Saved) -> Result<()> {
+        let text = serde_json::to_vec(saved).map_err(|e| Error::internal(format!("state.json: {e}")))?;
+        write_whole(&self.path.join(FILE), &text)
+    }
+
+    /// Writes the first state.json, before the first effect: a new file, as there is none to be replaced.
+    ///
+    /// # Errors
+    /// A call fails.
+    pub fn save_intent(&self, saved: &Saved) -> Result<()> {
+        let text = serde_json::to_vec(saved).map_err(|e| Error::internal(format!("state.json: {e}")))?;
+        let path = self.path.join(FILE);
+        write_new(&path, &text).map_err(|e| Error::io(format!("write {}", path.display()), &e))
+    }
+
+    /// Keeps the configuration as it was at `create`; later calls work by it.
+    ///
+    /// # Errors
+    /// A call fails.
+    pub fn save_config(&self, text: &[u8]) -> Result<()> {
+        let path = self.path.join(CONFIG);
+        write_new(&path, text).map_err(|e| Error::io(format!("write {}", path.display()), &e))
+    }
+
+    /// Makes the exec fifo.
+    ///
+    /// # Errors
+    /// mkfifo(3) fails.
+    pub fn make_fifo(&self) -> Result<()> {
+        let path = self.path.join(FIFO);
+        nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| Error::host(format!("mkfifo {}", path.display()), e))
+    }
+
+    /// The exec fifo.
+    pub fn fifo(&self) -> PathBuf {
+        self.path.join(FIFO)
+    }
+
+    /// Reads state.json; `None` where a create was ended before it wrote one.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not what was written.
+    pub fn load(&self) -> Result<Option<Saved>> {
+        load(&self.path)
+    }
+
+    /// Removes the folder.
+    ///
+    /// # Errors
+    /// A call fails.
+    pub fn remove(self) -> Result<()> {
+        for name in [FILE, CONFIG, FIFO, "state.json.new"] {
+            match fs::remove_file(self.path.join(name)) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(format!("unlink {name} in {}", self.path.display()), &e)),
+                _ => {}
+            }
+        }
+        fs::remove_dir(&self.path).map_err(|e| Error::io(format!("rmdir {}", self.path.display()), &e))
+    }
+}
+
+fn missing() -> Error {
+    Error::new(Kind::NotFound, "container does not exist")
+}
+
+/// The configuration that was kept.
+pub(crate) fn config(path: &Path) -> PathBuf {
+    path.join(CONFIG)
+}
+
+/// Reads state.json below `path` without the lock.
+pub(crate) fn load(path: &Path) -> Result<Option<Saved>> {
+    let file = path.join(FILE);
+    let text = match fs::read(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound && path.is_dir() => return Ok(None),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(missing()),
+        Err(e) => return Err(Error::io(format!("read {}", file.display()), &e)),
+    };
+    let saved = serde_json::from_slice(&text).map_err(|e| Error::new(Kind::State, format!("{} is damaged: {e}", file.display())))?;
+    Ok(Some(saved))
+}
+
+fn write_new(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text)
+}
+
+/// Writes a file beside `path` and renames it over it.
+pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let failed = |call: &str, e: std::io::Error| Error::io(format!("{call} {}", path.display()), &e);
+    let _ = fs::remove_file(&beside);
+    write_new(&beside, text).map_err(|e| failed("write", e))?;
+    fs::rename(&beside, path).map_err(|e| {
+        let _ = fs::remove_file(&beside);
+        failed("rename to", e)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_one_name_of_a_file() {
+        for id in ["web1", "a", "A_b+c-d.e", &"x".repeat(1024)] {
+            assert!(check_id(id).is_ok(), "{id}");
+        }
+        for id in ["", ".", "..", "a/b", "a b", "ä", "a\0b", &"x".repeat(1025)] {
+            assert_eq!(check_id(id).map_err(|e| e.kind()), Err(Kind::Usage), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_process_with_another_start_time_is_another_process() {
+        let me = ProcessRef::of(std::process::id() as i32).expect("this process");
+        assert!(me.is_alive());
+        assert!(!ProcessRef { start_time: me.start_time + 1, ..me }.is_alive());
+    }
+}

@@ -1,0 +1,26 @@
+//! What takes a launch back: one journal, written before the first effect, replayed by a failing launch and by `delete`.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::{self, MadeDir};
+use crate::error::Result;
+
+/// The journal of a container, oldest entry first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    /// Directories of cgroups that were made, or may have been.
+    #[serde(default)]
+    pub cgroups: Vec<MadeDir>,
+}
+
+impl Journal {
+    /// Takes everything back, newest first.
+    ///
+    /// # Errors
+    /// What could not be taken back by `deadline`; the rest is.
+    pub fn undo(&self, deadline: Instant) -> Result<()> {
+        cgroup::undo(&self.cgroups, deadline)
+    }
+}
