@@ -45,8 +45,8 @@ enum What {
     Tree(Slot),
     /// A new filesystem.
     New,
-    /// The cgroup hierarchies.
-    Cgroups,
+    /// The cgroup hierarchies; without a cgroup namespace, version 1 shows the container's own cgroup in each.
+    Cgroups(Vec<Slot>),
 }
 
 struct Planned<'a> {
@@ -124,7 +124,7 @@ impl<'a> Mounts<'a> {
                 }
                 (What::Tree(open_source(p, &place, request, mount, &options)?), source)
             } else if typ == "cgroup" || typ == "cgroup2" {
-                (What::Cgroups, Kind::Directory)
+                (What::Cgroups(mounts.open_cgroups(p, &place)), Kind::Directory)
             } else if typ == "none" {
                 return Err(Error::spec(field("type"), "is missing, and it is no bind mount"));
             } else {
@@ -142,7 +142,7 @@ impl<'a> Mounts<'a> {
             let (tree, fresh) = match planned.what {
                 What::Tree(slot) => (slot, false),
                 What::New => self.filesystem(p, &planned)?,
-                What::Cgroups => match self.cgroups(p, &planned)? {
+                What::Cgroups(ref own) => match self.cgroups(p, &planned, own) {
                     Some(slot) => (slot, false),
                     None => continue,
                 },
@@ -284,24 +284,26 @@ impl<'a> Mounts<'a> {
     }
 
     /// The cgroup hierarchies: version 2 as one mount; version 1 as a tmpfs with one mount for each hierarchy.
-    fn cgroups(&self, p: &mut Program, planned: &Planned<'_>) -> Result<Option<Slot>> {
+    fn cgroups(&self, p: &mut Program, planned: &Planned<'_>, own: &[Slot]) -> Option<Slot> {
         let attributes = planned.options.own.set;
-        let v1: Vec<_> = self.cgroup.dirs.iter().filter(|dir| matches!(dir.kind, DirKind::V1 { .. })).collect();
+        let v1: Vec<_> = self.v1().collect();
         if v1.is_empty() {
-            return Ok(Some(self.make(p, "cgroup2", b"cgroup", &[], &planned.options.data, attributes)));
-        }
-        if !self.cgroup_namespace {
-            return Err(Error::spec(planned.place.as_str(), "a version 1 cgroup mount without a cgroup namespace is not supported by this version"));
+            return Some(self.make(p, "cgroup2", b"cgroup", &[], &planned.options.data, attributes));
         }
         let data = ["mode=755".to_owned()];
         let tmpfs = self.make(p, "tmpfs", b"tmpfs", &[], &data, attributes & !RDONLY);
         self.place(p, planned, tmpfs);
-        for dir in v1 {
+        for (i, dir) in v1.into_iter().enumerate() {
             let DirKind::V1 { controllers, .. } = &dir.kind else { continue };
             let name = dir.mountpoint.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
             let text = p.text(name);
-            let data: Vec<String> = controllers.clone();
-            let hierarchy = self.make(p, "cgroup", b"cgroup", &[], &data, attributes);
+            let hierarchy = match own.get(i) {
+                Some(slot) => {
+                    set_attributes(p, *slot, self.empty, libc::AT_EMPTY_PATH, [attributes, 0, 0, 0]);
+                    *slot
+                }
+                None => self.make(p, "cgroup", b"cgroup", &[], controllers, attributes),
+            };
             p.call(libc::SYS_mkdirat, &[tmpfs.into(), text.into(), 0o755.into()]);
             p.call(libc::SYS_move_mount, &[hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()]);
             for controller in controllers.iter().filter(|controller| controller.as_bytes() != name && !controller.contains('=')) {
@@ -312,7 +314,24 @@ impl<'a> Mounts<'a> {
         if attributes & RDONLY != 0 {
             set_attributes(p, tmpfs, self.empty, libc::AT_EMPTY_PATH, [RDONLY, 0, 0, 0]);
         }
-        Ok(None)
+        None
+    }
+
+    fn v1(&self) -> impl Iterator<Item = &'a super::cgroup::Dir> + use<'a> {
+        self.cgroup.dirs.iter().filter(|dir| matches!(dir.kind, DirKind::V1 { .. }))
+    }
+
+    fn open_cgroups(&self, p: &mut Program, place: &str) -> Vec<Slot> {
+        if self.cgroup_namespace {
+            return Vec::new();
+        }
+        p.section(place);
+        let open = |dir: &super::cgroup::Dir| {
+            let path = p.text(dir.path.as_os_str().as_encoded_bytes());
+            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
+            p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out()
+        };
+        self.v1().map(open).collect()
     }
 }
 
