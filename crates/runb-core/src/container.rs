@@ -484,7 +484,7 @@ impl Container {
             Status::Stopped | Status::Creating => {}
             Status::Created => {}
             status if force == Force::No => {
-                return Err(Error::new(Kind::State, format!("cannot delete a container that is not stopped: it is {status}")));
+                return Err(Error::new(Kind::State, format!("cannot delete container {} that is not stopped: {status}", self.saved.id)));
             }
             _ => {}
         }

@@ -198,6 +198,16 @@ impl Sets {
     }
 }
 
+impl Sets {
+    /// Leaves out of the ambient set what the kernel would not raise: what is not permitted and inheritable
+    /// (capabilities(7)). Engines send such sets, and runc warns. The names of what was left out.
+    pub(super) fn raisable(&mut self) -> Vec<String> {
+        let not = self.ambient & !(self.permitted & self.inheritable);
+        self.ambient &= !not;
+        (0..64u8).filter(|bit| not >> bit & 1 == 1).map(capability_name).collect()
+    }
+}
+
 fn capability_name(bit: u8) -> String {
     let named = caps::all().into_iter().find(|capability| capability.index() == bit);
     named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
@@ -230,7 +240,6 @@ pub(super) fn credentials(p: &mut Program, process: &Process, host: &Host, sets:
     for bit in (0..64u64).filter(|bit| sets.ambient >> bit & 1 == 1) {
         p.doing(format!("raise {} in the ambient set", capability_name(bit as u8)));
         let raise = libc::PR_CAP_AMBIENT_RAISE;
-        // A set that is not permitted and inheritable cannot be raised: runc warns, and so does the kernel's EPERM here.
         p.call(libc::SYS_prctl, &[libc::PR_CAP_AMBIENT.into(), raise.into(), bit.into(), 0.into(), 0.into()]);
     }
 }
@@ -370,6 +379,9 @@ pub(super) fn finish(
     for name in sets.available(if owned { !0 } else { request.host.capabilities }) {
         warnings.push(format!("process.capabilities: {name} is not available here, and left out"));
     }
+    for name in sets.raisable() {
+        warnings.push(format!("process.capabilities.ambient: {name} is not permitted and inheritable, and left out"));
+    }
     let report = p.report();
     session(p, request);
     // Beyond the report and the fifo nothing of the launch is needed any more.
@@ -389,7 +401,11 @@ pub(super) fn finish(
     command.check(p);
     p.section("");
     match request.ending {
-        Ending::Stop => p.stop(Point::Ready),
+        Ending::Stop => {
+            // Its end tells the runtime that the execve succeeded.
+            p.call(libc::SYS_fcntl, &[report.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
+            p.stop(Point::Ready);
+        }
         Ending::Fifo => {
             p.announce(Point::Ready);
             // From here on the fifo is the one who hears: `start` reads there what goes wrong.
