@@ -182,9 +182,15 @@ impl Launch<'_> {
         }
         let made = cgroup::make(&plan.cgroup)?;
         self.saved.cgroup = made.cgroup.clone();
+        // Nobody can join a version 1 cpuset that is empty; on version 2 init works meanwhile.
+        let before = !plan.cgroup.join.procs.is_empty();
+        if before {
+            made.apply(&plan.cgroup)?;
+        }
         let running = launch::spawn(plan, &made, self.options.kept_descriptors())?;
-        // Init works meanwhile.
-        made.apply(&plan.cgroup)?;
+        if !before {
+            made.apply(&plan.cgroup)?;
+        }
         if !plan.has_twin() {
             self.record(running.pid())?;
         }

@@ -160,7 +160,7 @@ fn run(hook: &Hook, state: &[u8], namespaces: Namespaces<'_>) -> Result<()> {
     if !ends(&pidfd, timeout.map(Duration::from_secs))? {
         let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
         reap(pid)?;
-        let text = format!("did not end within {} seconds, and was killed", timeout.unwrap_or(0));
+        let text = format!("timeout: it did not end within {} s, and was killed", timeout.unwrap_or(0));
         return Err(failed(text, &mut output));
     }
     match reap(pid)? {

@@ -243,7 +243,7 @@ fn died(init: &mut Init, cgroup: &Cgroup) -> Error {
 /// The sentence on an OOM kill.
 pub(crate) fn out_of_memory(oom: &crate::cgroup::OomReport) -> String {
     let bytes = |number: Option<u64>| number.map_or_else(|| "unknown".to_owned(), |number| format!("{number} bytes"));
-    format!("init was killed by the out-of-memory killer: limit {}, peak {}", bytes(oom.limit), bytes(oom.peak))
+    format!("init was killed, out of memory: limit {}, peak {}", bytes(oom.limit), bytes(oom.peak))
 }
 
 /// When to give up waiting for the kernel to take a killed process away.

@@ -176,10 +176,10 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     }
     process::oom_score(p, process);
     join_cgroups(p, &cgroup);
+    let root = rootfs::Root::open(p, request)?;
     let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces)?;
     let devices = devices::Devices::open(p, spec, &namespaces);
     let masks = masks::Masks::open(p, spec, request.survey);
-    let root = rootfs::Root::open(p, request)?;
 
     namespaces.enter(p, spec, request.host)?;
     process::network(p, &namespaces);

@@ -9,13 +9,13 @@ use runb_init::{After, Call, Header, Kind, PROGRAM_ADDRESS, REPORT_SIZE, Report,
 
 #[cfg(target_arch = "x86_64")]
 mod nr {
-    pub const READ: usize = 0;
+    pub const RECVFROM: usize = 45;
     pub const WRITE: usize = 1;
     pub const EXIT_GROUP: usize = 231;
 }
 #[cfg(target_arch = "aarch64")]
 mod nr {
-    pub const READ: usize = 63;
+    pub const RECVFROM: usize = 207;
     pub const WRITE: usize = 64;
     pub const EXIT_GROUP: usize = 94;
 }
@@ -71,12 +71,13 @@ fn send(descriptor: i32, report: Report) -> isize {
     unsafe { syscall(nr::WRITE, [descriptor as u64, bytes.as_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0]) }
 }
 
-/// Waits for the runtime; false if it is gone.
+/// Waits for the runtime; false if it is gone. recvfrom(2) and not read(2): on the exec fifo, which is open for reading
+/// too, that would take back the report of a failed execve.
 fn resumed(descriptor: i32) -> bool {
     let mut bytes = [0u8; REPORT_SIZE];
     loop {
-        // SAFETY: read writes at most REPORT_SIZE bytes into `bytes`.
-        let read = unsafe { syscall(nr::READ, [descriptor as u64, bytes.as_mut_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0]) };
+        // SAFETY: recvfrom writes at most REPORT_SIZE bytes into `bytes`.
+        let read = unsafe { syscall(nr::RECVFROM, [descriptor as u64, bytes.as_mut_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0]) };
         if read != -EINTR {
             return read == REPORT_SIZE as isize;
         }

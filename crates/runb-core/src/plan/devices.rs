@@ -98,7 +98,7 @@ impl Devices {
                 };
                 let target = mounts.target(p, &parent.join(name), Kind::File, 0);
                 let _ = target;
-                let parent = p.text(&parent.as_os_str().as_encoded_bytes()[1..]);
+                let parent = p.text(parent.as_os_str().as_encoded_bytes());
                 let slot = resolve(p, AT_FDCWD.into(), parent, libc::O_PATH | libc::O_DIRECTORY);
                 (slot.into(), p.text(name.as_encoded_bytes()))
             };
@@ -113,7 +113,7 @@ impl Devices {
         if let Some(slot) = mounts.fresh(Path::new("/dev")) {
             return (slot.into(), true);
         }
-        let name = p.text("dev");
+        let name = p.text("/dev");
         p.call(libc::SYS_mkdirat, &[AT_FDCWD.into(), name.into(), 0o755.into()]).tolerate(&[libc::EEXIST]);
         (resolve(p, AT_FDCWD.into(), name, libc::O_PATH | libc::O_DIRECTORY).into(), false)
     }

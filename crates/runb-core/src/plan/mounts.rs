@@ -24,7 +24,6 @@ const SET_STRING: i32 = 1;
 const CMD_CREATE: i32 = 6;
 /// openat2(2).
 const RESOLVE_NO_MAGICLINKS: u64 = 0x2;
-const RESOLVE_IN_ROOT: u64 = 0x10;
 
 /// Files below /proc that may be mounted over, as lxcfs does; everything else there is the kernel's word to the runtime.
 const PROC_EXCEPTIONS: [&str; 10] = [
@@ -248,7 +247,8 @@ impl<'a> Mounts<'a> {
             if i > 0 {
                 parent = self.resolve(p, base, &names[..i]).into();
             }
-            let text = p.text(name);
+            // The first name starts from the root: before a pivot the working directory lies outside of it.
+            let text = if i == 0 { p.text([b"/", *name].concat()) } else { p.text(name) };
             self.make_entry(p, parent, text, if i + 1 < names.len() { Kind::Directory } else { kind });
         }
         let slot = self.resolve(p, base, &names);
@@ -279,7 +279,7 @@ impl<'a> Mounts<'a> {
     }
 
     fn resolve(&self, p: &mut Program, base: Arg, names: &[&[u8]]) -> Slot {
-        let path = p.text(names.join(&b'/'));
+        let path = p.text([b"/", names.join(&b'/').as_slice()].concat());
         resolve(p, base, path, libc::O_PATH)
     }
 
@@ -335,9 +335,9 @@ impl<'a> Mounts<'a> {
     }
 }
 
-/// openat2(2) below the root, which is `/` here, without magic links: those lead out of every root.
+/// openat2(2) of an absolute path, so below the root that this process has, without magic links: those lead out of every root.
 pub(super) fn resolve(p: &mut Program, base: Arg, path: Data, flags: i32) -> Slot {
-    let how = p.longs(&[(flags | libc::O_CLOEXEC) as u64, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS]);
+    let how = p.longs(&[(flags | libc::O_CLOEXEC) as u64, 0, RESOLVE_NO_MAGICLINKS]);
     p.call(libc::SYS_openat2, &[base, path.into(), how.into(), 24.into()]).out()
 }
 

@@ -37,7 +37,7 @@ impl Namespaces {
             let kind = namespace.typ() as u64;
             let place = format!("linux.namespaces[{i}]");
             if namespaces.has(kind) {
-                return Err(Error::spec(format!("{place}.type"), format!("{:?} is listed twice", namespace.typ())));
+                return Err(Error::spec(format!("{place}.type"), format!("{} is listed twice", name(namespace.typ()))));
             }
             match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
                 None => namespaces.new |= kind,
@@ -107,14 +107,15 @@ impl Namespaces {
 
     /// Joins and makes them.
     pub(super) fn enter(&self, p: &mut Program, spec: &Spec, host: &Host) -> Result<()> {
-        let opened: Vec<(u64, &str, Slot)> = self.joined.iter().map(|joined| (joined.kind, &*joined.place, open(p, joined))).collect();
+        let opened: Vec<(&Joined, Slot)> = self.joined.iter().map(|joined| (joined, open(p, joined))).collect();
         // Root may join everything before it gives up the user namespace that owns it; others need the user namespace first.
         let user_first = host.ids.0 != 0;
-        let is_user = |kind: u64| kind == USER;
-        let (user, rest): (Vec<_>, Vec<_>) = opened.into_iter().partition(|(kind, _, _)| is_user(*kind));
+        let (user, rest): (Vec<_>, Vec<_>) = opened.into_iter().partition(|(joined, _)| joined.kind == USER);
         let order = if user_first { user.into_iter().chain(rest).collect::<Vec<_>>() } else { rest.into_iter().chain(user).collect() };
-        for (kind, place, slot) in order {
-            p.section(place);
+        for (joined, slot) in order {
+            let kind = joined.kind;
+            p.section(format!("{}.path", joined.place));
+            p.doing(format!("setns {}, {}", joined.path.display(), super::describe::namespaces(kind)));
             p.call(libc::SYS_setns, &[slot.into(), kind.into()]);
             p.call(libc::SYS_close, &[slot.into()]);
             if kind == USER {
@@ -141,6 +142,20 @@ impl Namespaces {
             p.twin();
         }
         Ok(())
+    }
+}
+
+/// The name that config-linux.md has for a type.
+fn name(kind: LinuxNamespaceType) -> &'static str {
+    match kind {
+        LinuxNamespaceType::Mount => "mount",
+        LinuxNamespaceType::Cgroup => "cgroup",
+        LinuxNamespaceType::Uts => "uts",
+        LinuxNamespaceType::Ipc => "ipc",
+        LinuxNamespaceType::User => "user",
+        LinuxNamespaceType::Pid => "pid",
+        LinuxNamespaceType::Network => "network",
+        LinuxNamespaceType::Time => "time",
     }
 }
 

@@ -306,8 +306,9 @@ impl Command {
         if !self.searched {
             let path = p.text(&name);
             p.doing(format!("exec: {name:?}: stat {name}"));
-            p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), X_OK.into()]);
+            p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), libc::F_OK.into()]);
             p.doing(format!("exec: {name:?}"));
+            p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), X_OK.into()]);
             // A directory answers EISDIR to a wish to write, anything else ENOTDIR, and nothing is opened.
             let flags = libc::O_RDWR | libc::O_DIRECTORY | libc::O_CLOEXEC;
             p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).tolerate(&[libc::ENOTDIR]);
