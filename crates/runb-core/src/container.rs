@@ -17,9 +17,9 @@ use serde::Serialize;
 
 use crate::cgroup::{self, Cgroup, FreezerState};
 use crate::error::{Error, Kind, Result};
+use crate::hearing::reap;
 use crate::hooks::{self, Namespaces};
 use crate::host::Host;
-use crate::hearing::reap;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
 use crate::options::Options;
 use crate::plan::{self, Ending, Late, Plan, Request};
@@ -109,7 +109,8 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     let bundle = Bundle::load(&options.bundle)?;
     let rootfs = bundle.rootfs().unwrap_or_default();
     if bundle.spec.root().is_some() {
-        let meta = fs::metadata(&rootfs).map_err(|e| Error::io(format!("stat {}", rootfs.display()), &e).at("root.path"))?;
+        let meta =
+            fs::metadata(&rootfs).map_err(|e| Error::io(format!("stat {}", rootfs.display()), &e).at("root.path"))?;
         if !meta.is_dir() {
             return Err(Error::host(format!("{} is no directory", rootfs.display()), Errno::ENOTDIR).at("root.path"));
         }
@@ -329,7 +330,9 @@ impl Container {
             None => Status::Creating,
             Some(init) if !init.is_alive() => Status::Stopped,
             Some(_) if self.dir.join(plan::FIFO).exists() => Status::Created,
-            Some(_) if !matches!(self.saved.cgroup.freezer_state(), Ok(FreezerState::Thawed) | Err(_)) => Status::Paused,
+            Some(_) if !matches!(self.saved.cgroup.freezer_state(), Ok(FreezerState::Thawed) | Err(_)) => {
+                Status::Paused
+            }
             Some(_) => Status::Running,
         }
     }
@@ -361,7 +364,9 @@ impl Container {
         match self.status() {
             Status::Created => {}
             Status::Stopped => return Err(Error::new(Kind::State, "cannot start a container that has stopped")),
-            Status::Running | Status::Paused => return Err(Error::new(Kind::State, "cannot start an already running container")),
+            Status::Running | Status::Paused => {
+                return Err(Error::new(Kind::State, "cannot start an already running container"));
+            }
             Status::Creating => return Err(Error::new(Kind::State, "cannot start a container in the creating state")),
         }
         let Some(init) = self.saved.init else { return Err(Error::internal("a created container without an init")) };
@@ -380,7 +385,8 @@ impl Container {
     /// report in the fifo if it failed.
     fn release(&self, dir: &StateDir) -> Result<()> {
         let path = dir.fifo();
-        let open = |write: bool| fs::OpenOptions::new().write(write).read(!write).custom_flags(libc::O_NONBLOCK).open(&path);
+        let open =
+            |write: bool| fs::OpenOptions::new().write(write).read(!write).custom_flags(libc::O_NONBLOCK).open(&path);
         let mut fifo = match open(true) {
             Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {
                 return Err(Error::new(Kind::State, "cannot start a container that has stopped"));
@@ -460,7 +466,9 @@ impl Container {
         for pid in self.saved.cgroup.procs()? {
             match sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_send_signal(pidfd, signal.number())) {
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return Err(Error::host(format!("pidfd_send_signal {} to {pid}", signal.number()), errno)),
+                Err(errno) => {
+                    return Err(Error::host(format!("pidfd_send_signal {} to {pid}", signal.number()), errno));
+                }
             }
         }
         Ok(())
@@ -490,7 +498,10 @@ impl Container {
             Status::Stopped | Status::Creating => {}
             Status::Created => {}
             status if force == Force::No => {
-                return Err(Error::new(Kind::State, format!("cannot delete container {} that is not stopped: {status}", self.saved.id)));
+                return Err(Error::new(
+                    Kind::State,
+                    format!("cannot delete container {} that is not stopped: {status}", self.saved.id),
+                ));
             }
             _ => {}
         }
@@ -512,7 +523,9 @@ impl Container {
         if self.saved.init.is_some() {
             return Ok(());
         }
-        let Ok(fifo) = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(dir.fifo()) else { return Ok(()) };
+        let Ok(fifo) = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(dir.fifo()) else {
+            return Ok(());
+        };
         let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::empty())];
         match poll(&mut fds, PollTimeout::try_from(launch::PATIENCE).unwrap_or(PollTimeout::MAX)) {
             Ok(0) => Err(Error::host("wait for the end of an init without a runtime", Errno::ETIMEDOUT)),

@@ -5,7 +5,7 @@ pub mod cgroups;
 use std::fs;
 
 use nix::sys::utsname::uname;
-use nix::unistd::{geteuid, getegid};
+use nix::unistd::{getegid, geteuid};
 
 use crate::error::{Error, Result};
 use cgroups::CgroupMounts;

@@ -142,7 +142,9 @@ impl Running<'_> {
 
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
-        for (file, text, place) in [("uid_map", &maps.uids, "linux.uidMappings"), ("gid_map", &maps.gids, "linux.gidMappings")] {
+        for (file, text, place) in
+            [("uid_map", &maps.uids, "linux.uidMappings"), ("gid_map", &maps.gids, "linux.gidMappings")]
+        {
             let path = format!("/proc/{}/{file}", self.init.pid);
             fs::write(&path, text).map_err(|e| Error::io(format!("write {text:?} to {path}"), &e).at(place))?;
         }

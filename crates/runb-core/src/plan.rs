@@ -117,8 +117,13 @@ impl Plan {
 
     /// What the runtime does, in order, in words.
     pub fn steps(&self) -> Vec<String> {
-        let mut steps: Vec<String> = self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
-        let into = self.cgroup.join.into.map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
+        let mut steps: Vec<String> =
+            self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
+        let into = self
+            .cgroup
+            .join
+            .into
+            .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
         steps.push(format!("clone3({}){into}, execveat(runb-init)", describe::namespaces(self.clone)));
         for write in &self.cgroup.writes {
             let dir = self.cgroup.dirs[write.dir].path.display();
@@ -179,7 +184,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let root = rootfs::Root::open(p, request)?;
     let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces)?;
     let devices = devices::Devices::open(p, spec, &namespaces);
-    let masks = masks::Masks::open(p, spec, request.survey);
+    let masks = masks::Masks::open(p, request, devices.null());
 
     namespaces.enter(p, spec, request.host)?;
     process::network(p, &namespaces);
@@ -200,7 +205,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         p.stop(Point::Hooks);
         root.pivot(p, request, site);
     }
-    masks.attach(p, &mounts);
+    masks.attach(p);
     root.finish(p, spec);
 
     // From here on only the process itself changes.

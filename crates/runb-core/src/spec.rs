@@ -33,7 +33,8 @@ impl Bundle {
     /// The folder or the file cannot be read; the text is no JSON (with line and column); a field has a wrong type (with
     /// its place); a string has a NUL byte in it, which no system call could take.
     pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
+        let path =
+            dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
         let text = read(&path.join("config.json"))?;
         let (spec, warnings) = parse::<Spec>(&text, "config.json", "process.")?;
         Ok(Bundle { path, spec, text, warnings })
@@ -65,7 +66,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     let failed = |e: &std::io::Error| Error::io(format!("open {}", file.display()), e).with_kind(Kind::Spec);
     let length = fs::metadata(file).map_err(|e| failed(&e))?.len();
     if length > MAX_CONFIG {
-        return Err(Error::new(Kind::Spec, format!("{}: {length} bytes are more than {MAX_CONFIG}", file.display())).with_errno(Errno::EFBIG));
+        return Err(Error::new(Kind::Spec, format!("{}: {length} bytes are more than {MAX_CONFIG}", file.display()))
+            .with_errno(Errno::EFBIG));
     }
     fs::read(file).map_err(|e| failed(&e))
 }
@@ -106,7 +108,9 @@ fn tolerate(process: &mut Value, prefix: &str) -> Vec<String> {
         }
     }
     for set in ["bounding", "effective", "inheritable", "permitted", "ambient"] {
-        let Some(list) = process.get_mut("capabilities").and_then(|sets| sets.get_mut(set)).and_then(Value::as_array_mut) else {
+        let Some(list) =
+            process.get_mut("capabilities").and_then(|sets| sets.get_mut(set)).and_then(Value::as_array_mut)
+        else {
             continue;
         };
         list.retain(|name| {
@@ -160,7 +164,8 @@ mod tests {
 
     #[test]
     fn an_unknown_capability_is_warned_about_and_left_out() {
-        let text = r#"{"ociVersion":"1.0.2","process":{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_NONE"]}}}"#;
+        let text =
+            r#"{"ociVersion":"1.0.2","process":{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_NONE"]}}}"#;
         let (spec, warnings) = parse::<Spec>(text.as_bytes(), "config.json", "process.").expect("it is taken");
         assert_eq!(warnings, [r#"process.capabilities.bounding: unknown capability "CAP_NONE" is left out"#]);
         let process = spec.process().as_ref().expect("a process");

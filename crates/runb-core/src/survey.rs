@@ -70,13 +70,22 @@ impl Survey {
         };
         let masked = spec.linux().iter().filter_map(|linux| linux.masked_paths().as_ref()).flatten();
         let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
-        let there = |mount: &Mount| root.as_ref().map_or(0, |root| leading_directories(root.as_fd(), mount.destination()));
+        let mounts = spec.mounts().as_deref().unwrap_or_default();
+        let there = |(i, mount): (usize, &Mount)| {
+            // What lies below an earlier mount is not the root filesystem's.
+            let inside = |earlier: &Mount| mount.destination().starts_with(earlier.destination());
+            let root = root.as_ref().filter(|_| !mounts[..i].iter().any(inside));
+            root.map_or(0, |root| leading_directories(root.as_fd(), mount.destination()))
+        };
         let cwd = spec.process().as_ref().map(|process| process.cwd().as_path());
         Survey {
             cwd: root.as_ref().zip(cwd).map_or(0, |(root, cwd)| leading_directories(root.as_fd(), cwd)),
-            destinations: spec.mounts().iter().flatten().map(there).collect(),
-            sources: spec.mounts().iter().flatten().map(source).collect(),
-            masked: masked.map(Path::new).map(|path| if hosts(path) { Kind::of(path) } else { Kind::Unknown }).collect(),
+            destinations: mounts.iter().enumerate().map(there).collect(),
+            sources: mounts.iter().map(source).collect(),
+            masked: masked
+                .map(Path::new)
+                .map(|path| if hosts(path) { Kind::of(path) } else { Kind::Unknown })
+                .collect(),
             kernel_filesystems: match entry {
                 RootEntry::Pivot => Vec::new(),
                 RootEntry::NoPivot => kernel_filesystems(),
@@ -158,7 +167,8 @@ mod tests {
     fn a_home_is_found_by_the_number_of_the_user_and_never_by_a_name() {
         let dir = std::env::temp_dir().join(format!("runb-passwd-{}", std::process::id()));
         fs::create_dir_all(dir.join("etc")).expect("a directory");
-        fs::write(dir.join("etc/passwd"), "1000:x:0:0::/wrong:/bin/sh\nme:x:1000:5::/home/me:/bin/sh\n").expect("a file");
+        fs::write(dir.join("etc/passwd"), "1000:x:0:0::/wrong:/bin/sh\nme:x:1000:5::/home/me:/bin/sh\n")
+            .expect("a file");
         assert_eq!(home_of(1000, &dir).as_deref(), Some("/home/me"));
         assert_eq!(home_of(7, &dir), None);
         fs::remove_dir_all(&dir).expect("removed");

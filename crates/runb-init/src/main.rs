@@ -77,7 +77,9 @@ fn resumed(descriptor: i32) -> bool {
     let mut bytes = [0u8; REPORT_SIZE];
     loop {
         // SAFETY: recvfrom writes at most REPORT_SIZE bytes into `bytes`.
-        let read = unsafe { syscall(nr::RECVFROM, [descriptor as u64, bytes.as_mut_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0]) };
+        let read = unsafe {
+            syscall(nr::RECVFROM, [descriptor as u64, bytes.as_mut_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0])
+        };
         if read != -EINTR {
             return read == REPORT_SIZE as isize;
         }
@@ -128,7 +130,8 @@ extern "C" fn entry() -> ! {
         }
         let index = index as u16;
         if call.kind == Kind::Stop {
-            let report = Report { kind: ReportKind::Reached as u8, point: call.args[0] as u8, call: index, errno: 0, value: 0 };
+            let report =
+                Report { kind: ReportKind::Reached as u8, point: call.args[0] as u8, call: index, errno: 0, value: 0 };
             if send(header.report, report) < 0 || !resumed(header.report) {
                 exit(1);
             }
@@ -139,7 +142,16 @@ extern "C" fn entry() -> ! {
         if result < 0 {
             let errno = (-result) as u8;
             if !call.tolerate.contains(&errno) {
-                send(header.report, Report { kind: ReportKind::Failed as u8, point: 0, call: index, errno: errno as i32, value: args[0] });
+                send(
+                    header.report,
+                    Report {
+                        kind: ReportKind::Failed as u8,
+                        point: 0,
+                        call: index,
+                        errno: errno as i32,
+                        value: args[0],
+                    },
+                );
                 // The runtime may still want to look at a descriptor (the log of a filesystem context).
                 resumed(header.report);
                 exit(1);

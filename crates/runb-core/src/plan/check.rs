@@ -14,7 +14,9 @@ pub const SPEC_VERSION: &str = "1.3.0";
 /// Names the place and the rule.
 pub fn check(spec: &Spec, _host: &Host) -> Result<Vec<String>> {
     version(spec.version())?;
-    let Some(root) = spec.root() else { return Err(Error::spec("root", "is missing: a container needs a root filesystem")) };
+    let Some(root) = spec.root() else {
+        return Err(Error::spec("root", "is missing: a container needs a root filesystem"));
+    };
     if root.path().as_os_str().is_empty() {
         return Err(Error::spec("root.path", "is empty"));
     }
@@ -24,7 +26,10 @@ pub fn check(spec: &Spec, _host: &Host) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for (i, mount) in spec.mounts().iter().flatten().enumerate() {
         if !mount.destination().is_absolute() {
-            warnings.push(format!("mounts[{i}].destination: {:?} is relative, and taken from the root", mount.destination()));
+            warnings.push(format!(
+                "mounts[{i}].destination: {:?} is relative, and taken from the root",
+                mount.destination()
+            ));
         }
     }
     Ok(warnings)
@@ -37,7 +42,9 @@ fn version(version: &str) -> Result<()> {
         Ok(1) => Ok(()),
         // Before 1.0 the documents changed from one to the next; runc takes them, and so do engines' old bundles.
         Ok(0) if version.starts_with("0.") => Ok(()),
-        Ok(_) => Err(Error::spec(place, format!("{version:?} is not supported: this runtime implements {SPEC_VERSION}"))),
+        Ok(_) => {
+            Err(Error::spec(place, format!("{version:?} is not supported: this runtime implements {SPEC_VERSION}")))
+        }
         Err(_) => Err(Error::spec(place, format!("{version:?} is no version; this runtime implements {SPEC_VERSION}"))),
     }
 }
@@ -54,7 +61,8 @@ fn process(spec: &Spec) -> Result<()> {
     let rlimits = process.rlimits().as_deref().unwrap_or_default();
     for (i, limit) in rlimits.iter().enumerate() {
         if let Some(first) = rlimits[..i].iter().position(|other| other.typ() == limit.typ()) {
-            let text = format!("{} is also process.rlimits[{first}].type; config.md demands one entry for each", limit.typ());
+            let text =
+                format!("{} is also process.rlimits[{first}].type; config.md demands one entry for each", limit.typ());
             return Err(Error::spec(format!("process.rlimits[{i}].type"), text));
         }
         if limit.soft() > limit.hard() {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use oci_spec::runtime::{LinuxDeviceType, Spec};
 
+use super::masks::Null;
 use super::mounts::{Mounts, clean, resolve};
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Program, Slot};
@@ -15,8 +16,12 @@ use crate::survey::{Kind, is_bind};
 const DEFAULT: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-const LINKS: [(&str, &str); 4] =
-    [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+const LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
 
 struct Device {
     place: String,
@@ -55,7 +60,11 @@ impl Devices {
                 place: format!("linux.devices[{i}] ({})", device.path().display()),
                 path: clean(device.path()),
                 mode: kind | (device.file_mode().unwrap_or(0o666) & 0o7777),
-                number: if kind == libc::S_IFIFO { 0 } else { libc::makedev(device.major() as u32, device.minor() as u32) },
+                number: if kind == libc::S_IFIFO {
+                    0
+                } else {
+                    libc::makedev(device.major() as u32, device.minor() as u32)
+                },
                 owner: (device.uid().unwrap_or(0), device.gid().unwrap_or(0)),
                 hosts: None,
             });
@@ -64,7 +73,14 @@ impl Devices {
             let path = Path::new("/dev").join(name);
             if !list.iter().any(|device| device.path == path) {
                 let number = libc::makedev(major, minor);
-                list.push(Device { place: format!("/dev/{name}"), path, mode: libc::S_IFCHR | 0o666, number, owner: (0, 0), hosts: None });
+                list.push(Device {
+                    place: format!("/dev/{name}"),
+                    path,
+                    mode: libc::S_IFCHR | 0o666,
+                    number,
+                    owner: (0, 0),
+                    hosts: None,
+                });
             }
         }
         if !skip {
@@ -74,10 +90,16 @@ impl Devices {
                 let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
                 let call = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]);
                 // A node that the host lacks is needed only if mknod does not do.
-                device.hosts = Some(if bind { call.out() } else { call.tolerate(&[libc::ENOENT, libc::ENOTDIR]).out() });
+                device.hosts =
+                    Some(if bind { call.out() } else { call.tolerate(&[libc::ENOENT, libc::ENOTDIR]).out() });
             }
         }
         Devices { list, skip, bind }
+    }
+
+    /// Whose /dev/null the container will have.
+    pub(super) fn null(&self) -> Null {
+        if self.skip { Null::Brought } else { Null::Made }
     }
 
     /// Makes them.
@@ -118,9 +140,18 @@ impl Devices {
         (resolve(p, AT_FDCWD.into(), name, libc::O_PATH | libc::O_DIRECTORY).into(), false)
     }
 
-    fn node(&self, p: &mut Program, device: &Device, directory: Arg, name: super::program::Data, empty: super::program::Data, fresh: bool) {
+    fn node(
+        &self,
+        p: &mut Program,
+        device: &Device,
+        directory: Arg,
+        name: super::program::Data,
+        empty: super::program::Data,
+        fresh: bool,
+    ) {
         if let Some(hosts) = device.hosts.filter(|_| self.bind) {
-            p.call(libc::SYS_mknodat, &[directory, name.into(), (libc::S_IFREG | 0o644).into(), 0.into()]).tolerate(&[libc::EEXIST]);
+            p.call(libc::SYS_mknodat, &[directory, name.into(), (libc::S_IFREG | 0o644).into(), 0.into()])
+                .tolerate(&[libc::EEXIST]);
             p.call(libc::SYS_move_mount, &[hosts.into(), empty.into(), directory, name.into(), F_EMPTY_PATH.into()]);
             return;
         }
@@ -129,13 +160,19 @@ impl Devices {
             // What the image has under this name may be anything: the host's node covers it.
             call.tolerate(&[libc::EEXIST]);
             if let Some(hosts) = device.hosts {
-                p.call(libc::SYS_move_mount, &[hosts.into(), empty.into(), directory, name.into(), F_EMPTY_PATH.into()])
-                    .after(libc::EEXIST);
+                p.call(
+                    libc::SYS_move_mount,
+                    &[hosts.into(), empty.into(), directory, name.into(), F_EMPTY_PATH.into()],
+                )
+                .after(libc::EEXIST);
             }
         }
         if device.owner != (0, 0) {
             let (uid, gid) = device.owner;
-            p.call(libc::SYS_fchownat, &[directory, name.into(), uid.into(), gid.into(), libc::AT_SYMLINK_NOFOLLOW.into()]);
+            p.call(
+                libc::SYS_fchownat,
+                &[directory, name.into(), uid.into(), gid.into(), libc::AT_SYMLINK_NOFOLLOW.into()],
+            );
         }
     }
 

@@ -4,59 +4,96 @@
 use std::path::Path;
 
 use nix::libc;
-use oci_spec::runtime::Spec;
 
-use super::mounts::Mounts;
-use super::program::{AT_FDCWD, Data, Program, Slot};
+use super::Request;
+use super::program::{AT_FDCWD, Added, Data, Program, Slot};
 use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, set_attributes};
-use crate::survey::{Kind, Survey};
+use crate::host::Host;
+use crate::survey::Kind;
 
 const ABSENT: [i32; 2] = [libc::ENOENT, libc::ENOTDIR];
 
+/// What a masked path is covered with first. The guess is the survey's; where it is wrong the other one follows.
+enum Cover {
+    /// A copy of the host's /dev/null, opened before the root is changed.
+    File(Slot),
+    /// A copy of the one empty directory.
+    Directory,
+    /// Nobody saw the path: most likely it is not there. Nothing is opened for it, as a detached mount that is not used
+    /// costs a grace period when it is closed.
+    Unseen,
+}
+
+struct Mask<'a> {
+    place: String,
+    path: &'a str,
+    cover: Cover,
+}
+
 /// The masks of a container.
 pub(super) struct Masks<'a> {
-    masked: Vec<(String, &'a str, Kind, Slot)>,
+    masked: Vec<Mask<'a>>,
     readonly: &'a [String],
 }
 
 impl<'a> Masks<'a> {
-    /// Opens a copy of the host's /dev/null for each path that may be a file: the container's own is not to be trusted.
-    pub(super) fn open(p: &mut Program, spec: &'a Spec, survey: &Survey) -> Self {
-        let linux = spec.linux().as_ref();
+    /// Opens the host's /dev/null for what is a file. `null` is whether the container's own is this program's work; where
+    /// it is the image's, it is not to be trusted, and each mask gets the host's (CVE-2025-31133).
+    pub(super) fn open(p: &mut Program, request: &Request<'a>, null: Null) -> Self {
+        let linux = request.spec.linux().as_ref();
         let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
         let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
-        let null = p.text("/dev/null");
+        let hosts = p.text("/dev/null");
         let mut list = Vec::new();
         for (i, path) in masked.iter().enumerate() {
             let place = format!("linux.maskedPaths[{i}] ({path})");
             p.section(place.as_str());
-            let kind = survey.masked.get(i).copied().unwrap_or_default();
-            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
-            let slot = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), null.into(), flags.into()]).out();
-            list.push((place, path.as_str(), kind, slot));
+            let seen = request.survey.masked.get(i).copied().unwrap_or_default();
+            let cover = match (seen, null) {
+                (Kind::Directory, Null::Made) if clones_detached(request.host) => Cover::Directory,
+                (Kind::Directory | Kind::Unknown, Null::Made) => Cover::Unseen,
+                _ => {
+                    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
+                    Cover::File(p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), hosts.into(), flags.into()]).out())
+                }
+            };
+            list.push(Mask { place, path, cover });
         }
         Masks { masked: list, readonly }
     }
 
     /// Masks, and makes read-only.
-    pub(super) fn attach(&self, p: &mut Program, _mounts: &Mounts<'_>) {
+    pub(super) fn attach(&self, p: &mut Program) {
         let empty = p.text("");
         self.make_readonly(p, empty);
-        if self.masked.is_empty() {
-            return;
-        }
+        let mut directories = self.masked.iter().filter(|mask| matches!(mask.cover, Cover::Directory)).count();
         p.section("linux.maskedPaths");
-        let directory = self.empty_directory(p, empty);
-        for (place, path, kind, null) in &self.masked {
-            p.section(place.as_str());
-            let path = p.text(path);
-            let copy = directory_copy(p, directory, empty);
-            let (first, second) = if *kind == Kind::Directory { (copy, *null) } else { (*null, copy) };
-            // A mount of a file does not go onto a directory, nor the other way round: EINVAL, and the other one fits.
+        let directory = (directories > 0).then(|| self.empty_directory(p, empty));
+        for mask in &self.masked {
+            p.section(mask.place.as_str());
+            let path = p.text(mask.path);
             let tolerated = [ABSENT[0], ABSENT[1], libc::EINVAL];
-            let to = |slot: Slot| [slot.into(), empty.into(), AT_FDCWD.into(), path.into(), (F_EMPTY_PATH | T_SYMLINKS).into()];
-            p.call(libc::SYS_move_mount, &to(first)).tolerate(&tolerated);
-            p.call(libc::SYS_move_mount, &to(second)).after(libc::EINVAL);
+            let to = |slot: Slot| {
+                [slot.into(), empty.into(), AT_FDCWD.into(), path.into(), (F_EMPTY_PATH | T_SYMLINKS).into()]
+            };
+            match (&mask.cover, directory) {
+                // A file's mount does not go onto a directory, nor the other way round: EINVAL, and the other one fits.
+                (Cover::File(null), _) => {
+                    p.call(libc::SYS_move_mount, &to(*null)).tolerate(&tolerated);
+                    cover_directory(p, path, libc::EINVAL);
+                }
+                (Cover::Directory, Some(directory)) => {
+                    directories -= 1;
+                    // The last one gets the directory itself, so that nothing is left over.
+                    let copy = if directories == 0 { directory } else { directory_copy(p, directory, empty) };
+                    p.call(libc::SYS_move_mount, &to(copy)).tolerate(&tolerated);
+                    bind_null(p, path).after(libc::EINVAL);
+                }
+                (Cover::Directory, None) | (Cover::Unseen, _) => {
+                    bind_null(p, path).tolerate(&ABSENT);
+                    cover_directory(p, path, libc::ENOTDIR);
+                }
+            }
         }
     }
 
@@ -65,10 +102,12 @@ impl<'a> Masks<'a> {
             p.section(format!("linux.readonlyPaths[{i}] ({path})"));
             let path = p.text(Path::new(path).as_os_str().as_encoded_bytes());
             let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
-            let tree = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).tolerate(&ABSENT).out();
+            let tree =
+                p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).tolerate(&ABSENT).out();
             let attr = p.longs(&[1, 0, 0, 0]);
             let all = libc::AT_EMPTY_PATH | AT_RECURSIVE;
-            p.call(libc::SYS_mount_setattr, &[tree.into(), empty.into(), all.into(), attr.into(), 32.into()]).after_success();
+            p.call(libc::SYS_mount_setattr, &[tree.into(), empty.into(), all.into(), attr.into(), 32.into()])
+                .after_success();
             let to = [tree.into(), empty.into(), AT_FDCWD.into(), path.into(), (F_EMPTY_PATH | T_SYMLINKS).into()];
             p.call(libc::SYS_move_mount, &to).after_success();
         }
@@ -91,7 +130,34 @@ impl<'a> Masks<'a> {
 
 const T_SYMLINKS: i32 = 0x10;
 
-/// A copy of a detached mount (since kernel commit c5c12f871a30, Linux 6.15).
+/// Whose /dev/null the container has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Null {
+    /// This program makes it.
+    Made,
+    /// It came with a /dev that the configuration binds.
+    Brought,
+}
+
+/// Whether open_tree(2) copies a detached mount (since kernel commit c5c12f871a30, Linux 6.15).
+fn clones_detached(host: &Host) -> bool {
+    host.kernel >= (6, 15)
+}
+
+fn bind_null(p: &mut Program, path: Data) -> Added<'_> {
+    let null = p.text("/dev/null");
+    p.call(libc::SYS_mount, &[null.into(), path.into(), 0.into(), libc::MS_BIND.into(), 0.into()])
+}
+
+/// An empty tmpfs of its own; a component on the way that is no directory means that the path is not there.
+fn cover_directory(p: &mut Program, path: Data, after: i32) {
+    let (tmpfs, options) = (p.text("tmpfs"), p.text("nr_blocks=1,nr_inodes=1"));
+    p.call(libc::SYS_mount, &[tmpfs.into(), path.into(), tmpfs.into(), libc::MS_RDONLY.into(), options.into()])
+        .tolerate(&[libc::ENOTDIR])
+        .after(after);
+}
+
+/// A copy of the empty directory.
 fn directory_copy(p: &mut Program, directory: Slot, empty: Data) -> Slot {
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH;
     p.call(libc::SYS_open_tree, &[directory.into(), empty.into(), flags.into()]).out()

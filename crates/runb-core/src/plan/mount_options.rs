@@ -128,7 +128,9 @@ pub(super) fn parse(options: &[String]) -> Parsed {
         let word = option.as_str();
         if let Some((_, change)) = ATTRIBUTES.iter().find(|(name, _)| *name == word) {
             parsed.own.apply(*change);
-        } else if let Some((_, change)) = word.strip_prefix('r').and_then(|rest| ATTRIBUTES.iter().find(|(name, _)| *name == rest)) {
+        } else if let Some((_, change)) =
+            word.strip_prefix('r').and_then(|rest| ATTRIBUTES.iter().find(|(name, _)| *name == rest))
+        {
             parsed.recursive.apply(*change);
         } else if let Some(flags) = propagation(word) {
             parsed.propagation.push(flags);

@@ -27,8 +27,16 @@ const RESOLVE_NO_MAGICLINKS: u64 = 0x2;
 
 /// Files below /proc that may be mounted over, as lxcfs does; everything else there is the kernel's word to the runtime.
 const PROC_EXCEPTIONS: [&str; 10] = [
-    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
-    "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
 ];
 
 /// What is at a destination that was mounted.
@@ -85,7 +93,12 @@ pub(super) fn clean(path: &Path) -> PathBuf {
 
 impl<'a> Mounts<'a> {
     /// Checks the list, and opens what is bound while the host's paths are at hand.
-    pub(super) fn open(p: &mut Program, request: &Request<'a>, cgroup: &'a CgroupPlan, namespaces: &Namespaces) -> Result<Self> {
+    pub(super) fn open(
+        p: &mut Program,
+        request: &Request<'a>,
+        cgroup: &'a CgroupPlan,
+        namespaces: &Namespaces,
+    ) -> Result<Self> {
         p.section("");
         let mut mounts = Mounts {
             planned: Vec::new(),
@@ -102,8 +115,13 @@ impl<'a> Mounts<'a> {
                 return Err(Error::spec(field("destination"), "the root itself cannot be mounted over"));
             }
             let typ = mount.typ().as_deref().unwrap_or("none");
-            if destination.starts_with("/proc") && !(destination == Path::new("/proc") && typ == "proc") && !exception(&destination) {
-                let whole = destination == Path::new("/proc") && is_bind(mount) && mount.source().as_deref() == Some(Path::new("/proc"));
+            if destination.starts_with("/proc")
+                && !(destination == Path::new("/proc") && typ == "proc")
+                && !exception(&destination)
+            {
+                let whole = destination == Path::new("/proc")
+                    && is_bind(mount)
+                    && mount.source().as_deref() == Some(Path::new("/proc"));
                 if !whole {
                     return Err(Error::spec(field("destination"), "lies in /proc, where only procfs may be mounted"));
                 }
@@ -170,7 +188,8 @@ impl<'a> Mounts<'a> {
             // As runc: a new tmpfs has the mode of /tmp unless the destination has one; here always the kernel's 1777.
             data.push("mode=1777".to_owned());
         }
-        let source = planned.mount.source().as_ref().map_or(typ.as_bytes(), |source| source.as_os_str().as_encoded_bytes());
+        let source =
+            planned.mount.source().as_ref().map_or(typ.as_bytes(), |source| source.as_os_str().as_encoded_bytes());
         let mut attributes = planned.options.own;
         let recursive = planned.options.recursive;
         attributes.set |= recursive.set;
@@ -178,7 +197,15 @@ impl<'a> Mounts<'a> {
         Ok((slot, typ == "tmpfs"))
     }
 
-    fn make(&self, p: &mut Program, typ: &str, source: &[u8], flags: &[&str], data: &[String], attributes: u64) -> Slot {
+    fn make(
+        &self,
+        p: &mut Program,
+        typ: &str,
+        source: &[u8],
+        flags: &[&str],
+        data: &[String],
+        attributes: u64,
+    ) -> Slot {
         let mut what = format!("mount {typ}");
         if !data.is_empty() {
             what.push_str(&format!(" with {:?}", data.join(",")));
@@ -229,7 +256,11 @@ impl<'a> Mounts<'a> {
     /// Makes `path` where it is missing, as `kind`, and returns it as the target of move_mount(2). `there` leading
     /// directories are known to exist.
     pub(super) fn target(&self, p: &mut Program, path: &Path, kind: Kind, there: usize) -> (Arg, Data, i32) {
-        let inside = self.done.iter().rev().find(|mounted| path.starts_with(&mounted.destination) && path != mounted.destination);
+        let inside = self
+            .done
+            .iter()
+            .rev()
+            .find(|mounted| path.starts_with(&mounted.destination) && path != mounted.destination);
         let (base, rest, there) = match inside {
             Some(Mounted { destination, fresh: Some(slot) }) => {
                 return self.name_in(p, *slot, path.strip_prefix(destination).unwrap_or(path), kind);
@@ -305,8 +336,13 @@ impl<'a> Mounts<'a> {
                 None => self.make(p, "cgroup", b"cgroup", &[], controllers, attributes),
             };
             p.call(libc::SYS_mkdirat, &[tmpfs.into(), text.into(), 0o755.into()]);
-            p.call(libc::SYS_move_mount, &[hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()]);
-            for controller in controllers.iter().filter(|controller| controller.as_bytes() != name && !controller.contains('=')) {
+            p.call(
+                libc::SYS_move_mount,
+                &[hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()],
+            );
+            for controller in
+                controllers.iter().filter(|controller| controller.as_bytes() != name && !controller.contains('='))
+            {
                 let link = p.text(controller);
                 p.call(libc::SYS_symlinkat, &[text.into(), tmpfs.into(), link.into()]);
             }
@@ -363,7 +399,13 @@ fn open_source(p: &mut Program, place: &str, request: &Request<'_>, mount: &Moun
     // One call for the propagation and the attributes: a copy is a peer of what the host has, and must not stay it.
     let slave = libc::MS_SLAVE;
     if options.recursive.is_empty() {
-        set_attributes(p, slot, empty, libc::AT_EMPTY_PATH | recursive_if(recursive, own), [own.set, own.clear, slave, 0]);
+        set_attributes(
+            p,
+            slot,
+            empty,
+            libc::AT_EMPTY_PATH | recursive_if(recursive, own),
+            [own.set, own.clear, slave, 0],
+        );
         if recursive != 0 && !own.is_empty() {
             set_attributes(p, slot, empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [0, 0, slave, 0]);
         }

@@ -42,7 +42,9 @@ impl Namespaces {
             match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
                 None => namespaces.new |= kind,
                 Some(path) if path.is_absolute() => namespaces.joined.push(Joined { kind, path: path.clone(), place }),
-                Some(path) => return Err(Error::spec(format!("{place}.path"), format!("{path:?} is not an absolute path"))),
+                Some(path) => {
+                    return Err(Error::spec(format!("{place}.path"), format!("{path:?} is not an absolute path")));
+                }
             }
         }
         namespaces.check(spec)?;
@@ -50,7 +52,8 @@ impl Namespaces {
     }
 
     fn check(&self, spec: &Spec) -> Result<()> {
-        let needs = |place: &str, what: &str| Err(Error::spec(place, format!("needs a new or joined {what} namespace")));
+        let needs =
+            |place: &str, what: &str| Err(Error::spec(place, format!("needs a new or joined {what} namespace")));
         let linux = spec.linux().as_ref();
         let some = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());
         if some(spec.hostname().as_ref()) && !self.has(libc::CLONE_NEWUTS as u64) {
@@ -111,7 +114,11 @@ impl Namespaces {
         // Root may join everything before it gives up the user namespace that owns it; others need the user namespace first.
         let user_first = host.ids.0 != 0;
         let (user, rest): (Vec<_>, Vec<_>) = opened.into_iter().partition(|(joined, _)| joined.kind == USER);
-        let order = if user_first { user.into_iter().chain(rest).collect::<Vec<_>>() } else { rest.into_iter().chain(user).collect() };
+        let order = if user_first {
+            user.into_iter().chain(rest).collect::<Vec<_>>()
+        } else {
+            rest.into_iter().chain(user).collect()
+        };
         for (joined, slot) in order {
             let kind = joined.kind;
             p.section(format!("{}.path", joined.place));
@@ -182,7 +189,10 @@ fn time_offsets(p: &mut Program, spec: &Spec, host: &Host) -> Result<()> {
     let mut lines: Vec<String> = Vec::new();
     for (clock, offset) in offsets {
         if !["monotonic", "boottime"].contains(&clock.as_str()) {
-            return Err(Error::spec("linux.timeOffsets", format!("{clock:?} is no clock with an offset: monotonic, boottime")));
+            return Err(Error::spec(
+                "linux.timeOffsets",
+                format!("{clock:?} is no clock with an offset: monotonic, boottime"),
+            ));
         }
         lines.push(format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
     }

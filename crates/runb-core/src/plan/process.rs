@@ -56,7 +56,8 @@ pub(super) fn network(p: &mut Program, namespaces: &Namespaces) {
     p.section("linux.namespaces");
     p.doing("bring lo up");
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
-    let socket = p.call(libc::SYS_socket, &[libc::AF_INET.into(), kind.into(), 0.into()]).tolerate(&[libc::EAFNOSUPPORT]).out();
+    let socket =
+        p.call(libc::SYS_socket, &[libc::AF_INET.into(), kind.into(), 0.into()]).tolerate(&[libc::EAFNOSUPPORT]).out();
     let mut request = [0u8; 40];
     request[..2].copy_from_slice(b"lo");
     request[16..18].copy_from_slice(&((libc::IFF_UP | libc::IFF_RUNNING) as u16).to_ne_bytes());
@@ -103,7 +104,13 @@ fn sysctl_path(place: &str, key: &str, namespaces: &Namespaces) -> Result<String
         return Err(Error::spec(place, "is no name of a sysctl"));
     }
     const IPC: [&str; 8] = [
-        "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax", "kernel/shmmni",
+        "kernel/msgmax",
+        "kernel/msgmnb",
+        "kernel/msgmni",
+        "kernel/sem",
+        "kernel/shmall",
+        "kernel/shmmax",
+        "kernel/shmmni",
         "kernel/shm_rmid_forced",
     ];
     let needs = if IPC.contains(&path.as_str()) || path.starts_with("fs/mqueue/") {
@@ -191,7 +198,9 @@ impl Sets {
     /// Leaves out what nobody here has to give. The names of what was left out.
     pub(super) fn available(&mut self, have: u64) -> Vec<String> {
         let all = self.bounding | self.effective | self.permitted | self.inheritable | self.ambient;
-        for set in [&mut self.bounding, &mut self.effective, &mut self.permitted, &mut self.inheritable, &mut self.ambient] {
+        for set in
+            [&mut self.bounding, &mut self.effective, &mut self.permitted, &mut self.inheritable, &mut self.ambient]
+        {
             *set &= have;
         }
         (0..64u8).filter(|bit| (all & !have) >> bit & 1 == 1).map(capability_name).collect()
@@ -208,7 +217,8 @@ impl Sets {
     }
 }
 
-fn capability_name(bit: u8) -> String {
+/// `CAP_KILL` for 5.
+pub(super) fn capability_name(bit: u8) -> String {
     let named = caps::all().into_iter().find(|capability| capability.index() == bit);
     named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
 }
@@ -217,7 +227,6 @@ fn capability_name(bit: u8) -> String {
 pub(super) fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
     p.section("process.capabilities");
     for bit in (0..=host.last_capability).filter(|bit| sets.bounding >> bit & 1 == 0) {
-        p.doing(format!("drop {} from the bounding set", capability_name(bit)));
         p.call(libc::SYS_prctl, &[libc::PR_CAPBSET_DROP.into(), u64::from(bit).into(), 0.into(), 0.into(), 0.into()]);
     }
     p.section("process.user");
@@ -250,7 +259,10 @@ fn cwd(p: &mut Program, process: &Process) {
     p.doing(format!("chdir {:?}", process.cwd()));
     let path = p.text(process.cwd().as_os_str().as_encoded_bytes());
     let how = p.longs(&[(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64, 0, 0x2 | 0x10]);
-    let slot = p.call(libc::SYS_openat2, &[AT_FDCWD.into(), path.into(), how.into(), 24.into()]).tolerate(&[libc::EACCES]).out();
+    let slot = p
+        .call(libc::SYS_openat2, &[AT_FDCWD.into(), path.into(), how.into(), 24.into()])
+        .tolerate(&[libc::EACCES])
+        .out();
     p.call(libc::SYS_fchdir, &[slot.into()]).after_success();
 }
 

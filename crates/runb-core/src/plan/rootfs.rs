@@ -63,7 +63,10 @@ impl Root {
         set_attributes(p, self.tree, self.empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [0, 0, kind, 0]);
         p.section("root.path");
         let target = if site == Site::AtPath { self.path } else { slash };
-        p.call(libc::SYS_move_mount, &[self.tree.into(), self.empty.into(), AT_FDCWD.into(), target.into(), F_EMPTY_PATH.into()]);
+        p.call(
+            libc::SYS_move_mount,
+            &[self.tree.into(), self.empty.into(), AT_FDCWD.into(), target.into(), F_EMPTY_PATH.into()],
+        );
         if site == Site::AtPath {
             // The working directory stays outside: the way back.
             p.call(libc::SYS_chdir, &[slash.into()]);
@@ -108,9 +111,13 @@ impl Root {
         for path in &request.survey.kernel_filesystems {
             let target = p.text(path.as_os_str().as_encoded_bytes());
             let tmpfs = p.text("tmpfs");
-            p.call(libc::SYS_umount2, &[target.into(), libc::MNT_DETACH.into()])
-                .tolerate(&[libc::EINVAL, libc::EPERM, libc::ENOENT]);
-            p.call(libc::SYS_mount, &[tmpfs.into(), target.into(), tmpfs.into(), 0.into(), 0.into()]).after(libc::EPERM);
+            p.call(libc::SYS_umount2, &[target.into(), libc::MNT_DETACH.into()]).tolerate(&[
+                libc::EINVAL,
+                libc::EPERM,
+                libc::ENOENT,
+            ]);
+            p.call(libc::SYS_mount, &[tmpfs.into(), target.into(), tmpfs.into(), 0.into(), 0.into()])
+                .after(libc::EPERM);
         }
     }
 
@@ -132,7 +139,13 @@ impl Root {
 }
 
 /// mount_setattr(2); the numbers are those of struct mount_attr: set, clear, propagation, descriptor of a user namespace.
-pub(super) fn set_attributes(p: &mut Program, at: impl Into<super::program::Arg>, path: Data, flags: i32, attr: [u64; 4]) {
+pub(super) fn set_attributes(
+    p: &mut Program,
+    at: impl Into<super::program::Arg>,
+    path: Data,
+    flags: i32,
+    attr: [u64; 4],
+) {
     let data = p.longs(&attr);
     p.call(libc::SYS_mount_setattr, &[at.into(), path.into(), flags.into(), data.into(), 32.into()]);
 }
