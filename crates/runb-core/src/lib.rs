@@ -2,5 +2,6 @@
 
 pub mod error;
 pub mod options;
+pub mod plan;
 
 pub use error::{Error, Kind, Result};

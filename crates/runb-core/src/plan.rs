@@ -1,0 +1,3 @@
+//! What a configuration becomes before anything is done: pure functions.
+
+pub mod seccomp;
