@@ -63,16 +63,19 @@ const X32_OWN: [(&str, u32); 36] = [
 ];
 
 /// x86_64 calls that x32 does not have: ABI `64` in syscall_64.tbl, without those of [`X32_OWN`].
-const X32_ABSENT: [&str; 11] = [
+const X32_ABSENT: [&str; 14] = [
     "_sysctl",
     "create_module",
     "epoll_ctl_old",
     "epoll_wait_old",
     "get_kernel_syms",
     "get_thread_area",
+    "map_shadow_stack",
     "nfsservctl",
     "query_module",
     "set_thread_area",
+    "uprobe",
+    "uretprobe",
     "uselib",
     "vserver",
 ];
