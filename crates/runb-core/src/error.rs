@@ -139,9 +139,7 @@ impl fmt::Display for Error {
 fn lower(desc: &str) -> String {
     let mut chars = desc.chars();
     match (chars.next(), desc.chars().nth(1)) {
-        (Some(first), Some(second)) if second.is_lowercase() => {
-            first.to_lowercase().chain(chars).collect()
-        }
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(chars).collect(),
         _ => desc.to_owned(),
     }
 }

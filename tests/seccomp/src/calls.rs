@@ -10,7 +10,9 @@ use crate::reference::audit;
 pub fn numbers() -> Vec<u32> {
     let mut numbers: Vec<u32> = (0..=600).collect();
     numbers.extend((0..=600).map(|number| 0x4000_0000 | number));
-    for edge in [1024, 0xffff, 0x0f_0000, 0x0f_0006, 0x10_0000, 0x3fff_ffff, 0x7fff_ffff, 0x8000_0000, 0xbfff_ffff, 0xc000_0000] {
+    for edge in
+        [1024, 0xffff, 0x0f_0000, 0x0f_0006, 0x10_0000, 0x3fff_ffff, 0x7fff_ffff, 0x8000_0000, 0xbfff_ffff, 0xc000_0000]
+    {
         numbers.extend((0..=6).map(|i| edge + i));
     }
     numbers.extend((0..20).map(|i| u32::MAX - i));
@@ -41,10 +43,16 @@ pub fn values(profile: &LinuxSeccomp) -> Vec<u64> {
     values
 }
 
+/// At most so many values are tried in each place.
+const MOST_VALUES: usize = 40;
+
 /// Calls `check` with every number of every architecture, each with several lists of arguments; for a number of `busy`, with
-/// each value in each place, and with `tries` random lists.
+/// values in each place, and with `tries` random lists.
 pub fn each(profile: &LinuxSeccomp, busy: &[u32], tries: usize, random: &mut Random, mut check: impl FnMut(&Call)) {
-    let values = values(profile);
+    let mut values = values(profile);
+    while values.len() > MOST_VALUES {
+        values.swap_remove(random.below(values.len()));
+    }
     let pick = |random: &mut Random| values[random.below(values.len())];
     for arch in architectures() {
         for number in numbers() {

@@ -10,18 +10,16 @@ const OPERATORS: [&str; 7] =
     ["SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"];
 
 /// What the rules of one call have in common.
-///
-/// libseccomp's tree is exact for these. It is not for several rules of one call that each have several conditions with
-/// bounds or inequalities (the nodes behind the two ways through a 64-bit comparison are shared, so that adding to one adds
-/// to the other), nor for rules of different actions whose bounds share an upper word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+enum Shape {
     /// No conditions.
     Plain,
     /// One rule, one to six arguments, any operators.
     Conjunction,
     /// Several rules of one action, one condition each, any operators.
     Alternatives,
+    /// Several rules of one action, several conditions each, any operators.
+    Conjunctions,
     /// Several rules of one action, several equalities each.
     Equalities,
     /// Several rules of different actions, one equality each, of one argument.
@@ -30,16 +28,22 @@ pub enum Shape {
     Twice,
 }
 
-const SHAPES: [Shape; 6] =
-    [Shape::Plain, Shape::Conjunction, Shape::Alternatives, Shape::Equalities, Shape::Choice, Shape::Twice];
+const SHAPES: [Shape; 7] = [
+    Shape::Plain,
+    Shape::Conjunction,
+    Shape::Alternatives,
+    Shape::Conjunctions,
+    Shape::Equalities,
+    Shape::Choice,
+    Shape::Twice,
+];
 
-/// A profile, and the calls with conditions.
+/// A profile.
 pub fn profile(random: &mut Random) -> LinuxSeccomp {
     let mut rules = Vec::new();
     let mut names = profiles::names();
-    // Far fewer where conditions abound, so that every profile fits into 4096 instructions.
-    let calls = 1 + random.below(random_size(random));
-    for _ in 0..calls {
+    let most = random.of(&[3, 20, 100, 350]);
+    for _ in 0..1 + random.below(most) {
         let name = names.swap_remove(random.below(names.len()));
         let shape = if random.below(3) == 0 { random.of(&SHAPES) } else { Shape::Plain };
         rules.extend(rules_of(name, shape, random));
@@ -57,17 +61,14 @@ pub fn profile(random: &mut Random) -> LinuxSeccomp {
     profiles::read(profile)
 }
 
-fn random_size(random: &mut Random) -> usize {
-    random.of(&[3, 20, 100, 350])
-}
-
 fn with_action(value: &mut Value, action: &str, errno: &str, random: &mut Random) {
     let (name, data) = random.of(&[
         ("SCMP_ACT_ALLOW", None),
         ("SCMP_ACT_ALLOW", None),
         ("SCMP_ACT_ERRNO", None),
         ("SCMP_ACT_ERRNO", Some(38)),
-        ("SCMP_ACT_ERRNO", Some(4095)),
+        // libseccomp takes no 4095, which the kernel does.
+        ("SCMP_ACT_ERRNO", Some(4094)),
         ("SCMP_ACT_KILL", None),
         ("SCMP_ACT_KILL_THREAD", None),
         ("SCMP_ACT_KILL_PROCESS", None),
@@ -125,6 +126,13 @@ fn rules_of(name: &str, shape: Shape, random: &mut Random) -> Vec<Value> {
         Shape::Alternatives => (0..1 + random.below(6))
             .map(|_| with(vec![condition(random.below(2), random.of(&OPERATORS), random)]))
             .collect(),
+        Shape::Conjunctions => (0..1 + random.below(4))
+            .map(|_| {
+                let count = 1 + random.below(3);
+                let arguments = distinct_arguments(count, random);
+                with(arguments.iter().map(|&one| condition(one, random.of(&OPERATORS), random)).collect())
+            })
+            .collect(),
         Shape::Equalities => (0..1 + random.below(5))
             .map(|_| {
                 let count = 1 + random.below(3);
@@ -134,17 +142,22 @@ fn rules_of(name: &str, shape: Shape, random: &mut Random) -> Vec<Value> {
             .collect(),
         Shape::Choice => {
             let argument = random.below(6);
-            let mut seen = Vec::new();
+            let mut rules: Vec<Value> = Vec::new();
             for _ in 0..1 + random.below(5) {
-                let mut rule = with(vec![condition(argument, "SCMP_CMP_EQ", random)]);
-                rule.as_object_mut().expect("an object").remove("errnoRet");
+                let args = json!([condition(argument, "SCMP_CMP_EQ", random)]);
+                // The same condition with another action is a contradiction, which both refuse: a few are enough.
+                if rules.iter().any(|rule| rule["args"] == args) && random.below(20) != 0 {
+                    continue;
+                }
+                let mut rule = json!({ "names": [name], "args": args });
                 with_action(&mut rule, "action", "errnoRet", random);
-                seen.push(rule);
+                rules.push(rule);
             }
-            seen
+            rules
         }
         Shape::Twice => {
-            let mut args = vec![condition(1, random.of(&OPERATORS), random), condition(1, random.of(&OPERATORS), random)];
+            let mut args =
+                vec![condition(1, random.of(&OPERATORS), random), condition(1, random.of(&OPERATORS), random)];
             args.push(condition(3, "SCMP_CMP_EQ", random));
             vec![with(args)]
         }

@@ -3,6 +3,7 @@
 pub mod calls;
 pub mod generated;
 pub mod kernel;
+pub mod literal;
 pub mod profiles;
 pub mod random;
 pub mod reference;

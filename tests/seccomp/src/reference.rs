@@ -58,7 +58,9 @@ fn comparison(arg: &LinuxSeccompArg) -> ScmpArgCompare {
         LinuxSeccompOperator::ScmpCmpEq => (ScmpCompareOp::Equal, arg.value()),
         LinuxSeccompOperator::ScmpCmpGe => (ScmpCompareOp::GreaterEqual, arg.value()),
         LinuxSeccompOperator::ScmpCmpGt => (ScmpCompareOp::Greater, arg.value()),
-        LinuxSeccompOperator::ScmpCmpMaskedEq => (ScmpCompareOp::MaskedEqual(arg.value()), arg.value_two().unwrap_or(0)),
+        LinuxSeccompOperator::ScmpCmpMaskedEq => {
+            (ScmpCompareOp::MaskedEqual(arg.value()), arg.value_two().unwrap_or(0))
+        }
     };
     ScmpArgCompare::new(arg.index() as u32, operator, value)
 }
@@ -105,7 +107,9 @@ impl Reference {
             }
         }
         let greatest = match profile.default_action() {
-            LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog | LinuxSeccompAction::ScmpActTrace => Vec::new(),
+            LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog | LinuxSeccompAction::ScmpActTrace => {
+                Vec::new()
+            }
             _ => abis.iter().filter_map(|&abi| Some((abi, greatest(&names, abi)?))).collect(),
         };
         Ok(Reference { instructions: exported(&filter)?, abis: abis.to_vec(), greatest })
@@ -127,7 +131,9 @@ impl Reference {
     /// runc's stub: the number is above the greatest that the profile names for the ABI. x86_64 and x32 look at bit 30
     /// only, so that a number with bit 31 counts for one of them.
     fn is_newer(&self, call: &Call) -> bool {
-        let Some(native) = [Abi::X86_64, Abi::X86, Abi::Aarch64, Abi::Arm].into_iter().find(|&abi| audit(abi) == call.arch) else {
+        let Some(native) =
+            [Abi::X86_64, Abi::X86, Abi::Aarch64, Abi::Arm].into_iter().find(|&abi| audit(abi) == call.arch)
+        else {
             return false;
         };
         let abi = if native == Abi::X86_64 && call.number & X32_BIT != 0 { Abi::X32 } else { native };
@@ -145,7 +151,14 @@ pub fn audit(abi: Abi) -> u32 {
 
 fn greatest(names: &[&str], abi: Abi) -> Option<u32> {
     let numbers = names.iter().filter_map(|name| {
-        let number = i32::from(ScmpSyscall::from_name_by_arch(name, arch(abi)).ok()?);
+        let mut number = i32::from(ScmpSyscall::from_name_by_arch(name, arch(abi)).ok()?);
+        // libseccomp has a negative number for what x86 multiplexes, even where there is a call of its own, too. runc then
+        // takes that one for newer than the profile that names it; runb does not.
+        if (-299..-99).contains(&number)
+            && let Ok(call) = Call::new(abi, name, [0; 6])
+        {
+            number = call.number as i32;
+        }
         // Arm's private calls would hide every newer call; runb counts them apart, and so does this.
         (abi != Abi::Arm || number < 0x0f_0000).then_some(number)
     });

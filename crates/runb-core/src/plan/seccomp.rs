@@ -21,7 +21,7 @@ pub use rules::Action;
 
 use crate::{Error, Result};
 use arch::Kind;
-use decide::{Unknown, X32};
+use decide::{Alternative, Decision, Unknown, X32};
 use program::{Assembler, Target};
 use rules::Profile;
 
@@ -163,15 +163,19 @@ fn architecture(
     let mut calls = Vec::with_capacity(512);
     // abis are in the order of their numbers: x32's have bit 30.
     for &abi in abis {
-        let mut written: Vec<(decide::Decision, Target)> = Vec::new();
+        let mut written: Vec<(Vec<Alternative>, Target)> = Vec::new();
         for (number, decision) in decide::calls(profile, abi)? {
-            let target = match written.iter().find(|(one, _)| *one == decision) {
-                Some((_, target)) => *target,
-                None => program::decision(assembler, &decision, abi.width(), profile.default),
+            let target = match &decision {
+                Decision::Always(action) => Target::Return(*action),
+                Decision::ByArguments(alternatives) => match written.iter().find(|(one, _)| one == alternatives) {
+                    Some((_, target)) => *target,
+                    None => {
+                        let target = program::decision(assembler, alternatives, abi.width(), profile.default);
+                        written.push((alternatives.clone(), target));
+                        target
+                    }
+                },
             };
-            if let decide::Decision::ByArguments(_) = decision {
-                written.push((decision, target));
-            }
             calls.push((number, target));
         }
     }

@@ -96,7 +96,8 @@ fn decide(profile: &Profile, abi: Abi, group: &[Use]) -> Result<Decision> {
 /// The conditions as this ABI can test them: cut to a word where arguments are words, without those that always hold, and
 /// for a multiplexed call with the first argument replaced by the call, as libseccomp does.
 fn fit(conditions: &[Condition], call: Option<u32>, width: Width) -> Vec<Condition> {
-    let mut fitted = Vec::with_capacity(conditions.len() + 1);
+    // Nearly every rule has none: no memory is taken for those.
+    let mut fitted = Vec::new();
     if let Some(call) = call {
         fitted.push(Condition { argument: 0, operator: Operator::ScmpCmpEq, mask: u64::MAX, value: u64::from(call) });
     }
@@ -120,7 +121,8 @@ fn fit(conditions: &[Condition], call: Option<u32>, width: Width) -> Vec<Conditi
 fn insert(list: &mut Vec<Candidate>, new: Candidate, width: Width) -> Result<()> {
     let conditions = &new.alternative.conditions;
     if let Some(wider) = list.iter().find(|one| conditions.starts_with(&one.alternative.conditions)) {
-        if wider.alternative.conditions.len() == conditions.len() && wider.alternative.action != new.alternative.action {
+        if wider.alternative.conditions.len() == conditions.len() && wider.alternative.action != new.alternative.action
+        {
             return Err(conflict(&new, wider));
         }
         return Ok(());
@@ -218,10 +220,6 @@ pub(super) struct Greatest {
 pub(super) fn greatest(profile: &Profile, abi: Abi) -> Greatest {
     let mut greatest = Greatest::default();
     for entry in profile.rules.iter().flat_map(|rule| &rule.calls) {
-        // libseccomp has only its own, negative number for these, and so they do not count with runc.
-        if entry.multiplexed(abi).is_some() {
-            continue;
-        }
         match entry.number(abi) {
             Some(number) if abi == Abi::Arm && number >= ARM_PRIVATE => greatest.private = greatest.private.max(number),
             Some(number) => greatest.ordinary = greatest.ordinary.max(number),
@@ -268,8 +266,7 @@ pub(super) fn floor_x86_64(profile: &Profile, x32: X32, unknown: Unknown) -> Flo
         Unknown::Default => (0, 0),
         Unknown::Enosys => (greatest(profile, Abi::X86_64).ordinary, greatest(profile, Abi::X32).ordinary),
     };
-    // Numbers that belong to neither: bit 31 set.
-    let neither = if ours == 0 { default } else { Action::ENOSYS };
+    let above = |greatest: u32| if greatest == 0 { default } else { Action::ENOSYS };
     let mut floor = vec![(0, default)];
     if ours != 0 {
         floor.push((ours + 1, Action::ENOSYS));
@@ -280,13 +277,14 @@ pub(super) fn floor_x86_64(profile: &Profile, x32: X32, unknown: Unknown) -> Flo
             if theirs != 0 {
                 floor.push((theirs + 1, Action::ENOSYS));
             }
-            floor.push((UPPER, neither));
-            floor.push((UPPER | X32_BIT, if theirs == 0 { default } else { Action::ENOSYS }));
+            // Of numbers with bit 31, which neither has, bit 30 decides, as in runc's stub.
+            floor.push((UPPER, above(ours)));
+            floor.push((UPPER | X32_BIT, above(theirs)));
         }
         X32::Absent => {
             floor.push((X32_BIT, Action::KILL_THREAD));
-            if neither == Action::ENOSYS {
-                floor.push((UPPER, neither));
+            if ours != 0 {
+                floor.push((UPPER, Action::ENOSYS));
                 floor.push((UPPER | X32_BIT, Action::KILL_THREAD));
             }
             // -1 is a tracer's way to skip a call (seccomp(2), since Linux 4.8); libseccomp spares it.

@@ -62,7 +62,7 @@ impl Call {
             _ => {
                 let index = (offset.saturating_sub(ARGUMENTS) / 8) as usize;
                 let argument = self.arguments.get(index).copied().unwrap_or(0);
-                if offset % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 }
+                if offset.is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 }
             }
         }
     }
@@ -180,7 +180,9 @@ fn listed(instruction: Instruction, line: usize, loaded: u32, abis: &[Abi]) -> S
     };
     let value = match loaded {
         NUMBER => number(operand, abis),
-        ARCH => Abi::ALL.iter().find(|abi| abi.audit() == operand).map_or(format!("{operand:#x}"), |abi| abi.name().into()),
+        ARCH => {
+            Abi::ALL.iter().find(|abi| abi.audit() == operand).map_or(format!("{operand:#x}"), |abi| abi.name().into())
+        }
         _ => format!("{operand:#x}"),
     };
     let (yes, no) = (line + 1 + usize::from(instruction.yes()), line + 1 + usize::from(instruction.no()));
@@ -199,10 +201,7 @@ fn field(offset: u32) -> String {
 }
 
 fn number(number: u32, abis: &[Abi]) -> String {
-    let shown = match number & X32_BIT {
-        0 => number.to_string(),
-        _ => format!("{number:#x}"),
-    };
+    let shown = if number < X32_BIT { number.to_string() } else { format!("{number:#x}") };
     let fits = |abi: &&Abi| (**abi == Abi::X32) == (number & X32_BIT != 0);
     match abis.iter().find(fits).and_then(|abi| numbers::name_of(*abi, number)) {
         Some(name) => format!("{shown} ({name})"),

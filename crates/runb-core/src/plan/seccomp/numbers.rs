@@ -273,3 +273,65 @@ pub(super) fn name_of(abi: Abi, number: u32) -> Option<&'static str> {
 pub(super) fn entries() -> impl Iterator<Item = &'static Entry> {
     TABLE.entries[..TABLE.len].iter()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(abi: Abi, name: &str) -> Option<u32> {
+        find(name).and_then(|entry| entry.number(abi))
+    }
+
+    #[test]
+    fn the_table_holds_every_call_of_the_crate() {
+        let count = |abi: Abi| entries().filter(|entry| entry.number(abi).is_some()).count();
+        let added = |abi: Abi| SUPPLEMENT.iter().filter(|one| one.0 == abi).count();
+        assert_eq!(count(Abi::X86_64), x86_64::Sysno::count() + added(Abi::X86_64));
+        assert_eq!(count(Abi::X86), x86::Sysno::count() + added(Abi::X86));
+        assert_eq!(count(Abi::Arm), arm::Sysno::count() + added(Abi::Arm));
+        let of_other_abis = aarch64::Sysno::iter().filter(|call| (403..=423).contains(&call.id())).count();
+        assert_eq!(count(Abi::Aarch64), aarch64::Sysno::count() - of_other_abis + added(Abi::Aarch64));
+        assert_eq!(count(Abi::X32), x86_64::Sysno::count() - X32_ABSENT.len() + added(Abi::X32));
+    }
+
+    #[test]
+    fn the_newest_calls_have_their_numbers() {
+        for (name, expected) in [
+            ("statmount", 457),
+            ("listmount", 458),
+            ("lsm_get_self_attr", 459),
+            ("mseal", 462),
+            ("setxattrat", 463),
+            ("getxattrat", 464),
+            ("listxattrat", 465),
+            ("removexattrat", 466),
+            ("open_tree_attr", 467),
+            ("file_getattr", 468),
+            ("file_setattr", 469),
+            ("listns", 470),
+            ("rseq_slice_yield", 471),
+        ] {
+            for abi in [Abi::X86_64, Abi::X86, Abi::Aarch64, Abi::Arm] {
+                assert_eq!(number(abi, name), Some(expected), "{name} {abi:?}");
+            }
+            assert_eq!(number(Abi::X32, name), Some(expected | X32_BIT), "{name}");
+        }
+    }
+
+    #[test]
+    fn x86_64s_own_calls_are_not_x32s() {
+        for (name, expected) in [("uretprobe", 335), ("uprobe", 336), ("map_shadow_stack", 453), ("epoll_ctl_old", 214)]
+        {
+            assert_eq!(number(Abi::X86_64, name), Some(expected), "{name}");
+            assert_eq!(number(Abi::X32, name), None, "{name}");
+        }
+        assert_eq!(number(Abi::X32, "execve"), Some(520 | X32_BIT));
+        assert_eq!(number(Abi::X32, "read"), Some(X32_BIT));
+    }
+
+    #[test]
+    fn a_name_that_no_architecture_has_is_not_found() {
+        assert!(find("no_such_call").is_none());
+        assert!(find("").is_none());
+    }
+}

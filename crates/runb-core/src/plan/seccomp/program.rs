@@ -4,7 +4,7 @@
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
 use super::arch::Width;
-use super::decide::{Alternative, Decision, Floor};
+use super::decide::{Alternative, Floor};
 use super::rules::{Action, Condition};
 
 /// A `struct sock_filter` (include/uapi/linux/filter.h) as the 8 bytes that it has in memory.
@@ -159,15 +159,15 @@ impl Assembler {
     }
 }
 
-/// A decision's code: its entry.
-pub(super) fn decision(assembler: &mut Assembler, decision: &Decision, width: Width, default: Action) -> Target {
-    match decision {
-        Decision::Always(action) => Target::Return(*action),
-        Decision::ByArguments(alternatives) => {
-            let list: Vec<Rest<'_>> = alternatives.iter().map(Rest::of).collect();
-            first_that_holds(assembler, &list, width, Target::Return(default))
-        }
-    }
+/// The code that finds the first of `alternatives` that holds: its entry.
+pub(super) fn decision(
+    assembler: &mut Assembler,
+    alternatives: &[Alternative],
+    width: Width,
+    default: Action,
+) -> Target {
+    let list: Vec<Rest<'_>> = alternatives.iter().map(Rest::of).collect();
+    first_that_holds(assembler, &list, width, Target::Return(default))
 }
 
 /// What is left to test of an alternative.

@@ -6,6 +6,9 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, Linux
 use super::numbers::{self, Entry};
 use crate::{Error, Result};
 
+/// `MAX_ERRNO`, include/linux/err.h: the kernel returns this for anything greater (kernel/seccomp.c).
+const MAX_ERRNO: u32 = 4095;
+
 /// A system call has this many arguments.
 const ARGUMENTS: usize = 6;
 
@@ -46,15 +49,13 @@ pub(super) const LOG: u32 = 0x7ffc_0000;
 /// An errno beside an action that has none is refused, as the specification demands (config-linux.md, `errnoRet`).
 fn action(action: LinuxSeccompAction, data: Option<u32>) -> std::result::Result<Action, String> {
     use LinuxSeccompAction as Spec;
+    let with_data = |class: u32, most: u32| match data.unwrap_or(Errno::EPERM as u32) {
+        data if data <= most => Ok(Action(class | data)),
+        data => Err(format!("{data} is more than {action} can return, {most}")),
+    };
     let plain = match action {
-        Spec::ScmpActErrno | Spec::ScmpActTrace => {
-            let class = if action == Spec::ScmpActErrno { ERRNO } else { TRACE };
-            let data = data.unwrap_or(Errno::EPERM as u32);
-            return match u16::try_from(data) {
-                Ok(data) => Ok(Action(class | u32::from(data))),
-                Err(_) => Err(format!("{data} does not fit into the 16 bits that {action} has for it")),
-            };
-        }
+        Spec::ScmpActErrno => return with_data(ERRNO, MAX_ERRNO),
+        Spec::ScmpActTrace => return with_data(TRACE, u32::from(u16::MAX)),
         Spec::ScmpActKill | Spec::ScmpActKillThread => Action::KILL_THREAD,
         Spec::ScmpActKillProcess => Action::KILL_PROCESS,
         Spec::ScmpActTrap => Action(TRAP),
@@ -134,8 +135,8 @@ fn read_rule(index: usize, written: &LinuxSyscall) -> Result<Rule> {
     }
     let mut conditions = Vec::new();
     for (i, arg) in written.args().iter().flatten().enumerate() {
-        let condition =
-            read_condition(arg).map_err(|(field, text)| Error::spec(format!("{}.args[{i}].{field}", origin(index)), text))?;
+        let condition = read_condition(arg)
+            .map_err(|(field, text)| Error::spec(format!("{}.args[{i}].{field}", origin(index)), text))?;
         conditions.push(condition);
     }
     Ok(Rule { index, action, calls, alternatives: alternatives(conditions) })
@@ -144,14 +145,21 @@ fn read_rule(index: usize, written: &LinuxSyscall) -> Result<Rule> {
 fn read_condition(arg: &LinuxSeccompArg) -> std::result::Result<Condition, (&'static str, String)> {
     let argument = match u8::try_from(arg.index()) {
         Ok(argument) if usize::from(argument) < ARGUMENTS => argument,
-        _ => return Err(("index", format!("a system call has {ARGUMENTS} arguments, this would be argument {}", arg.index()))),
+        _ => {
+            return Err((
+                "index",
+                format!("a system call has {ARGUMENTS} arguments, this would be argument {}", arg.index()),
+            ));
+        }
     };
     let operator = arg.op();
     let (mask, value) = match (operator, arg.value_two()) {
         // The mask comes first, as in libseccomp's SCMP_CMP(arg, SCMP_CMP_MASKED_EQ, mask, datum).
         (LinuxSeccompOperator::ScmpCmpMaskedEq, value) => (arg.value(), value.unwrap_or(0) & arg.value()),
         (_, None | Some(0)) => (u64::MAX, arg.value()),
-        (_, Some(value)) => return Err(("valueTwo", format!("{operator} has one operand, {value} would be a second one"))),
+        (_, Some(value)) => {
+            return Err(("valueTwo", format!("{operator} has one operand, {value} would be a second one")));
+        }
     };
     Ok(Condition { argument, operator, mask, value })
 }
