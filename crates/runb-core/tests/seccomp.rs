@@ -248,6 +248,13 @@ fn calls_of_an_unlisted_architecture_are_killed() {
 }
 
 #[test]
+fn a_filter_that_kills_everything_is_one_instruction() {
+    let filter = filter(json!({ "defaultAction": "SCMP_ACT_KILL" }));
+    assert_eq!(explain(&filter), "    0  return KILL_THREAD\n");
+    assert_eq!(action(&filter, "read", [0; 6]), Action::KILL_THREAD);
+}
+
+#[test]
 fn the_verdict_is_a_sentence() {
     let filter = filter(json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
         { "names": ["read", "statx"], "action": "SCMP_ACT_ALLOW" },

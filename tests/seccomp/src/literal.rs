@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator as Operator};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator as Operator};
 use runb_core::plan::seccomp::{Abi, Action, Call};
+
+use crate::reference::audit;
 
 /// The rules of each call, by `AUDIT_ARCH` and number.
 pub struct Literal {
@@ -15,6 +17,44 @@ struct Rule {
     /// Any of these, each all of its conditions.
     alternatives: Vec<Vec<LinuxSeccompArg>>,
     abi: Abi,
+}
+
+/// What x86's socketcall (102) reaches, from 1 on: include/uapi/linux/net.h.
+const SOCKETCALL: &str = "socket bind connect listen accept getsockname getpeername socketpair send recv sendto recvfrom \
+    shutdown setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg";
+
+/// What x86's ipc (117) reaches: include/uapi/linux/ipc.h.
+const IPC: [(&str, u64); 12] = [
+    ("semop", 1),
+    ("semget", 2),
+    ("semctl", 3),
+    ("semtimedop", 4),
+    ("msgsnd", 11),
+    ("msgrcv", 12),
+    ("msgget", 13),
+    ("msgctl", 14),
+    ("shmat", 21),
+    ("shmdt", 22),
+    ("shmget", 23),
+    ("shmctl", 24),
+];
+
+/// The number and the first argument by which x86 reaches `name`, too.
+fn multiplexed(name: &str) -> Option<(u32, u64)> {
+    if let Some(place) = SOCKETCALL.split(' ').position(|one| one == name) {
+        return Some((102, place as u64 + 1));
+    }
+    IPC.iter().find(|one| one.0 == name).map(|one| (117, one.1))
+}
+
+/// `alternatives` of a multiplexed call: the first argument is the call, the others are what they are.
+fn behind(alternatives: &[Vec<LinuxSeccompArg>], call: u64) -> Vec<Vec<LinuxSeccompArg>> {
+    let is_call = LinuxSeccompArgBuilder::default().index(0_usize).value(call).op(Operator::ScmpCmpEq);
+    let is_call = is_call.build().expect("a condition");
+    let one = |args: &Vec<LinuxSeccompArg>| {
+        std::iter::once(is_call).chain(args.iter().filter(|arg| arg.index() != 0).copied()).collect()
+    };
+    alternatives.iter().map(one).collect()
 }
 
 /// How libseccomp stands to the rules of a call.
@@ -29,7 +69,8 @@ pub enum Libseccomp {
 }
 
 impl Literal {
-    /// Reads `profile` for `abis`. A call has rules of one action, or equalities of one argument, as the generator makes them.
+    /// Reads `profile` for `abis`. A call has rules of one action, or equalities of one argument, as the generator makes
+    /// them: which of several rules comes first does not matter.
     pub fn read(profile: &LinuxSeccomp, abis: &[Abi]) -> Literal {
         let mut rules: HashMap<(u32, u32), Vec<Rule>> = HashMap::new();
         for rule in profile.syscalls().iter().flatten() {
@@ -41,6 +82,10 @@ impl Literal {
             let twice = args.iter().any(|one| args.iter().filter(|other| other.index() == one.index()).count() > 1);
             let alternatives = if twice { args.iter().map(|&one| vec![one]).collect() } else { vec![args] };
             for name in rule.names() {
+                if let Some((number, call)) = multiplexed(name).filter(|_| abis.contains(&Abi::X86)) {
+                    let rule = Rule { action, alternatives: behind(&alternatives, call), abi: Abi::X86 };
+                    rules.entry((audit(Abi::X86), number)).or_default().push(rule);
+                }
                 for &abi in abis {
                     if let Ok(call) = Call::new(abi, name, [0; 6]) {
                         let rule = Rule { action, alternatives: alternatives.clone(), abi };
@@ -52,20 +97,21 @@ impl Literal {
         Literal { rules }
     }
 
-    /// What the rules say; none where they say nothing, and libseccomp's part in it.
-    pub fn verdict(&self, call: &Call) -> Option<(Option<Action>, Libseccomp)> {
+    /// What the rules that hold say, several things only for x86's multiplexed calls, nothing for the default action; and
+    /// libseccomp's part in it. None for a call without rules.
+    pub fn verdicts(&self, call: &Call) -> Option<(Vec<Action>, Libseccomp)> {
         let rules = self.rules.get(&(call.arch, call.number))?;
         if let Some(rule) = rules.iter().find(|rule| rule.alternatives.iter().any(|one| one.iter().all(always))) {
-            return Some((Some(rule.action), Libseccomp::Exact));
+            return Some((vec![rule.action], Libseccomp::Exact));
         }
         let holds = |rule: &&Rule| rule.alternatives.iter().any(|one| one.iter().all(|arg| test(arg, rule.abi, call)));
-        let action = rules.iter().find(holds).map(|rule| rule.action);
+        let actions = rules.iter().filter(holds).map(|rule| rule.action).collect();
         let all: Vec<&Vec<LinuxSeccompArg>> = rules.iter().flat_map(|rule| &rule.alternatives).collect();
         let wide = matches!(rules[0].abi, Abi::X86_64 | Abi::Aarch64);
         let several = all.iter().any(|one| one.len() > 1);
         let bounds = all.iter().any(|one| one.iter().any(|arg| arg.op() != Operator::ScmpCmpEq));
         let astray = all.len() > 1 && bounds && (wide || several);
-        Some((action, if astray { Libseccomp::Astray } else { Libseccomp::Exact }))
+        Some((actions, if astray { Libseccomp::Astray } else { Libseccomp::Exact }))
     }
 }
 

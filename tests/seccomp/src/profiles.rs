@@ -135,7 +135,11 @@ pub fn podman() -> LinuxSeccomp {
     profile(Some(38), rules)
 }
 
-/// Every name of the tables.
+/// Every name of the tables, once.
 pub fn names() -> Vec<&'static str> {
-    [COMMON, ALSO_PODMAN, DENIED_PODMAN].iter().flat_map(|text| text.split_whitespace()).collect()
+    let mut names: Vec<&str> =
+        [COMMON, ALSO_PODMAN, DENIED_PODMAN].iter().flat_map(|text| text.split_whitespace()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }

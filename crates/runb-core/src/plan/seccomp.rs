@@ -129,9 +129,9 @@ pub fn compile(seccomp: &LinuxSeccomp, native: Native, kernel: &Kernel) -> Resul
     for (audit, target, _) in &entries {
         entry = assembler.compare(program::EQUAL, *audit, *target, entry);
     }
-    assembler.load(program::ARCH, entry);
-
-    let length = assembler.len();
+    let entry = assembler.load(program::ARCH, entry);
+    let instructions = assembler.finish(entry);
+    let length = instructions.len();
     if length > MOST_INSTRUCTIONS {
         return Err(Error::spec(
             "linux.seccomp",
@@ -145,7 +145,7 @@ pub fn compile(seccomp: &LinuxSeccomp, native: Native, kernel: &Kernel) -> Resul
         }
     }
     let abis = Abi::ALL.into_iter().filter(|abi| parts_of(native).any(|one| one == *abi) && has(*abi)).collect();
-    Ok(Filter { instructions: assembler.finish(), flags, listener, abis, parts })
+    Ok(Filter { instructions, flags, listener, abis, parts })
 }
 
 fn parts_of(native: Native) -> impl Iterator<Item = Abi> {

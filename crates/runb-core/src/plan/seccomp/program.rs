@@ -93,8 +93,12 @@ impl Assembler {
         self.reversed.len()
     }
 
-    /// The program, first instruction first.
-    pub(super) fn finish(mut self) -> Vec<Instruction> {
+    /// The program, first instruction first. It begins at `entry`, which is the instruction written last, or a return.
+    pub(super) fn finish(mut self, entry: Target) -> Vec<Instruction> {
+        if let Target::Return(action) = entry {
+            // Nothing is told apart: all calls end the same.
+            self.reversed = vec![Instruction::new(RETURN, 0, 0, action.0)];
+        }
         self.reversed.reverse();
         self.reversed
     }
