@@ -14,6 +14,7 @@ mod namespaces;
 mod process;
 pub mod program;
 mod rootfs;
+pub mod seccomp;
 
 use std::path::{Path, PathBuf};
 
