@@ -110,15 +110,19 @@ static char *words_of(const char *line, char *words[16]) {
     return copy;
 }
 
-static void fail(struct contestant *c, enum which which, const char *call) {
-    char text[8192];
+/* `status` as wait tells it, or -1. */
+static void fail(struct contestant *c, enum which which, const char *call, int status) {
+    char text[8192], end_by[64] = "";
     ssize_t length = pread(messages, text, sizeof text - 1, 0);
     text[length > 0 ? length : 0] = 0;
     for (char *end = text + strlen(text); end > text && end[-1] == '\n'; ) *--end = 0;
     char *last = strrchr(text, '\n');
     last = last ? last + 1 : text;
-    printf("%s fails in the case %s and is left out there: `%s`%s: %s\n", c->name, cases[which].name, call,
-           killed_overdue ? " (not done in 30 s, killed)" : "", *last ? last : "no message");
+    if (killed_overdue) snprintf(end_by, sizeof end_by, " (not done in %d s, killed)", DEADLINE_SECONDS);
+    else if (WIFSIGNALED(status)) snprintf(end_by, sizeof end_by, " (ended by SIG%s)", sigabbrev_np(WTERMSIG(status)));
+    else if (WIFEXITED(status)) snprintf(end_by, sizeof end_by, " (exit %d)", WEXITSTATUS(status));
+    printf("%s fails in the case %s and is left out there: `%s`%s: %s\n", c->name, cases[which].name, call, end_by,
+           *last ? last : "no message");
     if (strstr(text, "RLIMIT_MEMLOCK"))
         printf("  (it raises RLIMIT_MEMLOCK for its device program, and CAP_SYS_RESOURCE is missing here)\n");
     fflush(stdout);
@@ -131,7 +135,7 @@ static int call(struct contestant *c, enum which which, const char *line, struct
     char *argv[20] = { which == RICH ? c->rich : c->path, "--root", c->root };
     char *copy = words_of(line, argv + 3);
     struct rusage usage;
-    int status = 0;
+    int status = -1;
     pid_t pid, done;
     killed_overdue = 0;
     if (ftruncate(messages, 0) == -1 || lseek(messages, 0, SEEK_SET) == -1) die("the messages");
@@ -154,7 +158,7 @@ static int call(struct contestant *c, enum which which, const char *line, struct
                                        usage.ru_minflt };
     }
     int good = pid != -1 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    if (!good && which != CASES) fail(c, which, line);
+    if (!good && which != CASES) fail(c, which, line, status);
     free(copy);
     return good;
 }
@@ -259,7 +263,7 @@ static void measure_parallel(struct contestant *c, int round) {
         if (done == -1 && errno == EINTR) {
             for (int i = 0; i < begun; i++)
                 if (running[i]) kill(running[i], SIGKILL);
-            fail(c, PARALLEL, "run");
+            fail(c, PARALLEL, "run", -1);
             break;
         }
         for (int i = 0; i < begun; i++) {
@@ -269,7 +273,7 @@ static void measure_parallel(struct contestant *c, int round) {
             sum.cpu += milliseconds(usage.ru_utime) + milliseconds(usage.ru_stime);
             sum.faults += usage.ru_minflt;
             if (usage.ru_maxrss > sum.peak_kib) sum.peak_kib = usage.ru_maxrss;
-            if (!WIFEXITED(status) || WEXITSTATUS(status)) fail(c, PARALLEL, lines[i]);
+            if (!WIFEXITED(status) || WEXITSTATUS(status)) fail(c, PARALLEL, lines[i], status);
         }
     }
     sum.wall = (now() - begin) / PARALLEL_RUNS;
