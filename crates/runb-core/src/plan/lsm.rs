@@ -57,7 +57,8 @@ fn apparmor(p: &mut Program, profile: &str) {
     p.section("process.apparmorProfile");
     p.doing(format!("write \"exec {profile}\" to /proc/self/attr/apparmor/exec"));
     let text = format!("exec {profile}");
-    let (own, shared, length, text) = (p.text("/proc/self/attr/apparmor/exec"), p.text("/proc/self/attr/exec"), text.len(), p.text(text));
+    let (own, shared, length, text) =
+        (p.text("/proc/self/attr/apparmor/exec"), p.text("/proc/self/attr/exec"), text.len(), p.text(text));
     let file = p.slot();
     let flags = libc::O_WRONLY | libc::O_CLOEXEC;
     p.call(libc::SYS_openat, &[AT_FDCWD.into(), own.into(), flags.into()]).tolerate(&[libc::ENOENT]).into_slot(file);
@@ -117,12 +118,15 @@ mod tests {
     #[test]
     fn an_apparmor_profile_goes_to_the_modules_own_file_or_to_the_shared_one() {
         let lsm = Lsm { apparmor: true, procfs: true, ..Lsm::default() };
-        assert_eq!(planned(&process("apparmorProfile", "docker-default"), lsm).expect("planned"), [
-            "openat(AT_FDCWD, \"/proc/self/attr/apparmor/exec\", O_WRONLY|O_CLOEXEC, 0o0) = $1 ok ENOENT",
-            "openat(AT_FDCWD, \"/proc/self/attr/exec\", O_WRONLY|O_CLOEXEC, 0o0) = $1 after ENOENT",
-            "write($1, \"exec docker-default\", 19)",
-            "close($1)",
-        ]);
+        assert_eq!(
+            planned(&process("apparmorProfile", "docker-default"), lsm).expect("planned"),
+            [
+                "openat(AT_FDCWD, \"/proc/self/attr/apparmor/exec\", O_WRONLY|O_CLOEXEC, 0o0) = $1 ok ENOENT",
+                "openat(AT_FDCWD, \"/proc/self/attr/exec\", O_WRONLY|O_CLOEXEC, 0o0) = $1 after ENOENT",
+                "write($1, \"exec docker-default\", 19)",
+                "close($1)",
+            ]
+        );
     }
 
     #[test]

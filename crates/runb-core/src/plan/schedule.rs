@@ -60,7 +60,9 @@ fn check_scheduler(scheduler: &Scheduler) -> Result<()> {
         let period = if period == 0 { deadline } else { period };
         // sched(7): runtime <= deadline <= period, each at least 1024 ns and below 2^63 ns.
         if !(1024 <= runtime && runtime <= deadline && deadline <= period && period < 1 << 63) {
-            let text = format!("SCHED_DEADLINE demands 1024 <= runtime <= deadline <= period: {runtime}, {deadline}, {period} ns");
+            let text = format!(
+                "SCHED_DEADLINE demands 1024 <= runtime <= deadline <= period: {runtime}, {deadline}, {period} ns"
+            );
             return Err(Error::spec("process.scheduler", text));
         }
     }
@@ -84,8 +86,12 @@ pub(super) fn scheduler(p: &mut Program, process: &Process) -> Result<()> {
     p.section("process.scheduler");
     let mut what = format!("sched_setattr {}", scheduler.policy());
     match scheduler.policy() {
-        LinuxSchedulerPolicy::SchedFifo | LinuxSchedulerPolicy::SchedRr => what.push_str(&format!(" priority {priority}")),
-        LinuxSchedulerPolicy::SchedDeadline => what.push_str(&format!(" runtime {runtime} deadline {deadline} period {period}")),
+        LinuxSchedulerPolicy::SchedFifo | LinuxSchedulerPolicy::SchedRr => {
+            what.push_str(&format!(" priority {priority}"))
+        }
+        LinuxSchedulerPolicy::SchedDeadline => {
+            what.push_str(&format!(" runtime {runtime} deadline {deadline} period {period}"))
+        }
         _ => what.push_str(&format!(" nice {nice}")),
     }
     p.doing(what);
@@ -243,7 +249,9 @@ mod tests {
 
     #[test]
     fn a_list_of_cpus_that_cannot_be_is_refused() {
-        for (list, text) in [("3-1", "ends before it begins"), ("9999", "no kernel has a CPU 9999"), ("a", "is no number")] {
+        for (list, text) in
+            [("3-1", "ends before it begins"), ("9999", "no kernel has a CPU 9999"), ("a", "is no number")]
+        {
             assert!(cpus(list).expect_err(list).contains(text), "{list}");
         }
     }
@@ -258,7 +266,10 @@ mod tests {
         let attr = p.bytes_at(p.calls()[0].args[1], 56).expect("an attribute");
         let word = |at: usize| u64::from_ne_bytes(attr[at..at + 8].try_into().expect("eight bytes"));
         assert_eq!(word(0), 6 << 32 | 56);
-        assert_eq!([word(8), word(16), word(24), word(32), word(40), word(48)], [2, 0, 5_000_000, 10_000_000, 20_000_000, 0]);
+        assert_eq!(
+            [word(8), word(16), word(24), word(32), word(40), word(48)],
+            [2, 0, 5_000_000, 10_000_000, 20_000_000, 0]
+        );
     }
 
     #[test]
