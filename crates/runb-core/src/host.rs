@@ -1,6 +1,7 @@
 //! What this machine is: probed once and passed by value.
 
 pub mod cgroups;
+pub mod lsm;
 
 use std::fs;
 

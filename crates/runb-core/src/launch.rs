@@ -203,6 +203,12 @@ fn failure(program: &Program, report: &Report, init: &Init) -> Error {
     {
         what = format!("{what}: {words}");
     }
+    if nr == libc::SYS_prlimit64 && report.errno == libc::EPERM {
+        let resource = program.calls().get(index).map_or(0, |call| call.args[1] as u32);
+        if let Ok((_, hard)) = sys::rlimit(init.pid, resource) {
+            what = format!("{what}: the hard limit is {hard}, and to raise it needs CAP_SYS_RESOURCE");
+        }
+    }
     late_failure(&what, program.place(index), nr, report.errno)
 }
 

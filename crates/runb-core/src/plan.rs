@@ -7,6 +7,7 @@ mod check;
 mod describe;
 mod devices;
 mod hooks;
+mod lsm;
 mod masks;
 mod mount_options;
 mod mounts;
@@ -14,6 +15,7 @@ mod namespaces;
 mod process;
 pub mod program;
 mod rootfs;
+mod schedule;
 pub mod seccomp;
 
 use std::path::{Path, PathBuf};
@@ -181,6 +183,8 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         open_fifo(p, request);
     }
     process::oom_score(p, process);
+    process::privileged(p, process, &namespaces, request.survey)?;
+    lsm::labels(p, process, request.survey.lsm)?;
     join_cgroups(p, &cgroup);
     let root = rootfs::Root::open(p, request)?;
     let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces)?;

@@ -107,6 +107,7 @@ fn tolerate(process: &mut Value, prefix: &str) -> Vec<String> {
             user.entry("gid").or_insert(0.into());
         }
     }
+    spell(process);
     for set in ["bounding", "effective", "inheritable", "permitted", "ambient"] {
         let Some(list) =
             process.get_mut("capabilities").and_then(|sets| sets.get_mut(set)).and_then(Value::as_array_mut)
@@ -122,6 +123,22 @@ fn tolerate(process: &mut Value, prefix: &str) -> Vec<String> {
         });
     }
     warnings
+}
+
+/// What the specification allows and oci-spec 0.10 does not take: two names of scheduler flags that it spells otherwise,
+/// and an empty list of CPUs.
+fn spell(process: &mut Value) {
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
+            Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
+            _ => {}
+        }
+    }
+    if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
+        affinity.retain(|_, list| list != "");
+    }
 }
 
 /// The place of the first string with a NUL byte.
@@ -160,6 +177,19 @@ mod tests {
     fn a_nul_byte_in_a_string_names_the_field() {
         let text = r#"{"ociVersion":"1.0.2","mounts":[{"destination":"/a\u0000b"}]}"#;
         assert_eq!(wrong(text), "mounts[0].destination: a string with a NUL byte in it");
+    }
+
+    #[test]
+    fn the_specifications_names_of_scheduler_flags_and_an_empty_list_of_cpus_are_taken() {
+        let text = r#"{"ociVersion":"1.0.2","process":{"cwd":"/","user":{"uid":0,"gid":0},"execCPUAffinity":{"initial":"","final":"0"},
+            "scheduler":{"policy":"SCHED_OTHER","flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_RECLAIM","SCHED_FLAG_DL_OVERRUN",
+            "SCHED_FLAG_KEEP_POLICY","SCHED_FLAG_KEEP_PARAMS","SCHED_FLAG_UTIL_CLAMP_MIN","SCHED_FLAG_UTIL_CLAMP_MAX"]}}}"#;
+        let (spec, _) = parse::<Spec>(text.as_bytes(), "config.json", "process.").expect("it is taken");
+        let process = spec.process().as_ref().expect("a process");
+        let flags = process.scheduler().as_ref().and_then(|scheduler| scheduler.flags().as_ref()).expect("flags");
+        assert_eq!(flags.len(), 7);
+        let affinity = process.exec_cpu_affinity().as_ref().expect("an affinity");
+        assert_eq!((affinity.initial().as_deref(), affinity.cpu_affinity_final().as_deref()), (None, Some("0")));
     }
 
     #[test]

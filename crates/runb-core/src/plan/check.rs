@@ -105,20 +105,12 @@ fn hooks(spec: &Spec) -> Result<()> {
 fn not_yet(spec: &Spec) -> Result<()> {
     let process = spec.process().as_ref();
     let linux = spec.linux().as_ref();
-    let has = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());
     let fields = [
         ("process.terminal", process.is_some_and(|p| p.terminal() == Some(true))),
-        ("process.apparmorProfile", has(process.and_then(|p| p.apparmor_profile().as_ref()))),
-        ("process.selinuxLabel", has(process.and_then(|p| p.selinux_label().as_ref()))),
-        ("process.ioPriority", process.is_some_and(|p| p.io_priority().is_some())),
-        ("process.scheduler", process.is_some_and(|p| p.scheduler().is_some())),
-        ("process.execCPUAffinity", process.is_some_and(|p| p.exec_cpu_affinity().is_some())),
         ("linux.seccomp", linux.is_some_and(|l| l.seccomp().is_some())),
-        ("linux.mountLabel", has(linux.and_then(|l| l.mount_label().as_ref()))),
         ("linux.intelRdt", linux.is_some_and(|l| l.intel_rdt().is_some())),
         ("linux.netDevices", linux.is_some_and(|l| l.net_devices().as_ref().is_some_and(|map| !map.is_empty()))),
         ("linux.memoryPolicy", linux.is_some_and(|l| l.memory_policy().is_some())),
-        ("linux.personality", linux.is_some_and(|l| l.personality().is_some())),
     ];
     match fields.iter().find(|(_, set)| *set) {
         Some((place, _)) => Err(Error::spec(*place, "is not supported by this version").with_kind(Kind::Spec)),

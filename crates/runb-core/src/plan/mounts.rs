@@ -8,12 +8,12 @@ use std::path::{Component, Path, PathBuf};
 use nix::libc;
 use oci_spec::runtime::Mount;
 
-use super::Request;
 use super::cgroup::{CgroupPlan, DirKind};
 use super::mount_options::{Attributes, Parsed, RDONLY, parse};
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
 use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH, set_attributes};
+use super::{Request, lsm};
 use crate::error::{Error, Result};
 use crate::survey::{Kind, is_bind};
 
@@ -72,6 +72,7 @@ pub(super) struct Mounts<'a> {
     planned: Vec<Planned<'a>>,
     cgroup: &'a CgroupPlan,
     cgroup_namespace: bool,
+    label: Option<&'a str>,
     done: Vec<Mounted>,
     empty: Data,
 }
@@ -104,6 +105,7 @@ impl<'a> Mounts<'a> {
             planned: Vec::new(),
             cgroup,
             cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP as u64),
+            label: lsm::mount_label(request.spec, request.survey.lsm)?,
             done: Vec::new(),
             empty: p.text(""),
         };
@@ -206,9 +208,14 @@ impl<'a> Mounts<'a> {
         data: &[String],
         attributes: u64,
     ) -> Slot {
+        let context = lsm::context(typ, self.label, data);
+        let data: Vec<&String> = data.iter().chain(&context).collect();
         let mut what = format!("mount {typ}");
         if !data.is_empty() {
-            what.push_str(&format!(" with {:?}", data.join(",")));
+            what.push_str(&format!(
+                " with {:?}",
+                data.iter().map(|option| option.as_str()).collect::<Vec<_>>().join(",")
+            ));
         }
         p.doing(what);
         let name = p.text(typ);

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use nix::libc;
-use oci_spec::runtime::{Capabilities, Process, Spec};
+use oci_spec::runtime::{Capabilities, LinuxPersonalityDomain, Process, Spec};
 use runb_init::Point;
 
 use super::mounts::{Mounts, clean};
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Program, Slot};
-use super::{Ending, Request};
+use super::{Ending, Request, schedule};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::options::Keyring;
-use crate::survey::Kind;
+use crate::options::{Keyring, Options};
+use crate::survey::{Kind, Survey};
 
 /// What was changed for the time of the launch, to be set back.
 pub(super) struct Begun {
@@ -46,6 +46,25 @@ pub(super) fn oom_score(p: &mut Program, process: &Process) {
         p.doing(format!("write \"{score}\" to /proc/self/oom_score_adj"));
         write_file(p, "/proc/self/oom_score_adj", &score.to_string());
     }
+}
+
+/// What only the host's root may do: a user namespace of the container's own would take the right away. Each is handed on
+/// by a fork, so that a twin has it too.
+///
+/// # Errors
+/// A value is out of the kernel's range, or the user namespace and the scheduler exclude each other.
+pub(super) fn privileged(p: &mut Program, process: &Process, namespaces: &Namespaces, survey: &Survey) -> Result<()> {
+    schedule::io_priority(p, process)?;
+    schedule::check_affinity(process)?;
+    if UserNamespace::of(namespaces) == UserNamespace::Runtimes {
+        return Ok(());
+    }
+    raise_rlimits(p, process, &survey.rlimits);
+    if namespaces.has(libc::CLONE_NEWPID as u64) && schedule::is_lost_by_fork(process) {
+        let text = "SCHED_DEADLINE and SCHED_FLAG_RESET_ON_FORK do not outlive the fork into a pid namespace that a user namespace owns";
+        return Err(Error::spec("process.scheduler", text));
+    }
+    schedule::scheduler(p, process)
 }
 
 /// A new network namespace has a loopback device that is down.
@@ -153,15 +172,78 @@ pub(super) fn rlimits(p: &mut Program, process: &Process) {
     }
 }
 
-/// A session keyring of its own, so that containers do not share the caller's keys.
-pub(super) fn session(p: &mut Program, request: &Request<'_>) {
+/// Raises the hard limits that process.rlimits raises, while init has the right to: only the host's root has it, and
+/// process.rlimits itself comes late, since it holds for init too. `current` are the limits that init begins with.
+pub(super) fn raise_rlimits(p: &mut Program, process: &Process, current: &[(u64, u64)]) {
+    for (i, (limit, (soft, hard))) in process.rlimits().iter().flatten().zip(current).enumerate() {
+        if limit.hard() > *hard {
+            p.section(format!("process.rlimits[{i}]"));
+            p.doing(format!("prlimit64 {} soft {} hard {}", limit.typ(), limit.soft(), limit.hard()));
+            let value = p.longs(&[*soft, limit.hard()]);
+            p.call(libc::SYS_prlimit64, &[0.into(), (limit.typ() as u64).into(), value.into(), 0.into()]);
+        }
+    }
+}
+
+/// A session of its own, without a terminal.
+pub(super) fn session(p: &mut Program) {
     p.section("");
     p.call(libc::SYS_setsid, &[]).tolerate(&[libc::EPERM]);
-    if request.options.keyring == Keyring::New {
-        const JOIN_SESSION_KEYRING: i32 = 1;
-        let name = p.text(format!("_ses.{}", request.options.id));
-        p.doing("join a new session keyring");
-        p.call(libc::SYS_keyctl, &[JOIN_SESSION_KEYRING.into(), name.into()]).tolerate(&[libc::ENOSYS]);
+}
+
+/// The session keyring `_ses.ID`, so that containers do not share the caller's keys. Its owner is init's user, and the
+/// workload's may be another: a key is found only by who may search the keyring (keyrings(7), "Access rights").
+pub(super) fn keyring(p: &mut Program, options: &Options, user: UserNamespace) {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    const SETPERM: i32 = 5;
+    /// What the kernel gives a session keyring: all to its possessor; view, read and link to its owner.
+    const KERNELS: u64 = 0x3f13_0000;
+    const USER_SEARCH: u64 = 0x8_0000;
+    const OTHER_SEARCH: u64 = 0x8;
+    if options.keyring == Keyring::Inherit {
+        return;
+    }
+    p.section("");
+    let name = p.text(format!("_ses.{}", options.id));
+    p.doing("join the session keyring");
+    let serial = p.call(libc::SYS_keyctl, &[JOIN_SESSION_KEYRING.into(), name.into()]).tolerate(&[libc::ENOSYS]).out();
+    p.doing("let the container's user search the session keyring");
+    let search = if user == UserNamespace::Own { OTHER_SEARCH } else { USER_SEARCH };
+    p.call(libc::SYS_keyctl, &[SETPERM.into(), serial.into(), (KERNELS | search).into()]).after_success();
+}
+
+/// linux.personality (config-linux.md "Personality", personality(2)).
+///
+/// # Errors
+/// It has flags, which the specification leaves for the future.
+pub(super) fn personality(p: &mut Program, spec: &Spec) -> Result<()> {
+    const PER_LINUX: i32 = 0x0;
+    const PER_LINUX32: i32 = 0x8;
+    let Some(personality) = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) else { return Ok(()) };
+    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        return Err(Error::spec("linux.personality.flags", "are not supported: the specification names none"));
+    }
+    let domain = match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => PER_LINUX,
+        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+    };
+    p.section("linux.personality");
+    p.call(libc::SYS_personality, &[domain.into()]);
+    Ok(())
+}
+
+/// Whose user namespace a process is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UserNamespace {
+    /// The runtime's.
+    Runtimes,
+    /// The container's own, new or joined.
+    Own,
+}
+
+impl UserNamespace {
+    pub(super) fn of(namespaces: &Namespaces) -> Self {
+        if namespaces.has(libc::CLONE_NEWUSER as u64) { UserNamespace::Own } else { UserNamespace::Runtimes }
     }
 }
 
@@ -195,15 +277,25 @@ impl Sets {
         }
     }
 
-    /// Leaves out what nobody here has to give. The names of what was left out.
-    pub(super) fn available(&mut self, have: u64) -> Vec<String> {
+    /// Leaves out what cannot be granted, `have` being what there is to give; as warnings, as config.md demands.
+    pub(super) fn grant(&mut self, have: u64) -> Vec<String> {
+        let names = |bits: u64| (0..64u8).filter(move |bit| bits >> bit & 1 == 1).map(capability_name);
         let all = self.bounding | self.effective | self.permitted | self.inheritable | self.ambient;
         for set in
             [&mut self.bounding, &mut self.effective, &mut self.permitted, &mut self.inheritable, &mut self.ambient]
         {
             *set &= have;
         }
-        (0..64u8).filter(|bit| (all & !have) >> bit & 1 == 1).map(capability_name).collect()
+        let absent =
+            names(all & !have).map(|name| format!("process.capabilities: {name} is not available here, and left out"));
+        let mut warnings: Vec<String> = absent.collect();
+        // capabilities(7): what is not both permitted and inheritable cannot be ambient.
+        let never = self.ambient & !(self.permitted & self.inheritable);
+        self.ambient &= !never;
+        warnings.extend(names(never).map(|name| {
+            format!("process.capabilities.ambient: {name} is not both permitted and inheritable, and left out")
+        }));
+        warnings
     }
 }
 
@@ -223,8 +315,29 @@ pub(super) fn capability_name(bit: u8) -> String {
     named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
 }
 
+/// Becomes process.user with process.capabilities, in process.cwd.
+pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets: Sets, namespace: UserNamespace) {
+    groups(p, process, namespace);
+    cwd(p, process);
+    credentials(p, process, host, sets);
+    cwd_again(p, process);
+}
+
+/// process.user.additionalGids, or none.
+fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
+    let list = process.user().additional_gids().as_deref().unwrap_or_default();
+    p.section(if list.is_empty() { "process.user" } else { "process.user.additionalGids" });
+    let data: Vec<u8> = list.iter().flat_map(|gid| gid.to_ne_bytes()).collect();
+    let data = p.bytes(&data);
+    let call = p.call(libc::SYS_setgroups, &[list.len().into(), data.into()]);
+    // A user namespace may deny it (user_namespaces(7), /proc/PID/setgroups): nothing is to be set then, as in runc.
+    if list.is_empty() && namespace == UserNamespace::Own {
+        call.tolerate(&[libc::EPERM]);
+    }
+}
+
 /// The bounding set, the ids, then the other sets: in the order in which each still has the right to the next.
-pub(super) fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
+fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
     p.section("process.capabilities");
     for bit in (0..=host.last_capability).filter(|bit| sets.bounding >> bit & 1 == 0) {
         p.call(libc::SYS_prctl, &[libc::PR_CAPBSET_DROP.into(), u64::from(bit).into(), 0.into(), 0.into(), 0.into()]);
@@ -232,9 +345,6 @@ pub(super) fn credentials(p: &mut Program, process: &Process, host: &Host, sets:
     p.section("process.user");
     p.call(libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
     let user = process.user();
-    let groups: Vec<u8> = user.additional_gids().iter().flatten().flat_map(|gid| gid.to_ne_bytes()).collect();
-    let (count, groups) = (groups.len() / 4, p.bytes(&groups));
-    p.call(libc::SYS_setgroups, &[count.into(), groups.into()]);
     let (uid, gid) = (Arg::from(user.uid()), Arg::from(user.gid()));
     p.call(libc::SYS_setresgid, &[gid, gid, gid]);
     p.call(libc::SYS_setresuid, &[uid, uid, uid]);
@@ -386,26 +496,23 @@ pub(super) fn finish(
     namespaces: &Namespaces,
     begun: &Begun,
 ) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
+    let user = UserNamespace::of(namespaces);
     let mut sets = Sets::of(process);
-    let owned = namespaces.has(libc::CLONE_NEWUSER as u64);
-    for name in sets.available(if owned { !0 } else { request.host.capabilities }) {
-        warnings.push(format!("process.capabilities: {name} is not available here, and left out"));
-    }
-    for name in sets.raisable() {
-        warnings.push(format!("process.capabilities.ambient: {name} is not permitted and inheritable, and left out"));
-    }
+    let warnings = sets.grant(if user == UserNamespace::Own { !0 } else { request.host.capabilities });
     let report = p.report();
-    session(p, request);
+    session(p);
+    keyring(p, request.options, user);
     // Beyond the report and the fifo nothing of the launch is needed any more.
     p.call(libc::SYS_close_range, &[(report + 2).into(), u64::from(u32::MAX).into(), 0.into()]);
     rlimits(p, process);
     p.section("process.user.umask");
     let umask = process.user().umask().map_or(Arg::from(begun.umask), Arg::from);
     p.call(libc::SYS_umask, &[umask]);
-    cwd(p, process);
-    credentials(p, process, request.host, sets);
-    cwd_again(p, process);
+    personality(p, request.spec)?;
+    if user == UserNamespace::Runtimes {
+        schedule::scheduler(p, process)?;
+    }
+    become_user(p, process, request.host, sets, user);
     if process.no_new_privileges() == Some(true) {
         p.section("process.noNewPrivileges");
         p.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
