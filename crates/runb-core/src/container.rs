@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -175,6 +176,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
 impl Launch<'_> {
     fn go(&mut self, ending: Ending) -> Result<(i32, OwnedFd)> {
         let plan = &self.planned.plan;
+        let listener = listener(plan)?;
         // The journal is on disk before there is anything to take back.
         self.dir.save_intent(&self.saved)?;
         self.dir.save_config(&self.planned.bundle.text)?;
@@ -195,7 +197,7 @@ impl Launch<'_> {
         if !plan.has_twin() {
             self.record(running.pid())?;
         }
-        let context = Context { hooks: self.planned.bundle.spec.hooks().as_ref(), saved: &self.saved };
+        let context = Context { hooks: self.planned.bundle.spec.hooks().as_ref(), saved: &self.saved, listener };
         let ready = running.until_ready(plan, &context)?;
         let pid = ready.pid();
         if plan.has_twin() {
@@ -230,6 +232,13 @@ impl Launch<'_> {
         }
         Ok((pid, pidfd))
     }
+}
+
+/// Connects to whoever listens to the seccomp filter; that nobody does is an error before anything is made.
+fn listener(plan: &Plan) -> Result<Option<UnixStream>> {
+    let Some(listener) = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
+    let failed = |e: std::io::Error| Error::io(format!("connect to {}", listener.path.display()), &e);
+    UnixStream::connect(&listener.path).map(Some).map_err(|e| failed(e).at("linux.seccomp.listenerPath"))
 }
 
 fn start_hooks(hooks: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {

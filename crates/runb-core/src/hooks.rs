@@ -59,6 +59,30 @@ pub fn state(saved: &Saved, status: Status, pid: i32) -> Result<Vec<u8>> {
     serde_json::to_vec(&state).map_err(|e| Error::internal(format!("the state for hooks: {e}")))
 }
 
+/// What a seccomp listener gets beside its descriptor (config-linux.md, "The Container Process State").
+pub(crate) fn process_state(saved: &Saved, pid: i32, metadata: Option<&str>) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct ProcessState<'a> {
+        oci_version: &'a str,
+        fds: [&'static str; 1],
+        pid: i32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        metadata: Option<&'a str>,
+        state: State<'a>,
+    }
+    let state = State {
+        oci_version: &saved.oci_version,
+        id: &saved.id,
+        status: Status::Creating,
+        pid,
+        bundle: &saved.bundle,
+        annotations: &saved.annotations,
+    };
+    let state = ProcessState { oci_version: &saved.oci_version, fds: ["seccompFd"], pid, metadata, state };
+    serde_json::to_vec(&state).map_err(|e| Error::internal(format!("the container process state: {e}")))
+}
+
 /// The list of a kind, with its name.
 pub fn of_kind<'a>(hooks: Option<&'a Hooks>, kind: &str) -> &'a [Hook] {
     let kinds = hooks.map(crate::plan::hook_kinds);

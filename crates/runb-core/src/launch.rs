@@ -1,13 +1,14 @@
 //! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
 
 use std::fs;
-use std::io::Read;
+use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::Hooks;
 use runb_init::{Point, REPORT_SIZE, Report};
@@ -66,6 +67,8 @@ impl Drop for Init {
 pub(crate) struct Context<'a> {
     pub(crate) hooks: Option<&'a Hooks>,
     pub(crate) saved: &'a Saved,
+    /// The connection to whoever listens to the seccomp filter.
+    pub(crate) listener: Option<UnixStream>,
 }
 
 /// A launch that goes on in init.
@@ -108,12 +111,13 @@ impl Running<'_> {
         let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
         expected.push(Point::Ready);
         for point in expected {
-            self.reach(point)?;
+            let report = self.reach(point)?;
             match point {
                 Point::IdMap => self.map_ids(plan)?,
                 Point::Hooks => self.run_hooks(context)?,
                 Point::Ready => break,
-                Point::Cgroup | Point::Network | Point::Notify => {
+                Point::Notify => self.hand_over(plan, context, report.value as i32)?,
+                Point::Cgroup | Point::Network => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
                 }
             }
@@ -122,10 +126,10 @@ impl Running<'_> {
         Ok(Ready { init: self.init, cgroup: self.cgroup })
     }
 
-    fn reach(&mut self, point: Point) -> Result<()> {
+    fn reach(&mut self, point: Point) -> Result<Report> {
         loop {
             match receive(&self.init.socket)? {
-                Said::Reached(report) if report.point == point as u8 => return Ok(()),
+                Said::Reached(report) if report.point == point as u8 => return Ok(report),
                 Said::Reached(report) => {
                     return Err(Error::internal(format!("init is at stop {}, not at {point:?}", report.point)));
                 }
@@ -149,6 +153,22 @@ impl Running<'_> {
             fs::write(&path, text).map_err(|e| Error::io(format!("write {text:?} to {path}"), &e).at(place))?;
         }
         Ok(())
+    }
+
+    /// Sends the filter's listener with the state of the process (config-linux.md, "The Container Process State").
+    fn hand_over(&self, plan: &Plan, context: &Context<'_>, descriptor: i32) -> Result<()> {
+        let at = |errno| Error::host("hand over the seccomp listener", errno).at("linux.seccomp.listenerPath");
+        let listener = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref());
+        let (Some(listener), Some(socket), Some(pidfd)) = (listener, &context.listener, &self.init.pidfd) else {
+            return Err(Error::internal("a stop for a listener that is not planned"));
+        };
+        let copy = sys::pidfd_getfd(pidfd, descriptor).map_err(at)?;
+        let text = hooks::process_state(context.saved, self.init.pid, listener.metadata.as_deref())?;
+        let descriptors = [copy.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], &rights, MsgFlags::MSG_NOSIGNAL, None);
+        let sent = sent.map_err(at)?;
+        (&*socket).write_all(&text[sent..]).map_err(|e| Error::io("hand over the seccomp listener", &e))
     }
 
     fn run_hooks(&self, context: &Context<'_>) -> Result<()> {

@@ -32,6 +32,7 @@ use cgroup::CgroupPlan;
 use program::{AT_FDCWD, Program};
 use rootfs::Site;
 use runb_init::Point;
+use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
 pub use check::{SPEC_VERSION, check};
@@ -106,6 +107,8 @@ pub struct Plan {
     pub namespaces: u64,
     /// The cgroups.
     pub cgroup: CgroupPlan,
+    /// The seccomp filter.
+    pub filter: Option<Filter>,
     /// The maps of a new user namespace, written at [`Point::IdMap`].
     pub id_maps: Option<IdMaps>,
     /// What was found odd and is no error.
@@ -173,6 +176,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         &request.host.cgroups,
     )?;
     let namespaces = namespaces::Namespaces::of(spec)?;
+    let filter = filter(spec, request.host)?;
     let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
     let mut program = Program::new((3 + request.options.kept_descriptors()) as i32);
     let p = &mut program;
@@ -214,10 +218,27 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     root.finish(p, spec);
 
     // From here on only the process itself changes.
-    warnings.extend(process::finish(p, request, process, &namespaces, &begun)?);
+    warnings.extend(process::finish(p, request, process, &namespaces, &begun, filter.as_ref())?);
     drop(mounts);
     let id_maps = namespaces.id_maps(spec);
-    Ok(Plan { program, clone: namespaces.clone_flags(), namespaces: namespaces.all(), cgroup, id_maps, warnings })
+    Ok(Plan {
+        program,
+        clone: namespaces.clone_flags(),
+        namespaces: namespaces.all(),
+        cgroup,
+        filter,
+        id_maps,
+        warnings,
+    })
+}
+
+/// linux.seccomp, compiled for this machine.
+pub(crate) fn filter(spec: &Spec, host: &Host) -> Result<Option<Filter>> {
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let Some(profile) = seccomp else { return Ok(None) };
+    let unsupported = || Error::spec("linux.seccomp", "has no table of system calls for this architecture");
+    let native = seccomp::Native::of_build().ok_or_else(unsupported)?;
+    seccomp::compile(profile, native, &seccomp::Kernel::of_release(host.kernel.0, host.kernel.1)).map(Some)
 }
 
 /// Version 1: init writes itself into each hierarchy.

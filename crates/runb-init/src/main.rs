@@ -129,15 +129,15 @@ extern "C" fn entry() -> ! {
             continue;
         }
         let index = index as u16;
+        let args = arguments(call);
         if call.kind == Kind::Stop {
             let report =
-                Report { kind: ReportKind::Reached as u8, point: call.args[0] as u8, call: index, errno: 0, value: 0 };
+                Report { kind: ReportKind::Reached as u8, point: args[0] as u8, call: index, errno: 0, value: args[1] };
             if send(header.report, report) < 0 || !resumed(header.report) {
                 exit(1);
             }
             continue;
         }
-        let args = arguments(call);
         let result = issue(call, args);
         if result < 0 {
             let errno = (-result) as u8;

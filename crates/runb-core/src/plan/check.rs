@@ -107,7 +107,6 @@ fn not_yet(spec: &Spec) -> Result<()> {
     let linux = spec.linux().as_ref();
     let fields = [
         ("process.terminal", process.is_some_and(|p| p.terminal() == Some(true))),
-        ("linux.seccomp", linux.is_some_and(|l| l.seccomp().is_some())),
         ("linux.intelRdt", linux.is_some_and(|l| l.intel_rdt().is_some())),
         ("linux.netDevices", linux.is_some_and(|l| l.net_devices().as_ref().is_some_and(|map| !map.is_empty()))),
         ("linux.memoryPolicy", linux.is_some_and(|l| l.memory_policy().is_some())),

@@ -10,6 +10,7 @@ use runb_init::Point;
 use super::mounts::{Mounts, clean};
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Program, Slot};
+use super::seccomp::Filter;
 use super::{Ending, Request, schedule};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -299,16 +300,6 @@ impl Sets {
     }
 }
 
-impl Sets {
-    /// Leaves out of the ambient set what the kernel would not raise: what is not permitted and inheritable
-    /// (capabilities(7)). Engines send such sets, and runc warns. The names of what was left out.
-    pub(super) fn raisable(&mut self) -> Vec<String> {
-        let not = self.ambient & !(self.permitted & self.inheritable);
-        self.ambient &= !not;
-        (0..64u8).filter(|bit| not >> bit & 1 == 1).map(capability_name).collect()
-    }
-}
-
 /// `CAP_KILL` for 5.
 pub(super) fn capability_name(bit: u8) -> String {
     let named = caps::all().into_iter().find(|capability| capability.index() == bit);
@@ -349,6 +340,16 @@ fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
     p.call(libc::SYS_setresgid, &[gid, gid, gid]);
     p.call(libc::SYS_setresuid, &[uid, uid, uid]);
     p.section("process.capabilities");
+    capset(p, sets);
+    for bit in (0..64u64).filter(|bit| sets.ambient >> bit & 1 == 1) {
+        p.doing(format!("raise {} in the ambient set", capability_name(bit as u8)));
+        let raise = libc::PR_CAP_AMBIENT_RAISE;
+        p.call(libc::SYS_prctl, &[libc::PR_CAP_AMBIENT.into(), raise.into(), bit.into(), 0.into(), 0.into()]);
+    }
+}
+
+fn capset(p: &mut Program, sets: Sets) {
+    p.section("process.capabilities");
     // struct __user_cap_header_struct with version 3, then two of __user_cap_data_struct.
     let header = p.bytes(&[0x2008_0522u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat());
     let halves = [sets.effective, sets.permitted, sets.inheritable];
@@ -356,11 +357,6 @@ fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
     let high = halves.map(|set| ((set >> 32) as u32).to_ne_bytes());
     let data = p.bytes(&[low.concat(), high.concat()].concat());
     p.call(libc::SYS_capset, &[header.into(), data.into()]);
-    for bit in (0..64u64).filter(|bit| sets.ambient >> bit & 1 == 1) {
-        p.doing(format!("raise {} in the ambient set", capability_name(bit as u8)));
-        let raise = libc::PR_CAP_AMBIENT_RAISE;
-        p.call(libc::SYS_prctl, &[libc::PR_CAP_AMBIENT.into(), raise.into(), bit.into(), 0.into(), 0.into()]);
-    }
 }
 
 /// Enters process.cwd as root; [`cwd_again`] tries as the user where root may not.
@@ -495,6 +491,7 @@ pub(super) fn finish(
     process: &Process,
     namespaces: &Namespaces,
     begun: &Begun,
+    filter: Option<&Filter>,
 ) -> Result<Vec<String>> {
     let user = UserNamespace::of(namespaces);
     let mut sets = Sets::of(process);
@@ -512,13 +509,15 @@ pub(super) fn finish(
     if user == UserNamespace::Runtimes {
         schedule::scheduler(p, process)?;
     }
-    become_user(p, process, request.host, sets, user);
-    if process.no_new_privileges() == Some(true) {
-        p.section("process.noNewPrivileges");
-        p.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
-    }
+    let guard = Guard::of(process, filter);
+    become_user(p, process, request.host, guard.before(sets), user);
+    no_new_privileges(p, process);
     let command = Command::of(process, additions(request, process));
     command.check(p);
+    // Whoever decides for the workload gets the listener from this runtime, so before it goes.
+    if guard.has_listener() {
+        guard.load(p, sets);
+    }
     p.section("");
     match request.ending {
         Ending::Stop => {
@@ -537,8 +536,70 @@ pub(super) fn finish(
         }
     }
     signals(p);
+    if !guard.has_listener() {
+        guard.load(p, sets);
+    }
     command.execute(p);
     Ok(warnings)
+}
+
+/// process.noNewPrivileges.
+pub(super) fn no_new_privileges(p: &mut Program, process: &Process) {
+    if process.no_new_privileges() == Some(true) {
+        p.section("process.noNewPrivileges");
+        p.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
+    }
+}
+
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// A seccomp filter as the last thing before the execve, so that nothing of the launch has to pass it but what follows.
+///
+/// Without no_new_privs loading one takes CAP_SYS_ADMIN (seccomp(2)). It is kept until then, and given up by one more
+/// capset(2) where the workload is not to have it.
+pub(super) struct Guard<'a> {
+    filter: Option<&'a Filter>,
+    borrows: bool,
+}
+
+impl<'a> Guard<'a> {
+    pub(super) fn of(process: &Process, filter: Option<&'a Filter>) -> Self {
+        Guard { filter, borrows: filter.is_some() && process.no_new_privileges() != Some(true) }
+    }
+
+    /// Whether somebody is to be given the filter's listener.
+    pub(super) fn has_listener(&self) -> bool {
+        self.filter.is_some_and(|filter| filter.listener.is_some())
+    }
+
+    /// The sets until the filter is loaded.
+    pub(super) fn before(&self, mut sets: Sets) -> Sets {
+        if self.borrows {
+            sets.permitted |= SYS_ADMIN;
+            sets.effective |= SYS_ADMIN;
+        }
+        sets
+    }
+
+    /// Loads the filter, and hands its listener over.
+    pub(super) fn load(&self, p: &mut Program, sets: Sets) {
+        let Some(filter) = self.filter else { return };
+        p.section("linux.seccomp");
+        p.doing(format!("load a filter of {} instructions", filter.instructions.len()));
+        let code: Vec<u64> = filter.instructions.iter().map(|instruction| instruction.0).collect();
+        let code = p.longs(&code);
+        // struct sock_fprog: a length of 16 bits, then a pointer.
+        let program = p.longs(&[filter.instructions.len() as u64, code.address()]);
+        const SET_MODE_FILTER: i32 = 1;
+        let load = p.call(libc::SYS_seccomp, &[SET_MODE_FILTER.into(), filter.flags.0.into(), program.into()]);
+        if filter.listener.is_some() {
+            let listener = load.out();
+            p.stop_with(Point::Notify, listener);
+        }
+        if self.borrows && sets != self.before(sets) {
+            capset(p, sets);
+        }
+    }
 }
 
 /// The workload starts with no signal blocked, and with SIGPIPE as the kernel has it: Rust programs ignore it.
