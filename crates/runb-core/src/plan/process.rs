@@ -82,7 +82,7 @@ pub(super) fn network(p: &mut Program, namespaces: &Namespaces) {
     request[..2].copy_from_slice(b"lo");
     request[16..18].copy_from_slice(&((libc::IFF_UP | libc::IFF_RUNNING) as u16).to_ne_bytes());
     let request = p.bytes(&request);
-    p.call(libc::SYS_ioctl, &[socket.into(), (libc::SIOCSIFFLAGS as u64).into(), request.into()]).after_success();
+    p.call(libc::SYS_ioctl, &[socket.into(), libc::SIOCSIFFLAGS.into(), request.into()]).after_success();
     p.call(libc::SYS_close, &[socket.into()]).after_success();
 }
 
