@@ -22,6 +22,7 @@ use crate::plan::program::Program;
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::sys::spawn::{self, Spawn};
+use crate::terminal::Master;
 
 /// How long the end of a killed process is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,6 +77,7 @@ pub(crate) struct Running<'p> {
     program: &'p Program,
     init: Init,
     cgroup: Cgroup,
+    terminal: Option<Master>,
 }
 
 /// Spawns the init of `plan` into the cgroups that were made.
@@ -94,7 +96,7 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Ru
     })
     .map_err(failed)?;
     let init = Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours };
-    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone() })
+    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone(), terminal: None })
 }
 
 impl Running<'_> {
@@ -123,7 +125,7 @@ impl Running<'_> {
             }
             self.init.resume()?;
         }
-        Ok(Ready { init: self.init, cgroup: self.cgroup })
+        Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal })
     }
 
     fn reach(&mut self, point: Point) -> Result<Report> {
@@ -135,6 +137,7 @@ impl Running<'_> {
                 }
                 Said::Failed(report) => return Err(failure(self.program, &report, &self.init)),
                 Said::Gone => return Err(died(&mut self.init, &self.cgroup)),
+                Said::Terminal(master) => self.terminal = Some(Master::verified(master)?),
                 Said::Twin(pid) => {
                     let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
                     reap(self.init.pid)?;
@@ -185,12 +188,18 @@ impl Running<'_> {
 pub(crate) struct Ready {
     init: Init,
     cgroup: Cgroup,
+    terminal: Option<Master>,
 }
 
 impl Ready {
     /// The process id of init.
     pub(crate) fn pid(&self) -> i32 {
         self.init.pid
+    }
+
+    /// The master of the terminal, if there is one; once.
+    pub(crate) fn take_terminal(&mut self) -> Option<Master> {
+        self.terminal.take()
     }
 
     /// Leaves init waiting.

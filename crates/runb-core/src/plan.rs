@@ -17,6 +17,7 @@ pub mod program;
 mod rootfs;
 mod schedule;
 pub mod seccomp;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 
@@ -207,6 +208,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     }
     mounts.attach(p)?;
     devices.attach(p, &mut mounts)?;
+    terminal::open(p, process, &mounts)?;
     process::make_cwd(p, process, &mounts, request.survey.cwd);
     if site == Site::AtPath {
         root.leave(p);

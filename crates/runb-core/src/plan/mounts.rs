@@ -44,6 +44,8 @@ struct Mounted {
     destination: PathBuf,
     /// The root of a filesystem that is new and empty: names in it are safe.
     fresh: Option<Slot>,
+    /// The root of a new devpts.
+    devpts: Option<Slot>,
 }
 
 /// What is to be mounted.
@@ -172,9 +174,19 @@ impl<'a> Mounts<'a> {
                 let recursive = if flags & libc::MS_REC != 0 { AT_RECURSIVE } else { 0 };
                 set_attributes(p, tree, self.empty, libc::AT_EMPTY_PATH | recursive, [0, 0, flags & !libc::MS_REC, 0]);
             }
-            self.done.push(Mounted { destination: planned.destination, fresh: fresh.then_some(tree) });
+            let devpts = matches!(planned.what, What::New) && planned.mount.typ().as_deref() == Some("devpts");
+            self.done.push(Mounted {
+                destination: planned.destination,
+                fresh: fresh.then_some(tree),
+                devpts: devpts.then_some(tree),
+            });
         }
         Ok(())
+    }
+
+    /// The filesystem that was mounted at `path` last, if it is a new devpts.
+    pub(super) fn devpts(&self, path: &Path) -> Option<Slot> {
+        self.done.iter().rev().find(|mounted| mounted.destination == path)?.devpts
     }
 
     /// The filesystem that was mounted at `path` last, if it is new and empty.
@@ -269,7 +281,7 @@ impl<'a> Mounts<'a> {
             .rev()
             .find(|mounted| path.starts_with(&mounted.destination) && path != mounted.destination);
         let (base, rest, there) = match inside {
-            Some(Mounted { destination, fresh: Some(slot) }) => {
+            Some(Mounted { destination, fresh: Some(slot), .. }) => {
                 return self.name_in(p, *slot, path.strip_prefix(destination).unwrap_or(path), kind);
             }
             Some(_) => (Arg::from(AT_FDCWD), path, 0),
