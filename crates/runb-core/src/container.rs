@@ -229,6 +229,9 @@ impl Launch<'_> {
         if let (Some(console), Some(master)) = (console, terminal.take_if(|_| self.options.caller == Caller::Leaves)) {
             console.send(&master)?;
         }
+        if let Some(master) = &terminal {
+            console::prepare(master)?;
+        }
         let pid = ready.pid();
         if plan.has_twin() {
             self.record(pid)?;

@@ -21,6 +21,25 @@ const PIECE: usize = 4096;
 /// More than a pseudoterminal can hold: what is read after the workload's end, at most.
 const REST: usize = 1 << 20;
 
+/// What a terminal that is carried in the foreground wants before the workload writes to it: the size of the caller's, and,
+/// as in runc, newlines that stay as they are, for what is no terminal in the end.
+pub(super) fn prepare(master: &Master) -> Result<()> {
+    let failed = |call| move |errno| Error::host(format!("{call} of the terminal's master"), errno);
+    let mut settings = tcgetattr(master).map_err(failed("tcgetattr"))?;
+    settings.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(master, SetArg::TCSANOW, &settings).map_err(failed("tcsetattr"))?;
+    fit(master, [std::io::stdin().as_fd(), std::io::stdout().as_fd()]);
+    Ok(())
+}
+
+/// Gives the size of the first of `terminals` that is one to the container's.
+fn fit(master: &Master, terminals: [BorrowedFd<'_>; 2]) {
+    let size = terminals.into_iter().find_map(|terminal| sys::window_size(terminal).ok());
+    if let Some(size) = size.filter(|size| size.ws_row > 0 && size.ws_col > 0) {
+        let _ = sys::set_window_size(master, &size);
+    }
+}
+
 /// The terminal of the caller in raw mode; dropped, it is as it was.
 struct Raw<'a> {
     terminal: BorrowedFd<'a>,
@@ -37,7 +56,7 @@ impl<'a> Raw<'a> {
         let before = tcgetattr(terminal).map_err(failed("tcgetattr"))?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
-        // The container's terminal leaves newlines as they are (see `Console::new`), so this one has to do its part.
+        // The container's terminal leaves newlines as they are (see [`prepare`]), so this one has to do its part.
         raw.output_flags |= before.output_flags & OutputFlags::OPOST;
         tcsetattr(terminal, SetArg::TCSANOW, &raw).map_err(failed("tcsetattr"))?;
         Ok(Some(Raw { terminal, before }))
@@ -115,19 +134,16 @@ pub(super) struct Console<'a> {
 pub(super) type Ready = [PollFlags; 3];
 
 impl<'a> Console<'a> {
-    /// Puts the caller's terminal into raw mode, and gives its size to the container's.
+    /// Puts the caller's terminal into raw mode.
     pub(super) fn new(master: &'a Master, input: BorrowedFd<'a>, output: BorrowedFd<'a>) -> Result<Self> {
         let failed = |call| move |errno| Error::host(format!("{call} of the terminal's master"), errno);
         fcntl(master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_RDWR)).map_err(failed("fcntl"))?;
-        // As runc: a newline stays one, for what is no terminal in the end.
-        let mut settings = tcgetattr(master).map_err(failed("tcgetattr"))?;
-        settings.output_flags.remove(OutputFlags::ONLCR);
-        tcsetattr(master, SetArg::TCSANOW, &settings).map_err(failed("tcsetattr"))?;
         let again = |_| {
             let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-            open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&output)).as_str(), flags, Mode::empty()).ok()
+            open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&output)).as_str(), flags, Mode::empty())
+                .ok()
         };
-        let console = Console {
+        Ok(Console {
             master,
             slave: Some(master.slave()?),
             input,
@@ -138,17 +154,12 @@ impl<'a> Console<'a> {
             typed: Held::default(),
             printed: Held::default(),
             _raw: Raw::enter(input)?,
-        };
-        console.resize();
-        Ok(console)
+        })
     }
 
     /// Gives the size of the caller's terminal to the container's (SIGWINCH).
     pub(super) fn resize(&self) {
-        let size = [self.input, self.output].into_iter().find_map(|descriptor| sys::window_size(descriptor).ok());
-        if let Some(size) = size.filter(|size| size.ws_row > 0 && size.ws_col > 0) {
-            let _ = sys::set_window_size(self.master, &size);
-        }
+        fit(self.master, [self.input, self.output]);
     }
 
     fn out(&self) -> BorrowedFd<'_> {
@@ -160,7 +171,8 @@ impl<'a> Console<'a> {
         let when = |wanted: bool, flags| if wanted { flags } else { PollFlags::empty() };
         let input = (!self.ended && self.typed.is_empty()).then(|| PollFd::new(self.input, PollFlags::POLLIN));
         let output = (!self.printed.is_empty()).then(|| PollFd::new(self.out(), PollFlags::POLLOUT));
-        let master = when(self.printed.is_empty() && !self.hung_up, PollFlags::POLLIN) | when(!self.typed.is_empty(), PollFlags::POLLOUT);
+        let master = when(self.printed.is_empty() && !self.hung_up, PollFlags::POLLIN)
+            | when(!self.typed.is_empty(), PollFlags::POLLOUT);
         let master = (!master.is_empty()).then(|| PollFd::new(self.master.as_fd(), master));
         [input, output, master]
     }

@@ -125,7 +125,8 @@ fn pair(p: &mut Program, process: &Process, master: Master) -> Result<Terminal> 
 fn size(p: &mut Program, process: &Process, slave: Slot) -> Result<()> {
     let Some(size) = process.console_size() else { return Ok(()) };
     let cells = |field: &str, value: u64| {
-        let wrong = |_| Error::spec(format!("process.consoleSize.{field}"), format!("{value} is more than {}", u16::MAX));
+        let wrong =
+            |_| Error::spec(format!("process.consoleSize.{field}"), format!("{value} is more than {}", u16::MAX));
         u16::try_from(value).map_err(wrong)
     };
     let (rows, columns) = (cells("height", size.height())?, cells("width", size.width())?);
@@ -192,7 +193,10 @@ mod tests {
         assert_eq!((master, word(control, 0), word(control, 1)), (control + 16, 20, 1 << 32 | 1));
         assert!(peer < sent && calls[sent + 1].starts_with("close("), "{calls:#?}");
         assert_eq!(p.calls()[sent + 1].args[0], master);
-        assert!(calls[sent + 2..].iter().zip(0..3).all(|(call, i)| call.starts_with(&format!("dup3($2, {i}"))), "{calls:#?}");
+        assert!(
+            calls[sent + 2..].iter().zip(0..3).all(|(call, i)| call.starts_with(&format!("dup3($2, {i}"))),
+            "{calls:#?}"
+        );
         assert_eq!(p.bytes_at(p.calls()[position("TIOCSWINSZ")].args[2], 4), Some(&[25, 0, 80, 0][..]));
     }
 
