@@ -127,7 +127,8 @@ extern "C" fn entry() -> ! {
         }
         let index = index as u16;
         if call.kind == Kind::Stop {
-            let report = Report { kind: ReportKind::Reached as u8, point: call.args[0] as u8, call: index, errno: 0, value: 0 };
+            let value = arguments(call)[1];
+            let report = Report { kind: ReportKind::Reached as u8, point: call.args[0] as u8, call: index, errno: 0, value };
             if send(header.report, report) < 0 || !resumed(header.report) {
                 exit(1);
             }

@@ -153,7 +153,8 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
     match call.kind {
         Kind::Stop => {
             let point = program_point(call.args[0]);
-            return format!("stop {point}");
+            let value = if call.slots & 2 != 0 { format!(" with ${}", Program::slot_number(call.args[1])) } else { String::new() };
+            return format!("stop {point}{value}");
         }
         Kind::Twin => line.push_str("twin "),
         Kind::Call => {}
@@ -194,7 +195,7 @@ pub(super) fn namespaces(value: u64) -> String {
 }
 
 fn program_point(number: u64) -> &'static str {
-    ["", "IdMap", "Cgroup", "Network", "Hooks", "Notify", "Ready"].get(number as usize).copied().unwrap_or("")
+    ["", "IdMap", "Cgroup", "Network", "Mount", "Hooks", "Notify", "Ready"].get(number as usize).copied().unwrap_or("")
 }
 
 fn argument(line: &mut String, program: &Program, call: &Call, index: usize, form: Form) {
