@@ -192,13 +192,14 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let masks = masks::Masks::open(p, request);
     // The way that init works while hooks want to see the mounts.
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
-    let root = rootfs::Root::open(p, request, site)?;
+    let mut root = rootfs::Root::open(p, request)?;
 
     namespaces.enter(p, spec, request.host)?;
     process::network(p, &namespaces);
     process::names_and_sysctls(p, spec, &namespaces)?;
 
     // From here on the container's namespaces are the own ones.
+    mounts.prepare(p)?;
     root.attach(p, request, site);
     if site == Site::OnRoot {
         root.pivot(p, request, site);

@@ -42,6 +42,7 @@ macro_rules! names {
 const MS: &[(u64, &str)] = names!(
     MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_SYNCHRONOUS, MS_REMOUNT, MS_MANDLOCK, MS_DIRSYNC, MS_NOATIME, MS_NODIRATIME,
     MS_BIND, MS_MOVE, MS_REC, MS_SILENT, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME,
+    MS_I_VERSION,
 );
 const NS: &[(u64, &str)] =
     names!(CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWTIME);
@@ -93,6 +94,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_move_mount, "move_mount", &[Descriptor, Text, Descriptor, Text, Flags(MOVE)]),
     (libc::SYS_mount_setattr, "mount_setattr", &[Descriptor, Text, Flags(TREE), Opaque, Decimal]),
     (libc::SYS_fsopen, "fsopen", &[Text, Hexadecimal]),
+    (libc::SYS_fspick, "fspick", &[Descriptor, Text, Hexadecimal]),
     (libc::SYS_fsconfig, "fsconfig", &[Descriptor, Named(FSCONFIG), Text, Text, Decimal]),
     (libc::SYS_fsmount, "fsmount", &[Descriptor, Hexadecimal, Flags(MOUNT_ATTR)]),
     (libc::SYS_openat, "openat", &[Descriptor, Text, Flags(O), Octal]),

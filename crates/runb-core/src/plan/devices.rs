@@ -100,8 +100,6 @@ enum Dev {
 pub(super) struct Devices {
     list: Vec<Device>,
     dev: Dev,
-    /// mknod(2) is forbidden.
-    bind: bool,
     core: bool,
 }
 
@@ -115,7 +113,7 @@ impl Devices {
             _ => Dev::Images,
         };
         let bind = namespaces.has(libc::CLONE_NEWUSER as u64);
-        let mut devices = Devices { list: Vec::new(), dev, bind, core: survey.kcore };
+        let mut devices = Devices { list: Vec::new(), dev, core: survey.kcore };
         if dev == Dev::Bound {
             return Ok(devices);
         }

@@ -75,6 +75,8 @@ enum What {
     Tree(Slot),
     /// A new filesystem.
     New,
+    /// A new filesystem that was made in advance.
+    Prepared(Slot),
     /// Nothing: what is there is changed.
     Change,
     /// The cgroup hierarchies; without a cgroup namespace, version 1 shows the container's own cgroup in each.
@@ -138,7 +140,10 @@ impl<'a> Mounts<'a> {
             warnings: Vec::new(),
         };
         for (i, mount) in request.spec.mounts().iter().flatten().enumerate() {
-            let planned = mounts.entry(p, request, i, mount)?;
+            let mut planned = mounts.entry(p, request, i, mount)?;
+            if planned.options.copy_up && mounts.user_namespace {
+                mounts.prepare_copy(p, request, &mut planned)?;
+            }
             mounts.planned.push(planned);
         }
         Ok(mounts)
@@ -212,6 +217,46 @@ impl<'a> Mounts<'a> {
         }
     }
 
+    /// Makes what a user namespace may make only while the host's own is in sight: procfs and sysfs (mount_too_revealing in
+    /// fs/namespace.c, asked by fsmount(2)).
+    pub(super) fn prepare(&mut self, p: &mut Program) -> Result<()> {
+        if !self.user_namespace {
+            return Ok(());
+        }
+        let mut all = std::mem::take(&mut self.planned);
+        for planned in &mut all {
+            if matches!(planned.what, What::New) && ["proc", "sysfs"].contains(&planned.typ()) {
+                p.section(planned.place.as_str());
+                if let Made::Detached(slot, _) = self.filesystem(p, planned)? {
+                    planned.what = What::Prepared(slot);
+                }
+            }
+        }
+        self.planned = all;
+        Ok(())
+    }
+
+    /// A tmpfs that the runtime is to fill is made in the runtime's user namespace: in one of the container's the runtime's
+    /// own ids would not be mapped (EOVERFLOW). Its root belongs to the container's.
+    fn prepare_copy(&mut self, p: &mut Program, request: &Request<'_>, planned: &mut Planned<'_>) -> Result<()> {
+        let linux = request.spec.linux().as_ref();
+        for (name, maps) in [("uid", linux.and_then(|l| l.uid_mappings().as_ref())), ("gid", linux.and_then(|l| l.gid_mappings().as_ref()))] {
+            let Some(root) = maps.into_iter().flatten().find(|map| map.container_id() == 0) else {
+                return Err(Error::spec(planned.place.as_str(), "tmpcopyup needs a mapping of the id 0 in a user namespace"));
+            };
+            if planned.options.data.iter().any(|option| option.split('=').next() == Some(name)) {
+                let text = format!("tmpcopyup: {name} cannot be given beside a user namespace");
+                return Err(Error::spec(planned.place.as_str(), text));
+            }
+            planned.options.data.push(format!("{name}={}", root.host_id()));
+        }
+        p.section(planned.place.as_str());
+        if let Made::Detached(slot, _) = self.filesystem(p, planned)? {
+            planned.what = What::Prepared(slot);
+        }
+        Ok(())
+    }
+
     /// Attaches all, in the order of the list.
     pub(super) fn attach(&mut self, p: &mut Program) -> Result<()> {
         for mut planned in std::mem::take(&mut self.planned) {
@@ -219,6 +264,7 @@ impl<'a> Mounts<'a> {
             let made = match planned.what {
                 What::Tree(slot) => Made::Detached(slot, Filesystem::Hosts),
                 What::New => self.filesystem(p, &planned)?,
+                What::Prepared(slot) => Made::Detached(slot, Filesystem::New),
                 What::Change => Made::Attached(self.change(p, &planned)?, Filesystem::Hosts),
                 What::Cgroups(ref own) => self.cgroups(p, &planned, own),
             };

@@ -38,7 +38,7 @@ pub(super) enum Site {
 
 impl Root {
     /// Opens it while the host's paths are at hand.
-    pub(super) fn open(p: &mut Program, request: &Request<'_>, site: Site) -> Result<Self> {
+    pub(super) fn open(p: &mut Program, request: &Request<'_>) -> Result<Self> {
         p.section("root.path");
         let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
         if let Some(word) = given.filter(|word| !word.is_empty() && propagation(word).is_none()) {
@@ -49,17 +49,12 @@ impl Root {
         let empty = p.text("");
         let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
         let tree = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
-        let old = (site == Site::AtPath).then(|| {
-            let slash = p.text("/");
-            let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-            p.call(libc::SYS_openat, &[AT_FDCWD.into(), slash.into(), flags.into()]).out()
-        });
-        Ok(Root { tree, old, path, empty })
+        Ok(Root { tree, old: None, path, empty })
     }
 
     /// Puts it into the mount namespace. Before hooks it lies at its path on the host, where they look for it, and init
     /// works below it by a chroot that it can leave.
-    pub(super) fn attach(&self, p: &mut Program, request: &Request<'_>, site: Site) {
+    pub(super) fn attach(&mut self, p: &mut Program, request: &Request<'_>, site: Site) {
         p.section("linux.rootfsPropagation");
         let slash = p.text("/");
         let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
@@ -71,9 +66,12 @@ impl Root {
         let own = if given & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
         set_attributes(p, self.tree, self.empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [0, 0, own, 0]);
         p.section("root.path");
-        let target = if site == Site::AtPath { self.path } else { slash };
+                let target = if site == Site::AtPath { self.path } else { slash };
         p.call(libc::SYS_move_mount, &[self.tree.into(), self.empty.into(), AT_FDCWD.into(), target.into(), F_EMPTY_PATH.into()]);
         if site == Site::AtPath {
+            let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+            // Of this mount namespace, so not before it is made.
+            self.old = Some(p.call(libc::SYS_openat, &[AT_FDCWD.into(), slash.into(), flags.into()]).out());
             let dot = p.text(".");
             p.call(libc::SYS_fchdir, &[self.tree.into()]);
             p.call(libc::SYS_chroot, &[dot.into()]);

@@ -2,7 +2,7 @@
 
 use nix::libc;
 
-use super::{Filesystem, Made, Mounts, Planned};
+use super::{Filesystem, Made, Mounts, Planned, What};
 use crate::error::{Error, Result};
 use crate::plan::mount_options::{IVERSION, RDONLY};
 use crate::plan::program::{Arg, Data, Program, Slot};
@@ -95,7 +95,7 @@ impl Mounts<'_> {
 
     /// `iversion`, which only mount(2) sets: on what is attached, from its own root.
     pub(super) fn versions(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
-        if !planned.options.superblock.contains(&IVERSION) || !matches!(planned.what, super::What::New) {
+        if !planned.options.superblock.contains(&IVERSION) || !matches!(planned.what, What::New | What::Prepared(_)) {
             return;
         }
         p.doing("set iversion");
