@@ -27,7 +27,12 @@ fn main() {
 
 fn rustc(out: &Path) -> Command {
     let mut command = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"));
-    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").arg("--edition=2024").arg("--out-dir").arg(out);
+    command
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .arg("--edition=2024")
+        .arg("--out-dir")
+        .arg(out);
     command.arg("--target").arg(env::var("TARGET").expect("cargo sets TARGET"));
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         let mut flag = std::ffi::OsString::from("linker=");
@@ -80,7 +85,8 @@ fn flatten(elf: &[u8]) -> Image {
     let address = start & !0xfff;
     let mut code = Vec::new();
     for at in loads {
-        let (offset, vaddr, filesz, memsz) = (long(at + 8) as usize, long(at + 16), long(at + 32) as usize, long(at + 40) as usize);
+        let (offset, vaddr, filesz, memsz) =
+            (long(at + 8) as usize, long(at + 16), long(at + 32) as usize, long(at + 40) as usize);
         assert_eq!(filesz, memsz, "the interpreter must have no .bss");
         let begin = (vaddr - address) as usize;
         code.resize(code.len().max(begin + memsz), 0);

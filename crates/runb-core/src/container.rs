@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -17,9 +18,9 @@ use serde::Serialize;
 
 use crate::cgroup::{self, Cgroup, FreezerState};
 use crate::error::{Error, Kind, Result};
+use crate::hearing::reap;
 use crate::hooks::{self, Namespaces};
 use crate::host::Host;
-use crate::hearing::reap;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
 use crate::options::Options;
 use crate::plan::{self, Ending, Late, Plan, Request};
@@ -109,7 +110,8 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     let bundle = Bundle::load(&options.bundle)?;
     let rootfs = bundle.rootfs().unwrap_or_default();
     if bundle.spec.root().is_some() {
-        let meta = fs::metadata(&rootfs).map_err(|e| Error::io(format!("stat {}", rootfs.display()), &e).at("root.path"))?;
+        let meta =
+            fs::metadata(&rootfs).map_err(|e| Error::io(format!("stat {}", rootfs.display()), &e).at("root.path"))?;
         if !meta.is_dir() {
             return Err(Error::host(format!("{} is no directory", rootfs.display()), Errno::ENOTDIR).at("root.path"));
         }
@@ -174,6 +176,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
 impl Launch<'_> {
     fn go(&mut self, ending: Ending) -> Result<(i32, OwnedFd)> {
         let plan = &self.planned.plan;
+        let listener = listener(plan)?;
         // The journal is on disk before there is anything to take back.
         self.dir.save_intent(&self.saved)?;
         self.dir.save_config(&self.planned.bundle.text)?;
@@ -182,13 +185,19 @@ impl Launch<'_> {
         }
         let made = cgroup::make(&plan.cgroup)?;
         self.saved.cgroup = made.cgroup.clone();
+        // Nobody can join a version 1 cpuset that is empty; on version 2 init works meanwhile.
+        let before = !plan.cgroup.join.procs.is_empty();
+        if before {
+            made.apply(&plan.cgroup)?;
+        }
         let running = launch::spawn(plan, &made, self.options.kept_descriptors())?;
-        // Init works meanwhile.
-        made.apply(&plan.cgroup)?;
+        if !before {
+            made.apply(&plan.cgroup)?;
+        }
         if !plan.has_twin() {
             self.record(running.pid())?;
         }
-        let context = Context { hooks: self.planned.bundle.spec.hooks().as_ref(), saved: &self.saved };
+        let context = Context { hooks: self.planned.bundle.spec.hooks().as_ref(), saved: &self.saved, listener };
         let ready = running.until_ready(plan, &context)?;
         let pid = ready.pid();
         if plan.has_twin() {
@@ -223,6 +232,13 @@ impl Launch<'_> {
         }
         Ok((pid, pidfd))
     }
+}
+
+/// Connects to whoever listens to the seccomp filter; that nobody does is an error before anything is made.
+fn listener(plan: &Plan) -> Result<Option<UnixStream>> {
+    let Some(listener) = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
+    let failed = |e: std::io::Error| Error::io(format!("connect to {}", listener.path.display()), &e);
+    UnixStream::connect(&listener.path).map(Some).map_err(|e| failed(e).at("linux.seccomp.listenerPath"))
 }
 
 fn start_hooks(hooks: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {
@@ -323,7 +339,9 @@ impl Container {
             None => Status::Creating,
             Some(init) if !init.is_alive() => Status::Stopped,
             Some(_) if self.dir.join(plan::FIFO).exists() => Status::Created,
-            Some(_) if !matches!(self.saved.cgroup.freezer_state(), Ok(FreezerState::Thawed) | Err(_)) => Status::Paused,
+            Some(_) if !matches!(self.saved.cgroup.freezer_state(), Ok(FreezerState::Thawed) | Err(_)) => {
+                Status::Paused
+            }
             Some(_) => Status::Running,
         }
     }
@@ -355,7 +373,9 @@ impl Container {
         match self.status() {
             Status::Created => {}
             Status::Stopped => return Err(Error::new(Kind::State, "cannot start a container that has stopped")),
-            Status::Running | Status::Paused => return Err(Error::new(Kind::State, "cannot start an already running container")),
+            Status::Running | Status::Paused => {
+                return Err(Error::new(Kind::State, "cannot start an already running container"));
+            }
             Status::Creating => return Err(Error::new(Kind::State, "cannot start a container in the creating state")),
         }
         let Some(init) = self.saved.init else { return Err(Error::internal("a created container without an init")) };
@@ -374,7 +394,8 @@ impl Container {
     /// report in the fifo if it failed.
     fn release(&self, dir: &StateDir) -> Result<()> {
         let path = dir.fifo();
-        let open = |write: bool| fs::OpenOptions::new().write(write).read(!write).custom_flags(libc::O_NONBLOCK).open(&path);
+        let open =
+            |write: bool| fs::OpenOptions::new().write(write).read(!write).custom_flags(libc::O_NONBLOCK).open(&path);
         let mut fifo = match open(true) {
             Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {
                 return Err(Error::new(Kind::State, "cannot start a container that has stopped"));
@@ -454,7 +475,9 @@ impl Container {
         for pid in self.saved.cgroup.procs()? {
             match sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_send_signal(pidfd, signal.number())) {
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return Err(Error::host(format!("pidfd_send_signal {} to {pid}", signal.number()), errno)),
+                Err(errno) => {
+                    return Err(Error::host(format!("pidfd_send_signal {} to {pid}", signal.number()), errno));
+                }
             }
         }
         Ok(())
@@ -484,7 +507,10 @@ impl Container {
             Status::Stopped | Status::Creating => {}
             Status::Created => {}
             status if force == Force::No => {
-                return Err(Error::new(Kind::State, format!("cannot delete a container that is not stopped: it is {status}")));
+                return Err(Error::new(
+                    Kind::State,
+                    format!("cannot delete container {} that is not stopped: {status}", self.saved.id),
+                ));
             }
             _ => {}
         }
@@ -506,7 +532,9 @@ impl Container {
         if self.saved.init.is_some() {
             return Ok(());
         }
-        let Ok(fifo) = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(dir.fifo()) else { return Ok(()) };
+        let Ok(fifo) = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(dir.fifo()) else {
+            return Ok(());
+        };
         let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::empty())];
         match poll(&mut fds, PollTimeout::try_from(launch::PATIENCE).unwrap_or(PollTimeout::MAX)) {
             Ok(0) => Err(Error::host("wait for the end of an init without a runtime", Errno::ETIMEDOUT)),

@@ -19,8 +19,8 @@ use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, reap, receive};
 use crate::plan::program::Program;
 use crate::state::{Saved, Status};
-use crate::sys::spawn::{self, Spawn};
 use crate::sys;
+use crate::sys::spawn::{self, Spawn};
 
 /// How much of a hook's output an error carries: its end, in bytes.
 const OUTPUT: u64 = 4096;
@@ -48,8 +48,39 @@ struct State<'a> {
 
 /// The text that a hook reads from its stdin.
 pub fn state(saved: &Saved, status: Status, pid: i32) -> Result<Vec<u8>> {
-    let state = State { oci_version: &saved.oci_version, id: &saved.id, status, pid, bundle: &saved.bundle, annotations: &saved.annotations };
+    let state = State {
+        oci_version: &saved.oci_version,
+        id: &saved.id,
+        status,
+        pid,
+        bundle: &saved.bundle,
+        annotations: &saved.annotations,
+    };
     serde_json::to_vec(&state).map_err(|e| Error::internal(format!("the state for hooks: {e}")))
+}
+
+/// What a seccomp listener gets beside its descriptor (config-linux.md, "The Container Process State").
+pub(crate) fn process_state(saved: &Saved, pid: i32, metadata: Option<&str>) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct ProcessState<'a> {
+        oci_version: &'a str,
+        fds: [&'static str; 1],
+        pid: i32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        metadata: Option<&'a str>,
+        state: State<'a>,
+    }
+    let state = State {
+        oci_version: &saved.oci_version,
+        id: &saved.id,
+        status: Status::Creating,
+        pid,
+        bundle: &saved.bundle,
+        annotations: &saved.annotations,
+    };
+    let state = ProcessState { oci_version: &saved.oci_version, fds: ["seccompFd"], pid, metadata, state };
+    serde_json::to_vec(&state).map_err(|e| Error::internal(format!("the container process state: {e}")))
 }
 
 /// The list of a kind, with its name.
@@ -127,7 +158,8 @@ fn run(hook: &Hook, state: &[u8], namespaces: Namespaces<'_>) -> Result<()> {
     let program = program(hook, namespaces);
     let (input, mut output) = (memory_file(state)?, memory_file(b"")?);
     let flags = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).map_err(host("socketpair"))?;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).map_err(host("socketpair"))?;
     let executable = spawn::executable(&program.image()).map_err(|(call, errno)| Error::host(call, errno))?;
     let spawned = spawn::spawn(&Spawn {
         namespaces: 0,
@@ -160,7 +192,7 @@ fn run(hook: &Hook, state: &[u8], namespaces: Namespaces<'_>) -> Result<()> {
     if !ends(&pidfd, timeout.map(Duration::from_secs))? {
         let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
         reap(pid)?;
-        let text = format!("did not end within {} seconds, and was killed", timeout.unwrap_or(0));
+        let text = format!("timeout: it did not end within {} s, and was killed", timeout.unwrap_or(0));
         return Err(failed(text, &mut output));
     }
     match reap(pid)? {
@@ -190,7 +222,9 @@ fn ends(pidfd: &OwnedFd, timeout: Option<Duration>) -> Result<bool> {
 fn failed(how: String, output: &mut File) -> Error {
     let length = output.metadata().map_or(0, |meta| meta.len());
     let mut text = Vec::new();
-    let read = output.seek(SeekFrom::Start(length.saturating_sub(OUTPUT))).and_then(|_| output.take(OUTPUT).read_to_end(&mut text));
+    let read = output
+        .seek(SeekFrom::Start(length.saturating_sub(OUTPUT)))
+        .and_then(|_| output.take(OUTPUT).read_to_end(&mut text));
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     match read {

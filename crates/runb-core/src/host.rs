@@ -1,11 +1,12 @@
 //! What this machine is: probed once and passed by value.
 
 pub mod cgroups;
+pub mod lsm;
 
 use std::fs;
 
 use nix::sys::utsname::uname;
-use nix::unistd::{geteuid, getegid};
+use nix::unistd::{getegid, geteuid};
 
 use crate::error::{Error, Result};
 use cgroups::CgroupMounts;

@@ -4,13 +4,14 @@ mod copy_up;
 mod mounts;
 
 use std::fs;
-use std::io::Read;
+use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::Hooks;
 use runb_init::{Point, REPORT_SIZE, Report};
@@ -19,8 +20,8 @@ use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, reap, receive};
 use crate::hooks::{self, Namespaces};
-use crate::plan::{IdMaps, Plan};
 use crate::plan::program::Program;
+use crate::plan::{IdMaps, Plan};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::sys::spawn::{self, Spawn};
@@ -69,6 +70,8 @@ impl Drop for Init {
 pub(crate) struct Context<'a> {
     pub(crate) hooks: Option<&'a Hooks>,
     pub(crate) saved: &'a Saved,
+    /// The connection to whoever listens to the seccomp filter.
+    pub(crate) listener: Option<UnixStream>,
 }
 
 /// A launch that goes on in init.
@@ -91,7 +94,8 @@ fn spawn_program(program: &Program, namespaces: u64, cgroup: Option<BorrowedFd<'
     let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning init)"), errno);
     let executable = spawn::executable(&program.image()).map_err(failed)?;
     let (executable, socket) = (executable.as_fd(), theirs.as_fd());
-    let spawned = spawn::spawn(&Spawn { namespaces, cgroup, executable, socket, preserve, stdio: None }).map_err(failed)?;
+    let spawned =
+        spawn::spawn(&Spawn { namespaces, cgroup, executable, socket, preserve, stdio: None }).map_err(failed)?;
     Ok(Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours })
 }
 
@@ -116,7 +120,8 @@ impl Running<'_> {
                 Point::Mount => mounts.next(&self.init, report.value as i32)?,
                 Point::Hooks => self.run_hooks(context)?,
                 Point::Ready => break,
-                Point::Cgroup | Point::Network | Point::Notify => {
+                Point::Notify => self.hand_over(plan, context, report.value as i32)?,
+                Point::Cgroup | Point::Network => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
                 }
             }
@@ -146,6 +151,22 @@ impl Running<'_> {
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
         write_id_maps(self.init.pid, maps, ["linux.uidMappings", "linux.gidMappings"])
+    }
+
+    /// Sends the filter's listener with the state of the process (config-linux.md, "The Container Process State").
+    fn hand_over(&self, plan: &Plan, context: &Context<'_>, descriptor: i32) -> Result<()> {
+        let at = |errno| Error::host("hand over the seccomp listener", errno).at("linux.seccomp.listenerPath");
+        let listener = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref());
+        let (Some(listener), Some(socket), Some(pidfd)) = (listener, &context.listener, &self.init.pidfd) else {
+            return Err(Error::internal("a stop for a listener that is not planned"));
+        };
+        let copy = sys::pidfd_getfd(pidfd, descriptor).map_err(at)?;
+        let text = hooks::process_state(context.saved, self.init.pid, listener.metadata.as_deref())?;
+        let descriptors = [copy.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], &rights, MsgFlags::MSG_NOSIGNAL, None);
+        let sent = sent.map_err(at)?;
+        (&*socket).write_all(&text[sent..]).map_err(|e| Error::io("hand over the seccomp listener", &e))
     }
 
     fn run_hooks(&self, context: &Context<'_>) -> Result<()> {
@@ -209,6 +230,12 @@ fn failure(program: &Program, report: &Report, init: &Init) -> Error {
     {
         what = format!("{what}: {words}");
     }
+    if nr == libc::SYS_prlimit64 && report.errno == libc::EPERM {
+        let resource = program.calls().get(index).map_or(0, |call| call.args[1] as u32);
+        if let Ok((_, hard)) = sys::rlimit(init.pid, resource) {
+            what = format!("{what}: the hard limit is {hard}, and to raise it needs CAP_SYS_RESOURCE");
+        }
+    }
     late_failure(&what, program.place(index), nr, report.errno)
 }
 
@@ -251,7 +278,7 @@ fn died(init: &mut Init, cgroup: &Cgroup) -> Error {
 /// The sentence on an OOM kill.
 pub(crate) fn out_of_memory(oom: &crate::cgroup::OomReport) -> String {
     let bytes = |number: Option<u64>| number.map_or_else(|| "unknown".to_owned(), |number| format!("{number} bytes"));
-    format!("init was killed by the out-of-memory killer: limit {}, peak {}", bytes(oom.limit), bytes(oom.peak))
+    format!("init was killed, out of memory: limit {}, peak {}", bytes(oom.limit), bytes(oom.peak))
 }
 
 /// When to give up waiting for the kernel to take a killed process away.

@@ -7,6 +7,7 @@ mod check;
 mod describe;
 mod devices;
 mod hooks;
+mod lsm;
 mod masks;
 mod mount_options;
 mod mounts;
@@ -14,6 +15,8 @@ mod namespaces;
 mod process;
 pub mod program;
 mod rootfs;
+mod schedule;
+pub mod seccomp;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +32,7 @@ use cgroup::CgroupPlan;
 use program::{AT_FDCWD, Program};
 use rootfs::Site;
 use runb_init::Point;
+use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
 pub use check::{SPEC_VERSION, check};
@@ -104,6 +108,8 @@ pub struct Plan {
     pub namespaces: u64,
     /// The cgroups.
     pub cgroup: CgroupPlan,
+    /// The seccomp filter.
+    pub filter: Option<Filter>,
     /// The maps of a new user namespace, written at [`Point::IdMap`].
     pub id_maps: Option<IdMaps>,
     /// What the runtime does to mounts, one at each [`Point::Mount`].
@@ -120,8 +126,13 @@ impl Plan {
 
     /// What the runtime does, in order, in words.
     pub fn steps(&self) -> Vec<String> {
-        let mut steps: Vec<String> = self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
-        let into = self.cgroup.join.into.map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
+        let mut steps: Vec<String> =
+            self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
+        let into = self
+            .cgroup
+            .join
+            .into
+            .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
         steps.push(format!("clone3({}){into}, execveat(runb-init)", describe::namespaces(self.clone)));
         for write in &self.cgroup.writes {
             let dir = self.cgroup.dirs[write.dir].path.display();
@@ -137,9 +148,13 @@ impl Plan {
         for step in &self.mount_steps {
             let place = &step.place;
             steps.push(match &step.work {
-                MountWork::MapIds(Some(maps), _) => format!("at a stop Mount: {place}: map ids by {:?}, {:?}", maps.uids, maps.gids),
+                MountWork::MapIds(Some(maps), _) => {
+                    format!("at a stop Mount: {place}: map ids by {:?}, {:?}", maps.uids, maps.gids)
+                }
                 MountWork::MapIds(None, _) => format!("at a stop Mount: {place}: map ids as the user namespace does"),
-                MountWork::CopyUp(path) => format!("at a stop Mount: {place}: copy what is in {} into it", path.display()),
+                MountWork::CopyUp(path) => {
+                    format!("at a stop Mount: {place}: copy what is in {} into it", path.display())
+                }
             });
         }
         steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
@@ -176,6 +191,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         &request.host.cgroups,
     )?;
     let namespaces = namespaces::Namespaces::of(spec)?;
+    let filter = filter(spec, request.host)?;
     let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
     let mut program = Program::new((3 + request.options.kept_descriptors()) as i32);
     let p = &mut program;
@@ -186,13 +202,15 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         open_fifo(p, request);
     }
     process::oom_score(p, process);
+    process::privileged(p, process, &namespaces, request.survey)?;
+    lsm::labels(p, process, request.survey.lsm)?;
     join_cgroups(p, &cgroup);
+    let mut root = rootfs::Root::open(p, request)?;
     let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces)?;
     let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
-    let masks = masks::Masks::open(p, request);
+    let masks = masks::Masks::open(p, request, devices.null());
     // The way that init works while hooks want to see the mounts.
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
-    let mut root = rootfs::Root::open(p, request)?;
 
     namespaces.enter(p, spec, request.host)?;
     process::network(p, &namespaces);
@@ -218,11 +236,29 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     root.finish(p, spec);
 
     // From here on only the process itself changes.
-    warnings.extend(process::finish(p, request, process, &namespaces, &begun)?);
+    warnings.extend(process::finish(p, request, process, &namespaces, &begun, filter.as_ref())?);
     warnings.append(&mut mounts.warnings);
     let mount_steps = mounts.steps;
     let id_maps = namespaces.id_maps(spec);
-    Ok(Plan { program, clone: namespaces.clone_flags(), namespaces: namespaces.all(), cgroup, id_maps, mount_steps, warnings })
+    Ok(Plan {
+        program,
+        clone: namespaces.clone_flags(),
+        namespaces: namespaces.all(),
+        cgroup,
+        filter,
+        id_maps,
+        mount_steps,
+        warnings,
+    })
+}
+
+/// linux.seccomp, compiled for this machine.
+pub(crate) fn filter(spec: &Spec, host: &Host) -> Result<Option<Filter>> {
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let Some(profile) = seccomp else { return Ok(None) };
+    let unsupported = || Error::spec("linux.seccomp", "has no table of system calls for this architecture");
+    let native = seccomp::Native::of_build().ok_or_else(unsupported)?;
+    seccomp::compile(profile, native, &seccomp::Kernel::of_release(host.kernel.0, host.kernel.1)).map(Some)
 }
 
 /// Version 1: init writes itself into each hierarchy.

@@ -33,7 +33,8 @@ impl Bundle {
     /// The folder or the file cannot be read; the text is no JSON (with line and column); a field has a wrong type (with
     /// its place); a string has a NUL byte in it, which no system call could take.
     pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
+        let path =
+            dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
         let text = read(&path.join("config.json"))?;
         let (spec, warnings) = parse::<Spec>(&text, "config.json", "process.")?;
         Ok(Bundle { path, spec, text, warnings })
@@ -65,7 +66,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     let failed = |e: &std::io::Error| Error::io(format!("open {}", file.display()), e).with_kind(Kind::Spec);
     let length = fs::metadata(file).map_err(|e| failed(&e))?.len();
     if length > MAX_CONFIG {
-        return Err(Error::new(Kind::Spec, format!("{}: {length} bytes are more than {MAX_CONFIG}", file.display())).with_errno(Errno::EFBIG));
+        return Err(Error::new(Kind::Spec, format!("{}: {length} bytes are more than {MAX_CONFIG}", file.display()))
+            .with_errno(Errno::EFBIG));
     }
     fs::read(file).map_err(|e| failed(&e))
 }
@@ -105,8 +107,11 @@ fn tolerate(process: &mut Value, prefix: &str) -> Vec<String> {
             user.entry("gid").or_insert(0.into());
         }
     }
+    spell(process);
     for set in ["bounding", "effective", "inheritable", "permitted", "ambient"] {
-        let Some(list) = process.get_mut("capabilities").and_then(|sets| sets.get_mut(set)).and_then(Value::as_array_mut) else {
+        let Some(list) =
+            process.get_mut("capabilities").and_then(|sets| sets.get_mut(set)).and_then(Value::as_array_mut)
+        else {
             continue;
         };
         list.retain(|name| {
@@ -118,6 +123,22 @@ fn tolerate(process: &mut Value, prefix: &str) -> Vec<String> {
         });
     }
     warnings
+}
+
+/// What the specification allows and oci-spec 0.10 does not take: two names of scheduler flags that it spells otherwise,
+/// and an empty list of CPUs.
+fn spell(process: &mut Value) {
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = "SCHED_RESET_ON_FORK".into(),
+            Some("SCHED_FLAG_DL_OVERRUN") => *flag = "SCHED_FLAG_D_L_OVERRUN".into(),
+            _ => {}
+        }
+    }
+    if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
+        affinity.retain(|_, list| list != "");
+    }
 }
 
 /// The place of the first string with a NUL byte.
@@ -159,8 +180,22 @@ mod tests {
     }
 
     #[test]
+    fn the_specifications_names_of_scheduler_flags_and_an_empty_list_of_cpus_are_taken() {
+        let text = r#"{"ociVersion":"1.0.2","process":{"cwd":"/","user":{"uid":0,"gid":0},"execCPUAffinity":{"initial":"","final":"0"},
+            "scheduler":{"policy":"SCHED_OTHER","flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_RECLAIM","SCHED_FLAG_DL_OVERRUN",
+            "SCHED_FLAG_KEEP_POLICY","SCHED_FLAG_KEEP_PARAMS","SCHED_FLAG_UTIL_CLAMP_MIN","SCHED_FLAG_UTIL_CLAMP_MAX"]}}}"#;
+        let (spec, _) = parse::<Spec>(text.as_bytes(), "config.json", "process.").expect("it is taken");
+        let process = spec.process().as_ref().expect("a process");
+        let flags = process.scheduler().as_ref().and_then(|scheduler| scheduler.flags().as_ref()).expect("flags");
+        assert_eq!(flags.len(), 7);
+        let affinity = process.exec_cpu_affinity().as_ref().expect("an affinity");
+        assert_eq!((affinity.initial().as_deref(), affinity.cpu_affinity_final().as_deref()), (None, Some("0")));
+    }
+
+    #[test]
     fn an_unknown_capability_is_warned_about_and_left_out() {
-        let text = r#"{"ociVersion":"1.0.2","process":{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_NONE"]}}}"#;
+        let text =
+            r#"{"ociVersion":"1.0.2","process":{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_NONE"]}}}"#;
         let (spec, warnings) = parse::<Spec>(text.as_bytes(), "config.json", "process.").expect("it is taken");
         assert_eq!(warnings, [r#"process.capabilities.bounding: unknown capability "CAP_NONE" is left out"#]);
         let process = spec.process().as_ref().expect("a process");

@@ -18,6 +18,9 @@ use crate::plan::{FIFO, Late};
 use crate::undo::Journal;
 
 const FILE: &str = "state.json";
+/// What was written before the first effect. A file of its own, as a rename over a file that has just been written makes
+/// ext4 write it out at once (its option auto_da_alloc).
+const INTENT: &str = "intent.json";
 const CONFIG: &str = "config.json";
 
 /// Where a container is in its life (runtime.md, "State"; `paused` is runc's).
@@ -164,7 +167,11 @@ impl StateDir {
         builder.mode(0o711);
         let mut result = builder.create(&path);
         if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-            fs::DirBuilder::new().recursive(true).mode(0o711).create(root).map_err(|e| Error::io(format!("mkdir {}", root.display()), &e))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o711)
+                .create(root)
+                .map_err(|e| Error::io(format!("mkdir {}", root.display()), &e))?;
             result = builder.create(&path);
         }
         match result {
@@ -213,13 +220,13 @@ impl StateDir {
         write_whole(&self.path.join(FILE), &text)
     }
 
-    /// Writes the first state.json, before the first effect: a new file, as there is none to be replaced.
+    /// Writes what is about to be done, before the first effect.
     ///
     /// # Errors
     /// A call fails.
     pub fn save_intent(&self, saved: &Saved) -> Result<()> {
         let text = serde_json::to_vec(saved).map_err(|e| Error::internal(format!("state.json: {e}")))?;
-        let path = self.path.join(FILE);
+        let path = self.path.join(INTENT);
         write_new(&path, &text).map_err(|e| Error::io(format!("write {}", path.display()), &e))
     }
 
@@ -238,7 +245,8 @@ impl StateDir {
     /// mkfifo(3) fails.
     pub fn make_fifo(&self) -> Result<()> {
         let path = self.path.join(FIFO);
-        nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| Error::host(format!("mkfifo {}", path.display()), e))
+        nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)
+            .map_err(|e| Error::host(format!("mkfifo {}", path.display()), e))
     }
 
     /// The exec fifo.
@@ -259,9 +267,11 @@ impl StateDir {
     /// # Errors
     /// A call fails.
     pub fn remove(self) -> Result<()> {
-        for name in [FILE, CONFIG, FIFO, "state.json.new"] {
+        for name in [FILE, CONFIG, FIFO, "state.json.new", INTENT] {
             match fs::remove_file(self.path.join(name)) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(format!("unlink {name} in {}", self.path.display()), &e)),
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io(format!("unlink {name} in {}", self.path.display()), &e));
+                }
                 _ => {}
             }
         }
@@ -281,13 +291,16 @@ pub(crate) fn config(path: &Path) -> PathBuf {
 /// Reads state.json below `path` without the lock.
 pub(crate) fn load(path: &Path) -> Result<Option<Saved>> {
     let file = path.join(FILE);
-    let text = match fs::read(&file) {
+    let text =
+        fs::read(&file).or_else(|e| if e.kind() == ErrorKind::NotFound { fs::read(path.join(INTENT)) } else { Err(e) });
+    let text = match text {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound && path.is_dir() => return Ok(None),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(missing()),
         Err(e) => return Err(Error::io(format!("read {}", file.display()), &e)),
     };
-    let saved = serde_json::from_slice(&text).map_err(|e| Error::new(Kind::State, format!("{} is damaged: {e}", file.display())))?;
+    let saved = serde_json::from_slice(&text)
+        .map_err(|e| Error::new(Kind::State, format!("{} is damaged: {e}", file.display())))?;
     Ok(Some(saved))
 }
 
@@ -301,8 +314,13 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<()> {
     beside.push(".new");
     let beside = PathBuf::from(beside);
     let failed = |call: &str, e: std::io::Error| Error::io(format!("{call} {}", path.display()), &e);
-    let _ = fs::remove_file(&beside);
-    write_new(&beside, text).map_err(|e| failed("write", e))?;
+    let mut written = write_new(&beside, text);
+    if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::AlreadyExists) {
+        // Left by a call that was killed.
+        let _ = fs::remove_file(&beside);
+        written = write_new(&beside, text);
+    }
+    written.map_err(|e| failed("write", e))?;
     fs::rename(&beside, path).map_err(|e| {
         let _ = fs::remove_file(&beside);
         failed("rename to", e)

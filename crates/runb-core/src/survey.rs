@@ -3,21 +3,24 @@
 
 mod destination;
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::Mode;
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
+use crate::host::lsm::Lsm;
 use crate::options::RootEntry;
-use crate::sys::{Resolve, openat2};
+use crate::sys::{Resolve, openat2, rlimit};
 
+use destination::Cover;
 pub use destination::Destination;
 pub(crate) use destination::clean;
-use destination::Cover;
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +85,11 @@ pub struct Survey {
     pub kernel_filesystems: Vec<PathBuf>,
     /// The home directory of process.user by the container's /etc/passwd.
     pub home: Option<String>,
+    /// The runtime's own limits, soft and hard, for each of process.rlimits; asked for only where the container has a user
+    /// namespace.
+    pub rlimits: Vec<(u64, u64)>,
+    /// The security modules that the configuration has labels for.
+    pub lsm: Lsm,
 }
 
 /// Whether `mount` is a bind mount.
@@ -107,38 +115,56 @@ impl Survey {
         let mut covers = Vec::new();
         let mut destinations = Vec::new();
         for mount in spec.mounts().iter().flatten() {
-            let look = |root: &OwnedFd| destination::look(root.as_fd(), mount.destination(), &covers, destination::Wanted::of(mount));
+            let look = |root: &OwnedFd| {
+                destination::look(root.as_fd(), mount.destination(), &covers, destination::Wanted::of(mount))
+            };
             let seen = root.as_ref().map(look).unwrap_or_else(|| Destination::unseen(mount.destination()));
             covers.push(Cover::of(mount, bundle, &seen));
             destinations.push(seen);
         }
         let cwd = spec.process().as_ref().map(|process| process.cwd().as_path());
-        let look = |(root, cwd): (&OwnedFd, &Path)| destination::look(root.as_fd(), cwd, &covers, destination::Wanted::Place);
+        let look =
+            |(root, cwd): (&OwnedFd, &Path)| destination::look(root.as_fd(), cwd, &covers, destination::Wanted::Place);
         Survey {
             cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
             destinations,
             nodes: root.as_ref().map(|root| nodes(spec, root, &covers)).unwrap_or_default(),
             kcore: Path::new("/proc/kcore").exists(),
             sources: spec.mounts().iter().flatten().map(source).collect(),
-            masked: masked.map(Path::new).map(|path| if hosts(path) { Kind::of(path) } else { Kind::Unknown }).collect(),
+            masked: masked
+                .map(Path::new)
+                .map(|path| if hosts(path) { Kind::of(path) } else { Kind::Unknown })
+                .collect(),
             kernel_filesystems: match entry {
                 RootEntry::Pivot => Vec::new(),
                 RootEntry::NoPivot => kernel_filesystems(),
             },
-            home: home(spec, rootfs),
+            home: home(spec, bundle, rootfs),
+            rlimits: rlimits(spec),
+            lsm: Lsm::of(spec),
         }
     }
 }
 
-/// What is at the paths of devices; those in a new /dev are not looked for.
+/// What is at the paths of devices.
 fn nodes(spec: &Spec, root: &OwnedFd, covers: &[Cover]) -> Vec<(PathBuf, Found)> {
-    let own = spec.linux().iter().filter_map(|linux| linux.devices().as_ref()).flatten().map(|device| clean(device.path()));
+    let own = spec.linux().iter().filter_map(|linux| linux.devices().as_ref()).flatten();
+    let own = own.map(|device| clean(device.path()));
     let default = DEFAULT_DEVICES.map(|(name, ..)| Path::new("/dev").join(name));
     let found = |path: PathBuf| {
         let found = destination::found(root.as_fd(), &path, covers);
         (path, found)
     };
     own.chain(default).map(found).collect()
+}
+
+fn rlimits(spec: &Spec) -> Vec<(u64, u64)> {
+    let mut namespaces = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
+    if !namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+        return Vec::new();
+    }
+    let limits = spec.process().iter().filter_map(|process| process.rlimits().as_ref()).flatten();
+    limits.map(|limit| rlimit(0, limit.typ() as u32).unwrap_or((0, 0))).collect()
 }
 
 fn kernel_filesystems() -> Vec<PathBuf> {
@@ -161,27 +187,41 @@ fn hosts(path: &Path) -> bool {
 /// A passwd longer than this is not read: its size is the image's choice.
 const MAX_PASSWD: u64 = 1 << 20;
 
-/// The home directory of process.user, if process.env names none: from the image's /etc/passwd, which may be anything.
-fn home(spec: &Spec, rootfs: &Path) -> Option<String> {
+/// The home directory of process.user, if process.env names none: from the container's /etc/passwd, which may be anything.
+/// It is that of the root filesystem, or what is bound over it.
+fn home(spec: &Spec, bundle: &Path, rootfs: &Path) -> Option<String> {
     let process = spec.process().as_ref()?;
     let named = |entry: &String| entry.starts_with("HOME=");
     if process.env().iter().flatten().any(named) {
         return None;
     }
-    home_of(process.user().uid(), rootfs)
+    let covers = |mount: &&Mount| is_bind(mount) && mount.destination() == Path::new("/etc/passwd");
+    let uid = process.user().uid();
+    match spec.mounts().iter().flatten().rfind(covers).and_then(|mount| mount.source().as_ref()) {
+        Some(source) => {
+            let source = bundle.join(source);
+            home_in(uid, source.parent()?, source.file_name()?.as_bytes(), Resolve::Anywhere)
+        }
+        None => home_of(uid, rootfs),
+    }
 }
 
 /// The home directory of `uid` by `ROOT/etc/passwd`, resolved below `root`.
 pub(crate) fn home_of(uid: u32, root: &Path) -> Option<String> {
-    let root = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    home_in(uid, root, b"etc/passwd", Resolve::InRoot)
+}
+
+fn home_in(uid: u32, directory: &Path, name: &[u8], resolve: Resolve) -> Option<String> {
+    let directory = open(directory, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let name = CString::new(name).ok()?;
     // Neither a FIFO nor a terminal may hold the runtime up.
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let probe = openat2(root.as_fd(), c"etc/passwd", libc::O_PATH, Resolve::InRoot).ok()?;
+    let probe = openat2(directory.as_fd(), &name, libc::O_PATH, resolve).ok()?;
     let proven = fs::File::from(probe).metadata().ok()?;
     if !proven.is_file() || proven.len() > MAX_PASSWD {
         return None;
     }
-    let file = openat2(root.as_fd(), c"etc/passwd", flags, Resolve::InRoot).ok()?;
+    let file = openat2(directory.as_fd(), &name, flags, resolve).ok()?;
     let file = fs::File::from(file);
     if !file.metadata().ok()?.is_file() {
         return None;
@@ -202,7 +242,8 @@ mod tests {
     fn a_home_is_found_by_the_number_of_the_user_and_never_by_a_name() {
         let dir = std::env::temp_dir().join(format!("runb-passwd-{}", std::process::id()));
         fs::create_dir_all(dir.join("etc")).expect("a directory");
-        fs::write(dir.join("etc/passwd"), "1000:x:0:0::/wrong:/bin/sh\nme:x:1000:5::/home/me:/bin/sh\n").expect("a file");
+        fs::write(dir.join("etc/passwd"), "1000:x:0:0::/wrong:/bin/sh\nme:x:1000:5::/home/me:/bin/sh\n")
+            .expect("a file");
         assert_eq!(home_of(1000, &dir).as_deref(), Some("/home/me"));
         assert_eq!(home_of(7, &dir), None);
         fs::remove_dir_all(&dir).expect("removed");

@@ -29,6 +29,16 @@ pub fn pidfd_getfd(pidfd: impl AsFd, target: RawFd) -> Result<OwnedFd, Errno> {
     unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), target, 0)) }
 }
 
+/// prlimit(2): the soft and the hard limit of the process `pid` (0: the calling one) for the resource of that number.
+pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the new limit is null; the old one is written to `limit`, which lives until the call returns.
+    let result = unsafe {
+        libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
+    };
+    Errno::result(result).map(|_| (limit.rlim_cur, limit.rlim_max))
+}
+
 /// How [`openat2`] takes a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolve {
@@ -36,6 +46,8 @@ pub enum Resolve {
     InRoot,
     /// As [`Resolve::InRoot`], and a link in the path is the error ELOOP; with `O_PATH | O_NOFOLLOW` the last name may be one.
     InRootNoLinks,
+    /// As open(2) takes it.
+    Anywhere,
 }
 
 /// openat2(2) with `O_CLOEXEC`.
@@ -46,6 +58,7 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
     how.resolve = match resolve {
         Resolve::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
         Resolve::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
+        Resolve::Anywhere => 0,
     };
     loop {
         // SAFETY: `path` and `how` live until the call returns; the result is a new descriptor that nobody else owns.

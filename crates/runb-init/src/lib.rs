@@ -20,7 +20,7 @@ pub const PROGRAM_ADDRESS: usize = 0x1000_0000;
 pub enum Kind {
     /// One system call.
     Call = 0,
-    /// Report a [`Point`] (the first argument) with a value (the second), and wait until the runtime says go on.
+    /// Report a [`Point`] (the first argument) with a value (the second) and wait until the runtime says go on.
     Stop = 1,
     /// clone(2): the twin goes on with the program, and the process that made it reports the twin's id and ends. This is
     /// how a process enters a pid namespace, which only a child can do.

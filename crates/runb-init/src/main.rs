@@ -9,13 +9,13 @@ use runb_init::{After, Call, Header, Kind, PROGRAM_ADDRESS, REPORT_SIZE, Report,
 
 #[cfg(target_arch = "x86_64")]
 mod nr {
-    pub const READ: usize = 0;
+    pub const RECVFROM: usize = 45;
     pub const WRITE: usize = 1;
     pub const EXIT_GROUP: usize = 231;
 }
 #[cfg(target_arch = "aarch64")]
 mod nr {
-    pub const READ: usize = 63;
+    pub const RECVFROM: usize = 207;
     pub const WRITE: usize = 64;
     pub const EXIT_GROUP: usize = 94;
 }
@@ -71,12 +71,15 @@ fn send(descriptor: i32, report: Report) -> isize {
     unsafe { syscall(nr::WRITE, [descriptor as u64, bytes.as_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0]) }
 }
 
-/// Waits for the runtime; false if it is gone.
+/// Waits for the runtime; false if it is gone. recvfrom(2) and not read(2): on the exec fifo, which is open for reading
+/// too, that would take back the report of a failed execve.
 fn resumed(descriptor: i32) -> bool {
     let mut bytes = [0u8; REPORT_SIZE];
     loop {
-        // SAFETY: read writes at most REPORT_SIZE bytes into `bytes`.
-        let read = unsafe { syscall(nr::READ, [descriptor as u64, bytes.as_mut_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0]) };
+        // SAFETY: recvfrom writes at most REPORT_SIZE bytes into `bytes`.
+        let read = unsafe {
+            syscall(nr::RECVFROM, [descriptor as u64, bytes.as_mut_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0])
+        };
         if read != -EINTR {
             return read == REPORT_SIZE as isize;
         }
@@ -126,20 +129,29 @@ extern "C" fn entry() -> ! {
             continue;
         }
         let index = index as u16;
+        let args = arguments(call);
         if call.kind == Kind::Stop {
-            let value = arguments(call)[1];
-            let report = Report { kind: ReportKind::Reached as u8, point: call.args[0] as u8, call: index, errno: 0, value };
+            let report =
+                Report { kind: ReportKind::Reached as u8, point: args[0] as u8, call: index, errno: 0, value: args[1] };
             if send(header.report, report) < 0 || !resumed(header.report) {
                 exit(1);
             }
             continue;
         }
-        let args = arguments(call);
         let result = issue(call, args);
         if result < 0 {
             let errno = (-result) as u8;
             if !call.tolerate.contains(&errno) {
-                send(header.report, Report { kind: ReportKind::Failed as u8, point: 0, call: index, errno: errno as i32, value: args[0] });
+                send(
+                    header.report,
+                    Report {
+                        kind: ReportKind::Failed as u8,
+                        point: 0,
+                        call: index,
+                        errno: errno as i32,
+                        value: args[0],
+                    },
+                );
                 // The runtime may still want to look at a descriptor (the log of a filesystem context).
                 resumed(header.report);
                 exit(1);

@@ -36,7 +36,7 @@ impl Runtime {
         RUNTIME.get_or_init(|| {
             let path = std::env::var_os("RUNB_UNDER_TEST").map_or_else(build, PathBuf::from);
             let path = path.canonicalize().unwrap_or_else(|error| panic!("the runtime {path:?}: {error}"));
-            let output = Command::new(&path).arg("--version").output();
+            let output = Command::new(&path).arg("--version").env("RUNB_LOG", "off").output();
             let output = output.unwrap_or_else(|error| panic!("{path:?} --version: {error}"));
             let kind = match String::from_utf8_lossy(&output.stdout).split_whitespace().next() {
                 Some("runc") => Kind::Runc,

@@ -28,7 +28,14 @@ fn table(states: &[State]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let row = |state: &State| {
         let bundle = state.bundle.display().to_string();
-        [state.id.clone(), state.pid.to_string(), state.status.to_string(), bundle, state.created.clone(), state.owner.clone()]
+        [
+            state.id.clone(),
+            state.pid.to_string(),
+            state.status.to_string(),
+            bundle,
+            state.created.clone(),
+            state.owner.clone(),
+        ]
     };
     let rows: Vec<[String; 6]> = std::iter::once(head).chain(states.iter().map(row)).collect();
     let mut text = String::new();

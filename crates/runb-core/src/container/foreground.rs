@@ -45,7 +45,8 @@ impl Foreground {
             set.remove(fault);
         }
         let mut before = SigSet::empty();
-        pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before)).map_err(|errno| Error::host("sigprocmask", errno))?;
+        pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before))
+            .map_err(|errno| Error::host("sigprocmask", errno))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).map_err(|errno| Error::host("signalfd", errno))?;
         Ok(Foreground { signals, before })

@@ -13,7 +13,9 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::libc;
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstat, mknodat, mkdirat, utimensat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstat, mkdirat, mknodat, utimensat,
+};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
@@ -30,9 +32,11 @@ const MAX_DEPTH: u32 = 128;
 pub(super) fn copy_up(pid: i32, path: &Path, tree: OwnedFd) -> Result<()> {
     let root = format!("/proc/{pid}/root");
     let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = open(root.as_str(), directory, Mode::empty()).map_err(|errno| Error::host(format!("open {root}"), errno))?;
+    let root =
+        open(root.as_str(), directory, Mode::empty()).map_err(|errno| Error::host(format!("open {root}"), errno))?;
     let relative = path.strip_prefix("/").unwrap_or(path);
-    let name = std::ffi::CString::new(relative.as_os_str().as_bytes()).map_err(|_| Error::internal("a path with NUL"))?;
+    let name =
+        std::ffi::CString::new(relative.as_os_str().as_bytes()).map_err(|_| Error::internal("a path with NUL"))?;
     let from = match openat2(root.as_fd(), &name, libc::O_RDONLY | libc::O_DIRECTORY, Resolve::InRoot) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
         from => from.map_err(|errno| failed("open", path, errno))?,
@@ -51,7 +55,8 @@ fn copy_directory(from: OwnedFd, to: BorrowedFd<'_>, path: &Path, depth: u32) ->
     }
     let meta = fstat(&from).map_err(|errno| failed("stat", path, errno))?;
     let mut dir = Dir::from_fd(from).map_err(|errno| failed("read", path, errno))?;
-    let names: std::result::Result<Vec<_>, Errno> = dir.iter().map(|entry| entry.map(|entry| entry.file_name().to_owned())).collect();
+    let names: std::result::Result<Vec<_>, Errno> =
+        dir.iter().map(|entry| entry.map(|entry| entry.file_name().to_owned())).collect();
     for name in names.map_err(|errno| failed("read", path, errno))? {
         if name.as_bytes() == b"." || name.as_bytes() == b".." {
             continue;

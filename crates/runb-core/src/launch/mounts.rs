@@ -30,7 +30,9 @@ impl<'p> Mounts<'p> {
     /// # Errors
     /// The kernel refuses the mapping; something cannot be copied.
     pub(super) fn next(&mut self, init: &Init, tree: i32) -> Result<()> {
-        let Some(step) = self.steps.next() else { return Err(Error::internal("no step is planned for the stop Mount")) };
+        let Some(step) = self.steps.next() else {
+            return Err(Error::internal("no step is planned for the stop Mount"));
+        };
         let pidfd = init.pidfd.as_ref().ok_or_else(|| Error::internal("init has ended"))?;
         let tree = sys::pidfd_getfd(pidfd, tree).map_err(|errno| Error::host("pidfd_getfd of a mount", errno))?;
         let done = match &step.work {
@@ -46,7 +48,8 @@ impl<'p> Mounts<'p> {
             Reach::Below => Below::Changed,
         };
         let map = |namespace: &OwnedFd| {
-            sys::map_ids(tree.as_fd(), namespace.as_fd(), below).map_err(|errno| Error::host("mount_setattr MOUNT_ATTR_IDMAP", errno))
+            sys::map_ids(tree.as_fd(), namespace.as_fd(), below)
+                .map_err(|errno| Error::host("mount_setattr MOUNT_ATTR_IDMAP", errno))
         };
         let Some(maps) = maps else { return map(&user_namespace_of(init.pid)?) };
         if let Some((_, namespace)) = self.made.iter().find(|(made, _)| *made == maps) {

@@ -14,7 +14,9 @@ pub const SPEC_VERSION: &str = "1.3.0";
 /// Names the place and the rule.
 pub fn check(spec: &Spec, _host: &Host) -> Result<Vec<String>> {
     version(spec.version())?;
-    let Some(root) = spec.root() else { return Err(Error::spec("root", "is missing: a container needs a root filesystem")) };
+    let Some(root) = spec.root() else {
+        return Err(Error::spec("root", "is missing: a container needs a root filesystem"));
+    };
     if root.path().as_os_str().is_empty() {
         return Err(Error::spec("root.path", "is empty"));
     }
@@ -24,7 +26,10 @@ pub fn check(spec: &Spec, _host: &Host) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for (i, mount) in spec.mounts().iter().flatten().enumerate() {
         if !mount.destination().is_absolute() {
-            warnings.push(format!("mounts[{i}].destination: {:?} is relative, and taken from the root", mount.destination()));
+            warnings.push(format!(
+                "mounts[{i}].destination: {:?} is relative, and taken from the root",
+                mount.destination()
+            ));
         }
     }
     Ok(warnings)
@@ -37,7 +42,9 @@ fn version(version: &str) -> Result<()> {
         Ok(1) => Ok(()),
         // Before 1.0 the documents changed from one to the next; runc takes them, and so do engines' old bundles.
         Ok(0) if version.starts_with("0.") => Ok(()),
-        Ok(_) => Err(Error::spec(place, format!("{version:?} is not supported: this runtime implements {SPEC_VERSION}"))),
+        Ok(_) => {
+            Err(Error::spec(place, format!("{version:?} is not supported: this runtime implements {SPEC_VERSION}")))
+        }
         Err(_) => Err(Error::spec(place, format!("{version:?} is no version; this runtime implements {SPEC_VERSION}"))),
     }
 }
@@ -54,7 +61,8 @@ fn process(spec: &Spec) -> Result<()> {
     let rlimits = process.rlimits().as_deref().unwrap_or_default();
     for (i, limit) in rlimits.iter().enumerate() {
         if let Some(first) = rlimits[..i].iter().position(|other| other.typ() == limit.typ()) {
-            let text = format!("{} is also process.rlimits[{first}].type; config.md demands one entry for each", limit.typ());
+            let text =
+                format!("{} is also process.rlimits[{first}].type; config.md demands one entry for each", limit.typ());
             return Err(Error::spec(format!("process.rlimits[{i}].type"), text));
         }
         if limit.soft() > limit.hard() {
@@ -97,20 +105,11 @@ fn hooks(spec: &Spec) -> Result<()> {
 fn not_yet(spec: &Spec) -> Result<()> {
     let process = spec.process().as_ref();
     let linux = spec.linux().as_ref();
-    let has = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());
     let fields = [
         ("process.terminal", process.is_some_and(|p| p.terminal() == Some(true))),
-        ("process.apparmorProfile", has(process.and_then(|p| p.apparmor_profile().as_ref()))),
-        ("process.selinuxLabel", has(process.and_then(|p| p.selinux_label().as_ref()))),
-        ("process.ioPriority", process.is_some_and(|p| p.io_priority().is_some())),
-        ("process.scheduler", process.is_some_and(|p| p.scheduler().is_some())),
-        ("process.execCPUAffinity", process.is_some_and(|p| p.exec_cpu_affinity().is_some())),
-        ("linux.seccomp", linux.is_some_and(|l| l.seccomp().is_some())),
-        ("linux.mountLabel", has(linux.and_then(|l| l.mount_label().as_ref()))),
         ("linux.intelRdt", linux.is_some_and(|l| l.intel_rdt().is_some())),
         ("linux.netDevices", linux.is_some_and(|l| l.net_devices().as_ref().is_some_and(|map| !map.is_empty()))),
         ("linux.memoryPolicy", linux.is_some_and(|l| l.memory_policy().is_some())),
-        ("linux.personality", linux.is_some_and(|l| l.personality().is_some())),
     ];
     match fields.iter().find(|(_, set)| *set) {
         Some((place, _)) => Err(Error::spec(*place, "is not supported by this version").with_kind(Kind::Spec)),

@@ -40,15 +40,53 @@ macro_rules! names {
 }
 
 const MS: &[(u64, &str)] = names!(
-    MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_SYNCHRONOUS, MS_REMOUNT, MS_MANDLOCK, MS_DIRSYNC, MS_NOATIME, MS_NODIRATIME,
-    MS_BIND, MS_MOVE, MS_REC, MS_SILENT, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME,
+    MS_RDONLY,
+    MS_NOSUID,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_SYNCHRONOUS,
+    MS_REMOUNT,
+    MS_MANDLOCK,
+    MS_DIRSYNC,
+    MS_NOATIME,
+    MS_NODIRATIME,
+    MS_BIND,
+    MS_MOVE,
+    MS_REC,
+    MS_SILENT,
+    MS_UNBINDABLE,
+    MS_PRIVATE,
+    MS_SLAVE,
+    MS_SHARED,
+    MS_RELATIME,
+    MS_STRICTATIME,
+    MS_LAZYTIME,
     MS_I_VERSION,
 );
-const NS: &[(u64, &str)] =
-    names!(CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWTIME);
+const NS: &[(u64, &str)] = names!(
+    CLONE_NEWNS,
+    CLONE_NEWCGROUP,
+    CLONE_NEWUTS,
+    CLONE_NEWIPC,
+    CLONE_NEWUSER,
+    CLONE_NEWPID,
+    CLONE_NEWNET,
+    CLONE_NEWTIME
+);
 const CLONE: &[(u64, &str)] = names!(CLONE_PARENT, CLONE_NEWPID);
 const O: &[(u64, &str)] = names!(
-    O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC, O_APPEND, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW, O_CLOEXEC, O_PATH,
+    O_WRONLY,
+    O_RDWR,
+    O_CREAT,
+    O_EXCL,
+    O_NOCTTY,
+    O_TRUNC,
+    O_APPEND,
+    O_NONBLOCK,
+    O_DIRECTORY,
+    O_NOFOLLOW,
+    O_CLOEXEC,
+    O_PATH,
 );
 const TREE: &[(u64, &str)] = &[
     (1, "OPEN_TREE_CLONE"),
@@ -56,7 +94,8 @@ const TREE: &[(u64, &str)] = &[
     (libc::AT_EMPTY_PATH as u64, "AT_EMPTY_PATH"),
     (0x8000, "AT_RECURSIVE"),
 ];
-const MOVE: &[(u64, &str)] = &[(4, "MOVE_MOUNT_F_EMPTY_PATH"), (0x10, "MOVE_MOUNT_T_SYMLINKS"), (0x40, "MOVE_MOUNT_T_EMPTY_PATH")];
+const MOVE: &[(u64, &str)] =
+    &[(4, "MOVE_MOUNT_F_EMPTY_PATH"), (0x10, "MOVE_MOUNT_T_SYMLINKS"), (0x40, "MOVE_MOUNT_T_EMPTY_PATH")];
 const FSCONFIG: &[(u64, &str)] = &[
     (0, "FSCONFIG_SET_FLAG"),
     (1, "FSCONFIG_SET_STRING"),
@@ -75,13 +114,33 @@ const MOUNT_ATTR: &[(u64, &str)] = &[
     (0x20_0000, "MOUNT_ATTR_NOSYMFOLLOW"),
 ];
 const PRCTL: &[(u64, &str)] = names!(
-    PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_NAME, PR_CAP_AMBIENT, PR_SET_PDEATHSIG,
+    PR_SET_DUMPABLE,
+    PR_SET_KEEPCAPS,
+    PR_CAPBSET_DROP,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_NAME,
+    PR_CAP_AMBIENT,
+    PR_SET_PDEATHSIG,
     PR_SET_SECUREBITS,
 );
 const UMOUNT: &[(u64, &str)] = names!(MNT_DETACH, UMOUNT_NOFOLLOW);
 const RLIMIT: &[(u64, &str)] = names!(
-    RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_LOCKS, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE,
-    RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RSS, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK,
+    RLIMIT_AS,
+    RLIMIT_CORE,
+    RLIMIT_CPU,
+    RLIMIT_DATA,
+    RLIMIT_FSIZE,
+    RLIMIT_LOCKS,
+    RLIMIT_MEMLOCK,
+    RLIMIT_MSGQUEUE,
+    RLIMIT_NICE,
+    RLIMIT_NOFILE,
+    RLIMIT_NPROC,
+    RLIMIT_RSS,
+    RLIMIT_RTPRIO,
+    RLIMIT_RTTIME,
+    RLIMIT_SIGPENDING,
+    RLIMIT_STACK,
 );
 const AT: &[(u64, &str)] = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW);
 
@@ -146,7 +205,10 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
 
 /// The name of a system call that a planner makes.
 pub(super) fn name(nr: u16) -> String {
-    TABLE.iter().find(|row| row.0 == libc::c_long::from(nr)).map_or_else(|| format!("syscall_{nr}"), |row| row.1.to_owned())
+    TABLE
+        .iter()
+        .find(|row| row.0 == libc::c_long::from(nr))
+        .map_or_else(|| format!("syscall_{nr}"), |row| row.1.to_owned())
 }
 
 /// `call` as one line.
@@ -155,7 +217,11 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
     match call.kind {
         Kind::Stop => {
             let point = program_point(call.args[0]);
-            let value = if call.slots & 2 != 0 { format!(" with ${}", Program::slot_number(call.args[1])) } else { String::new() };
+            let value = if call.slots & 2 != 0 {
+                format!(" with ${}", Program::slot_number(call.args[1]))
+            } else {
+                String::new()
+            };
             return format!("stop {point}{value}");
         }
         Kind::Twin => line.push_str("twin "),
@@ -163,6 +229,10 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
     }
     line.push_str(&name(call.nr));
     line.push('(');
+    if libc::c_long::from(call.nr) == libc::SYS_prctl && call.args[0] == libc::PR_CAPBSET_DROP as u64 {
+        let _ = write!(line, "PR_CAPBSET_DROP, {})", super::process::capability_name(call.args[1] as u8));
+        return line;
+    }
     let forms = TABLE.iter().find(|row| row.0 == libc::c_long::from(call.nr)).map_or(&[][..], |row| row.2);
     for (i, form) in forms.iter().enumerate() {
         if i > 0 {

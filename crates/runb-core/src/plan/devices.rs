@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
+use super::masks::Null;
 use super::mounts::{Mounts, resolve};
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
@@ -13,7 +14,10 @@ use crate::error::{Error, Result};
 use crate::survey::{DEFAULT_DEVICES, Found, Survey, clean, is_bind};
 
 const LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 ];
 
@@ -46,7 +50,12 @@ impl Device {
             return Err(Error::spec(place, "the root is no device"));
         }
         let number = |name: &str, number: i64| {
-            let wrong = |_| Error::spec(format!("linux.devices[{i}].{name} ({})", path.display()), format!("{number} is no number of a device"));
+            let wrong = |_| {
+                Error::spec(
+                    format!("linux.devices[{i}].{name} ({})", path.display()),
+                    format!("{number} is no number of a device"),
+                )
+            };
             u32::try_from(number).map_err(wrong)
         };
         let number = match kind {
@@ -61,7 +70,15 @@ impl Device {
     fn default((name, major, minor): (&str, u32, u32)) -> Self {
         let path = Path::new("/dev").join(name);
         let number = libc::makedev(major, minor);
-        Device { place: format!("/dev/{name}"), path, mode: libc::S_IFCHR | 0o666, number, owner: (0, 0), found: Found::Unknown, hosts: None }
+        Device {
+            place: format!("/dev/{name}"),
+            path,
+            mode: libc::S_IFCHR | 0o666,
+            number,
+            owner: (0, 0),
+            found: Found::Unknown,
+            hosts: None,
+        }
     }
 
     /// config-linux.md: what is there and does not match is an error. init itself uses none of these nodes, so that one that
@@ -145,6 +162,11 @@ impl Devices {
         Ok(devices)
     }
 
+    /// Whose /dev/null the container will have: what an image has could be exchanged while this program runs.
+    pub(super) fn null(&self) -> Null {
+        if self.dev == Dev::Fresh { Null::Made } else { Null::Brought }
+    }
+
     /// Makes them.
     pub(super) fn attach(&self, p: &mut Program, mounts: &Mounts<'_>) {
         if self.dev == Dev::Bound {
@@ -178,7 +200,8 @@ impl Devices {
     fn node(&self, p: &mut Program, device: &Device, directory: Arg, name: Data, empty: Data) {
         if let Some(hosts) = device.hosts {
             let flags = libc::S_IFREG | 0o644;
-            p.call(libc::SYS_mknodat, &[directory, name.into(), flags.into(), 0.into()]).tolerate(&[libc::EEXIST, libc::EROFS]);
+            p.call(libc::SYS_mknodat, &[directory, name.into(), flags.into(), 0.into()])
+                .tolerate(&[libc::EEXIST, libc::EROFS]);
             p.call(libc::SYS_move_mount, &[hosts.into(), empty.into(), directory, name.into(), F_EMPTY_PATH.into()]);
             return;
         }

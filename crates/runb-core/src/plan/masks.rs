@@ -4,71 +4,93 @@
 use nix::libc;
 
 use super::Request;
-use super::program::{AT_FDCWD, Added, Arg, Data, Program, Slot};
-use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH};
+use super::program::{AT_FDCWD, Added, Data, Program, Slot};
+use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH, set_attributes};
+use crate::host::Host;
 use crate::survey::Kind;
 
 const ABSENT: [i32; 2] = [libc::ENOENT, libc::ENOTDIR];
-const T_SYMLINKS: i32 = 0x10;
+
+/// What a masked path is covered with first. The guess is the survey's; where it is wrong the other one follows.
+enum Cover {
+    /// A copy of the host's /dev/null, opened before the root is changed.
+    File(Slot),
+    /// A copy of the one empty directory.
+    Directory,
+    /// Nobody saw the path: most likely it is not there. Nothing is opened for it, as a detached mount that is not used
+    /// costs a grace period when it is closed.
+    Unseen,
+}
+
+struct Mask<'a> {
+    place: String,
+    path: &'a str,
+    cover: Cover,
+}
 
 /// The masks of a container.
 pub(super) struct Masks<'a> {
-    masked: Vec<(String, &'a str, Kind, Slot)>,
+    masked: Vec<Mask<'a>>,
     readonly: &'a [String],
-    /// Whether a detached mount can be copied.
-    copies: Copies,
-}
-
-/// What open_tree(2) takes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Copies {
-    /// Copies of detached mounts (since kernel commit c5c12f871a30, Linux 6.15): one empty directory serves all masks.
-    OfDetached,
-    /// Only of what is attached: each mask of a directory is a filesystem of its own.
-    OfAttached,
 }
 
 impl<'a> Masks<'a> {
-    /// Opens a copy of the host's /dev/null for each path that may be a file: the container's own is not to be trusted.
-    pub(super) fn open(p: &mut Program, request: &Request<'a>) -> Self {
+    /// Opens the host's /dev/null for what is a file. `null` is whether the container's own is this program's work; where
+    /// it is the image's, it is not to be trusted, and each mask gets the host's (CVE-2025-31133).
+    pub(super) fn open(p: &mut Program, request: &Request<'a>, null: Null) -> Self {
         let linux = request.spec.linux().as_ref();
         let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
         let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
-        let null = p.text("/dev/null");
+        let hosts = p.text("/dev/null");
         let mut list = Vec::new();
         for (i, path) in masked.iter().enumerate() {
             let place = format!("linux.maskedPaths[{i}] ({path})");
             p.section(place.as_str());
-            let kind = request.survey.masked.get(i).copied().unwrap_or_default();
-            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
-            let slot = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), null.into(), flags.into()]).out();
-            list.push((place, path.as_str(), kind, slot));
+            let seen = request.survey.masked.get(i).copied().unwrap_or_default();
+            let cover = match (seen, null) {
+                (Kind::Directory, Null::Made) if clones_detached(request.host) => Cover::Directory,
+                (Kind::Directory | Kind::Unknown, Null::Made) => Cover::Unseen,
+                _ => {
+                    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
+                    Cover::File(p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), hosts.into(), flags.into()]).out())
+                }
+            };
+            list.push(Mask { place, path, cover });
         }
-        let copies = if request.host.kernel < (6, 15) { Copies::OfAttached } else { Copies::OfDetached };
-        Masks { masked: list, readonly, copies }
+        Masks { masked: list, readonly }
     }
 
     /// Masks, and makes read-only.
     pub(super) fn attach(&self, p: &mut Program) {
         let empty = p.text("");
         self.make_readonly(p, empty);
-        if self.masked.is_empty() {
-            return;
-        }
+        let mut directories = self.masked.iter().filter(|mask| matches!(mask.cover, Cover::Directory)).count();
         p.section("linux.maskedPaths");
-        let shared = (self.copies == Copies::OfDetached).then(|| empty_directory(p, When::Always));
-        for (place, path, kind, null) in &self.masked {
-            p.section(place.as_str());
-            let path = p.text(path);
-            let mask = Mask { path, empty };
-            if *kind == Kind::Directory {
-                let directory = directory(p, shared, empty, When::Always);
-                mask.attach(p, directory).tolerate(&UNFIT);
-                mask.attach(p, *null).after(libc::EINVAL);
-            } else {
-                mask.attach(p, *null).tolerate(&UNFIT);
-                let directory = directory(p, shared, empty, When::Unfit);
-                mask.attach(p, directory).after(libc::EINVAL);
+        let directory = (directories > 0).then(|| self.empty_directory(p, empty));
+        for mask in &self.masked {
+            p.section(mask.place.as_str());
+            let path = p.text(mask.path);
+            let tolerated = [ABSENT[0], ABSENT[1], libc::EINVAL];
+            let to = |slot: Slot| {
+                [slot.into(), empty.into(), AT_FDCWD.into(), path.into(), (F_EMPTY_PATH | T_SYMLINKS).into()]
+            };
+            match (&mask.cover, directory) {
+                // A file's mount does not go onto a directory, nor the other way round: EINVAL, and the other one fits.
+                (Cover::File(null), _) => {
+                    p.call(libc::SYS_move_mount, &to(*null)).tolerate(&tolerated);
+                    cover_directory(p, path, libc::EINVAL);
+                }
+                (Cover::Directory, Some(directory)) => {
+                    directories -= 1;
+                    // The last one gets the directory itself, so that nothing is left over.
+                    let copy = if directories == 0 { directory } else { directory_copy(p, directory, empty) };
+                    p.call(libc::SYS_move_mount, &to(copy)).tolerate(&tolerated);
+                    bind_null(p, path).after(libc::EINVAL);
+                }
+                (Cover::Directory, None) | (Cover::Unseen, _) => {
+                    bind_null(p, path).tolerate(&ABSENT);
+                    cover_directory(p, path, libc::ENOTDIR);
+                }
             }
         }
     }
@@ -85,59 +107,59 @@ impl<'a> Masks<'a> {
             p.call(libc::SYS_open_tree, &[place.into(), empty.into(), flags.into()]).after_success().into_slot(tree);
             let attr = p.longs(&[1, 0, 0, 0]);
             let all = libc::AT_EMPTY_PATH | AT_RECURSIVE;
-            p.call(libc::SYS_mount_setattr, &[tree.into(), empty.into(), all.into(), attr.into(), 32.into()]).after_success();
+            p.call(libc::SYS_mount_setattr, &[tree.into(), empty.into(), all.into(), attr.into(), 32.into()])
+                .after_success();
             let to = [tree.into(), empty.into(), place.into(), empty.into(), (F_EMPTY_PATH | T_EMPTY_PATH).into()];
             p.call(libc::SYS_move_mount, &to).after_success();
         }
     }
-}
 
-/// A mount of a file does not go onto a directory, nor the other way round: EINVAL, and the other one fits.
-const UNFIT: [i32; 3] = [ABSENT[0], ABSENT[1], libc::EINVAL];
-
-struct Mask {
-    path: Data,
-    empty: Data,
-}
-
-impl Mask {
-    fn attach<'p>(&self, p: &'p mut Program, mask: Slot) -> Added<'p> {
-        let args: [Arg; 5] =
-            [mask.into(), self.empty.into(), AT_FDCWD.into(), self.path.into(), (F_EMPTY_PATH | T_SYMLINKS).into()];
-        p.call(libc::SYS_move_mount, &args)
+    /// One empty, read-only tmpfs, which every masked directory shares.
+    fn empty_directory(&self, p: &mut Program, empty: Data) -> Slot {
+        let tmpfs = p.text("tmpfs");
+        let context = p.call(libc::SYS_fsopen, &[tmpfs.into(), 1.into()]).out();
+        for (key, value) in [("source", "tmpfs"), ("nr_blocks", "1"), ("nr_inodes", "1")] {
+            let (key, value) = (p.text(key), p.text(value));
+            p.call(libc::SYS_fsconfig, &[context.into(), 1.into(), key.into(), value.into(), 0.into()]);
+        }
+        p.call(libc::SYS_fsconfig, &[context.into(), 6.into(), 0.into(), 0.into(), 0.into()]);
+        let slot = p.call(libc::SYS_fsmount, &[context.into(), 1.into(), 0.into()]).out();
+        set_attributes(p, slot, empty, libc::AT_EMPTY_PATH, [1, 0, 0, 0]);
+        slot
     }
 }
 
-/// Whether calls are made in any case.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum When {
-    Always,
-    /// Only if the mask that was tried did not fit.
-    Unfit,
+const T_SYMLINKS: i32 = 0x10;
+
+/// Whose /dev/null the container has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Null {
+    /// This program makes it.
+    Made,
+    /// It came with a /dev that the configuration binds, or that the image has.
+    Brought,
 }
 
-impl When {
-    fn on(self, added: Added<'_>) -> Added<'_> {
-        if self == When::Unfit { added.after(libc::EINVAL) } else { added }
-    }
+/// Whether open_tree(2) copies a detached mount (since kernel commit c5c12f871a30, Linux 6.15).
+fn clones_detached(host: &Host) -> bool {
+    host.kernel >= (6, 15)
 }
 
-/// An empty directory to mask with.
-fn directory(p: &mut Program, shared: Option<Slot>, empty: Data, when: When) -> Slot {
-    let Some(shared) = shared else { return empty_directory(p, when) };
+fn bind_null(p: &mut Program, path: Data) -> Added<'_> {
+    let null = p.text("/dev/null");
+    p.call(libc::SYS_mount, &[null.into(), path.into(), 0.into(), libc::MS_BIND.into(), 0.into()])
+}
+
+/// An empty tmpfs of its own; a component on the way that is no directory means that the path is not there.
+fn cover_directory(p: &mut Program, path: Data, after: i32) {
+    let (tmpfs, options) = (p.text("tmpfs"), p.text("nr_blocks=1,nr_inodes=1"));
+    p.call(libc::SYS_mount, &[tmpfs.into(), path.into(), tmpfs.into(), libc::MS_RDONLY.into(), options.into()])
+        .tolerate(&[libc::ENOTDIR])
+        .after(after);
+}
+
+/// A copy of the empty directory.
+fn directory_copy(p: &mut Program, directory: Slot, empty: Data) -> Slot {
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH;
-    when.on(p.call(libc::SYS_open_tree, &[shared.into(), empty.into(), flags.into()])).out()
-}
-
-/// An empty, read-only tmpfs.
-fn empty_directory(p: &mut Program, when: When) -> Slot {
-    let tmpfs = p.text("tmpfs");
-    let context = when.on(p.call(libc::SYS_fsopen, &[tmpfs.into(), 1.into()])).out();
-    for (key, value) in [("source", "tmpfs"), ("nr_blocks", "1"), ("nr_inodes", "1")] {
-        let (key, value) = (p.text(key), p.text(value));
-        when.on(p.call(libc::SYS_fsconfig, &[context.into(), 1.into(), key.into(), value.into(), 0.into()]));
-    }
-    when.on(p.call(libc::SYS_fsconfig, &[context.into(), 6.into(), 0.into(), 0.into(), 0.into()]));
-    const RDONLY: i32 = 1;
-    when.on(p.call(libc::SYS_fsmount, &[context.into(), 1.into(), RDONLY.into()])).out()
+    p.call(libc::SYS_open_tree, &[directory.into(), empty.into(), flags.into()]).out()
 }

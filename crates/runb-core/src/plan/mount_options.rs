@@ -82,12 +82,21 @@ const SUPERBLOCK: &[(&str, Superblock)] = &[
 pub(super) const IVERSION: &str = "iversion";
 
 /// The MS_* flags of superblock options and attributes, for mount(2).
-const CLASSIC: &[(&str, u64)] =
-    &[("sync", libc::MS_SYNCHRONOUS), ("dirsync", libc::MS_DIRSYNC), ("lazytime", libc::MS_LAZYTIME), ("mand", libc::MS_MANDLOCK),
-      (IVERSION, libc::MS_I_VERSION)];
+const CLASSIC: &[(&str, u64)] = &[
+    ("sync", libc::MS_SYNCHRONOUS),
+    ("dirsync", libc::MS_DIRSYNC),
+    ("lazytime", libc::MS_LAZYTIME),
+    ("mand", libc::MS_MANDLOCK),
+    (IVERSION, libc::MS_I_VERSION),
+];
 const CLASSIC_ATTRIBUTES: &[(u64, u64)] = &[
-    (RDONLY, libc::MS_RDONLY), (NOSUID, libc::MS_NOSUID), (NODEV, libc::MS_NODEV), (NOEXEC, libc::MS_NOEXEC),
-    (NOATIME, libc::MS_NOATIME), (STRICTATIME, libc::MS_STRICTATIME), (NODIRATIME, libc::MS_NODIRATIME),
+    (RDONLY, libc::MS_RDONLY),
+    (NOSUID, libc::MS_NOSUID),
+    (NODEV, libc::MS_NODEV),
+    (NOEXEC, libc::MS_NOEXEC),
+    (NOATIME, libc::MS_NOATIME),
+    (STRICTATIME, libc::MS_STRICTATIME),
+    (NODIRATIME, libc::MS_NODIRATIME),
     // MS_NOSYMFOLLOW, which libc lacks (include/uapi/linux/mount.h).
     (NOSYMFOLLOW, 0x100),
 ];
@@ -217,7 +226,9 @@ pub(super) fn parse(options: &[String]) -> Parsed {
         let word = option.as_str();
         if let Some((_, change)) = ATTRIBUTES.iter().find(|(name, _)| *name == word) {
             parsed.own.apply(*change);
-        } else if let Some((_, change)) = word.strip_prefix('r').and_then(|rest| ATTRIBUTES.iter().find(|(name, _)| *name == rest)) {
+        } else if let Some((_, change)) =
+            word.strip_prefix('r').and_then(|rest| ATTRIBUTES.iter().find(|(name, _)| *name == rest))
+        {
             parsed.recursive.apply(*change);
         } else if let Some(flags) = propagation(word) {
             parsed.propagation.push(flags);
@@ -274,7 +285,10 @@ mod tests {
 
     #[test]
     fn a_default_takes_back_what_an_earlier_option_set() {
-        assert_eq!(parse_words("sync,async,lazytime,iversion,noiversion,silent,loud,defaults").superblock, ["lazytime"]);
+        assert_eq!(
+            parse_words("sync,async,lazytime,iversion,noiversion,silent,loud,defaults").superblock,
+            ["lazytime"]
+        );
     }
 
     #[test]

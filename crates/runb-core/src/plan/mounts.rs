@@ -19,7 +19,7 @@ use super::mount_options::{Attributes, Parsed, RDONLY, Reach, parse};
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Data, Program, Slot};
 use super::rootfs::{AT_RECURSIVE, OPEN_TREE_CLONE, set_attributes};
-use super::{IdMaps, Request, id_map};
+use super::{IdMaps, Request, id_map, lsm};
 use crate::error::{Error, Result};
 use crate::survey::{Destination, Kind, clean, is_bind};
 
@@ -27,8 +27,16 @@ pub(super) use target::resolve;
 
 /// Files below /proc that may be mounted over, as lxcfs does; everything else there is the kernel's word to the runtime.
 const PROC_EXCEPTIONS: [&str; 10] = [
-    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
-    "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
 ];
 
 /// What the runtime does to a detached mount while init stands at [`Point::Mount`].
@@ -118,6 +126,7 @@ pub(super) struct Mounts<'a> {
     /// Made read-only when all is mounted: what is mounted below them needs their directories.
     readonly_later: Vec<(String, Slot)>,
     empty: Data,
+    label: Option<&'a str>,
     /// What the runtime does at each [`Point::Mount`], in order.
     pub(super) steps: Vec<MountStep>,
     /// What was found odd and is no error.
@@ -126,7 +135,12 @@ pub(super) struct Mounts<'a> {
 
 impl<'a> Mounts<'a> {
     /// Checks the list, and opens what is bound while the host's paths are at hand.
-    pub(super) fn open(p: &mut Program, request: &Request<'a>, cgroup: &'a CgroupPlan, namespaces: &Namespaces) -> Result<Self> {
+    pub(super) fn open(
+        p: &mut Program,
+        request: &Request<'a>,
+        cgroup: &'a CgroupPlan,
+        namespaces: &Namespaces,
+    ) -> Result<Self> {
         p.section("");
         let mut mounts = Mounts {
             planned: Vec::new(),
@@ -136,6 +150,7 @@ impl<'a> Mounts<'a> {
             done: Vec::new(),
             readonly_later: Vec::new(),
             empty: p.text(""),
+            label: lsm::mount_label(request.spec, request.survey.lsm)?,
             steps: Vec::new(),
             warnings: Vec::new(),
         };
@@ -172,7 +187,9 @@ impl<'a> Mounts<'a> {
             }
             work.push(MountWork::CopyUp(destination.clone()));
         }
-        if let Some((maps, reach)) = self.id_mapping(mount, &options).map_err(|(name, text)| Error::spec(field(name), text))? {
+        if let Some((maps, reach)) =
+            self.id_mapping(mount, &options).map_err(|(name, text)| Error::spec(field(name), text))?
+        {
             if options.remount || typ.starts_with("cgroup") {
                 return wrong("only what is mounted anew or bound can have an id mapping".to_owned());
             }
@@ -210,9 +227,10 @@ impl<'a> Mounts<'a> {
                 let maps = IdMaps { uids: map(mount.uid_mappings()), gids: map(mount.gid_mappings()) };
                 Ok(Some((Some(maps), reach.unwrap_or(Reach::Top))))
             }
-            (false, false, Some(_)) if !self.user_namespace => {
-                Err(("options", "an id mapping needs uidMappings and gidMappings, or a user namespace of the container's"))
-            }
+            (false, false, Some(_)) if !self.user_namespace => Err((
+                "options",
+                "an id mapping needs uidMappings and gidMappings, or a user namespace of the container's",
+            )),
             (false, false, reach) => Ok(reach.map(|reach| (None, reach))),
         }
     }
@@ -240,9 +258,15 @@ impl<'a> Mounts<'a> {
     /// own ids would not be mapped (EOVERFLOW). Its root belongs to the container's.
     fn prepare_copy(&mut self, p: &mut Program, request: &Request<'_>, planned: &mut Planned<'_>) -> Result<()> {
         let linux = request.spec.linux().as_ref();
-        for (name, maps) in [("uid", linux.and_then(|l| l.uid_mappings().as_ref())), ("gid", linux.and_then(|l| l.gid_mappings().as_ref()))] {
+        for (name, maps) in [
+            ("uid", linux.and_then(|l| l.uid_mappings().as_ref())),
+            ("gid", linux.and_then(|l| l.gid_mappings().as_ref())),
+        ] {
             let Some(root) = maps.into_iter().flatten().find(|map| map.container_id() == 0) else {
-                return Err(Error::spec(planned.place.as_str(), "tmpcopyup needs a mapping of the id 0 in a user namespace"));
+                return Err(Error::spec(
+                    planned.place.as_str(),
+                    "tmpcopyup needs a mapping of the id 0 in a user namespace",
+                ));
             };
             if planned.options.data.iter().any(|option| option.split('=').next() == Some(name)) {
                 let text = format!("tmpcopyup: {name} cannot be given beside a user namespace");

@@ -37,12 +37,14 @@ impl Namespaces {
             let kind = namespace.typ() as u64;
             let place = format!("linux.namespaces[{i}]");
             if namespaces.has(kind) {
-                return Err(Error::spec(format!("{place}.type"), format!("{:?} is listed twice", namespace.typ())));
+                return Err(Error::spec(format!("{place}.type"), format!("{} is listed twice", name(namespace.typ()))));
             }
             match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
                 None => namespaces.new |= kind,
                 Some(path) if path.is_absolute() => namespaces.joined.push(Joined { kind, path: path.clone(), place }),
-                Some(path) => return Err(Error::spec(format!("{place}.path"), format!("{path:?} is not an absolute path"))),
+                Some(path) => {
+                    return Err(Error::spec(format!("{place}.path"), format!("{path:?} is not an absolute path")));
+                }
             }
         }
         namespaces.check(spec)?;
@@ -50,7 +52,8 @@ impl Namespaces {
     }
 
     fn check(&self, spec: &Spec) -> Result<()> {
-        let needs = |place: &str, what: &str| Err(Error::spec(place, format!("needs a new or joined {what} namespace")));
+        let needs =
+            |place: &str, what: &str| Err(Error::spec(place, format!("needs a new or joined {what} namespace")));
         let linux = spec.linux().as_ref();
         let some = |text: Option<&String>| text.is_some_and(|text| !text.is_empty());
         if some(spec.hostname().as_ref()) && !self.has(libc::CLONE_NEWUTS as u64) {
@@ -107,14 +110,19 @@ impl Namespaces {
 
     /// Joins and makes them.
     pub(super) fn enter(&self, p: &mut Program, spec: &Spec, host: &Host) -> Result<()> {
-        let opened: Vec<(u64, &str, Slot)> = self.joined.iter().map(|joined| (joined.kind, &*joined.place, open(p, joined))).collect();
+        let opened: Vec<(&Joined, Slot)> = self.joined.iter().map(|joined| (joined, open(p, joined))).collect();
         // Root may join everything before it gives up the user namespace that owns it; others need the user namespace first.
         let user_first = host.ids.0 != 0;
-        let is_user = |kind: u64| kind == USER;
-        let (user, rest): (Vec<_>, Vec<_>) = opened.into_iter().partition(|(kind, _, _)| is_user(*kind));
-        let order = if user_first { user.into_iter().chain(rest).collect::<Vec<_>>() } else { rest.into_iter().chain(user).collect() };
-        for (kind, place, slot) in order {
-            p.section(place);
+        let (user, rest): (Vec<_>, Vec<_>) = opened.into_iter().partition(|(joined, _)| joined.kind == USER);
+        let order = if user_first {
+            user.into_iter().chain(rest).collect::<Vec<_>>()
+        } else {
+            rest.into_iter().chain(user).collect()
+        };
+        for (joined, slot) in order {
+            let kind = joined.kind;
+            p.section(format!("{}.path", joined.place));
+            p.doing(format!("setns {}, {}", joined.path.display(), super::describe::namespaces(kind)));
             p.call(libc::SYS_setns, &[slot.into(), kind.into()]);
             p.call(libc::SYS_close, &[slot.into()]);
             if kind == USER {
@@ -144,6 +152,20 @@ impl Namespaces {
     }
 }
 
+/// The name that config-linux.md has for a type.
+fn name(kind: LinuxNamespaceType) -> &'static str {
+    match kind {
+        LinuxNamespaceType::Mount => "mount",
+        LinuxNamespaceType::Cgroup => "cgroup",
+        LinuxNamespaceType::Uts => "uts",
+        LinuxNamespaceType::Ipc => "ipc",
+        LinuxNamespaceType::User => "user",
+        LinuxNamespaceType::Pid => "pid",
+        LinuxNamespaceType::Network => "network",
+        LinuxNamespaceType::Time => "time",
+    }
+}
+
 fn open(p: &mut Program, joined: &Joined) -> Slot {
     p.section(format!("{}.path", joined.place));
     let path = p.text(joined.path.as_os_str().as_encoded_bytes());
@@ -167,7 +189,10 @@ fn time_offsets(p: &mut Program, spec: &Spec, host: &Host) -> Result<()> {
     let mut lines: Vec<String> = Vec::new();
     for (clock, offset) in offsets {
         if !["monotonic", "boottime"].contains(&clock.as_str()) {
-            return Err(Error::spec("linux.timeOffsets", format!("{clock:?} is no clock with an offset: monotonic, boottime")));
+            return Err(Error::spec(
+                "linux.timeOffsets",
+                format!("{clock:?} is no clock with an offset: monotonic, boottime"),
+            ));
         }
         lines.push(format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
     }

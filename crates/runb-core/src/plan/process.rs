@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use nix::libc;
-use oci_spec::runtime::{Capabilities, Process, Spec};
+use oci_spec::runtime::{Capabilities, LinuxPersonalityDomain, Process, Spec};
 use runb_init::Point;
 
 use super::mounts::Mounts;
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Program, Slot};
-use super::{Ending, Request};
+use super::seccomp::Filter;
+use super::{Ending, Request, schedule};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::options::Keyring;
-use crate::survey::{Destination, Kind};
+use crate::options::{Keyring, Options};
+use crate::survey::{Destination, Kind, Survey};
 
 /// What was changed for the time of the launch, to be set back.
 pub(super) struct Begun {
@@ -48,6 +49,25 @@ pub(super) fn oom_score(p: &mut Program, process: &Process) {
     }
 }
 
+/// What only the host's root may do: a user namespace of the container's own would take the right away. Each is handed on
+/// by a fork, so that a twin has it too.
+///
+/// # Errors
+/// A value is out of the kernel's range, or the user namespace and the scheduler exclude each other.
+pub(super) fn privileged(p: &mut Program, process: &Process, namespaces: &Namespaces, survey: &Survey) -> Result<()> {
+    schedule::io_priority(p, process)?;
+    schedule::check_affinity(process)?;
+    if UserNamespace::of(namespaces) == UserNamespace::Runtimes {
+        return Ok(());
+    }
+    raise_rlimits(p, process, &survey.rlimits);
+    if namespaces.has(libc::CLONE_NEWPID as u64) && schedule::is_lost_by_fork(process) {
+        let text = "SCHED_DEADLINE and SCHED_FLAG_RESET_ON_FORK do not outlive the fork into a pid namespace that a user namespace owns";
+        return Err(Error::spec("process.scheduler", text));
+    }
+    schedule::scheduler(p, process)
+}
+
 /// A new network namespace has a loopback device that is down.
 pub(super) fn network(p: &mut Program, namespaces: &Namespaces) {
     if !namespaces.makes(libc::CLONE_NEWNET as u64) {
@@ -56,12 +76,13 @@ pub(super) fn network(p: &mut Program, namespaces: &Namespaces) {
     p.section("linux.namespaces");
     p.doing("bring lo up");
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
-    let socket = p.call(libc::SYS_socket, &[libc::AF_INET.into(), kind.into(), 0.into()]).tolerate(&[libc::EAFNOSUPPORT]).out();
+    let socket =
+        p.call(libc::SYS_socket, &[libc::AF_INET.into(), kind.into(), 0.into()]).tolerate(&[libc::EAFNOSUPPORT]).out();
     let mut request = [0u8; 40];
     request[..2].copy_from_slice(b"lo");
     request[16..18].copy_from_slice(&((libc::IFF_UP | libc::IFF_RUNNING) as u16).to_ne_bytes());
     let request = p.bytes(&request);
-    p.call(libc::SYS_ioctl, &[socket.into(), (libc::SIOCSIFFLAGS as u64).into(), request.into()]).after_success();
+    p.call(libc::SYS_ioctl, &[socket.into(), libc::SIOCSIFFLAGS.into(), request.into()]).after_success();
     p.call(libc::SYS_close, &[socket.into()]).after_success();
 }
 
@@ -103,7 +124,13 @@ fn sysctl_path(place: &str, key: &str, namespaces: &Namespaces) -> Result<String
         return Err(Error::spec(place, "is no name of a sysctl"));
     }
     const IPC: [&str; 8] = [
-        "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax", "kernel/shmmni",
+        "kernel/msgmax",
+        "kernel/msgmnb",
+        "kernel/msgmni",
+        "kernel/sem",
+        "kernel/shmall",
+        "kernel/shmmax",
+        "kernel/shmmni",
         "kernel/shm_rmid_forced",
     ];
     let needs = if IPC.contains(&path.as_str()) || path.starts_with("fs/mqueue/") {
@@ -147,15 +174,78 @@ pub(super) fn rlimits(p: &mut Program, process: &Process) {
     }
 }
 
-/// A session keyring of its own, so that containers do not share the caller's keys.
-pub(super) fn session(p: &mut Program, request: &Request<'_>) {
+/// Raises the hard limits that process.rlimits raises, while init has the right to: only the host's root has it, and
+/// process.rlimits itself comes late, since it holds for init too. `current` are the limits that init begins with.
+pub(super) fn raise_rlimits(p: &mut Program, process: &Process, current: &[(u64, u64)]) {
+    for (i, (limit, (soft, hard))) in process.rlimits().iter().flatten().zip(current).enumerate() {
+        if limit.hard() > *hard {
+            p.section(format!("process.rlimits[{i}]"));
+            p.doing(format!("prlimit64 {} soft {} hard {}", limit.typ(), limit.soft(), limit.hard()));
+            let value = p.longs(&[*soft, limit.hard()]);
+            p.call(libc::SYS_prlimit64, &[0.into(), (limit.typ() as u64).into(), value.into(), 0.into()]);
+        }
+    }
+}
+
+/// A session of its own, without a terminal.
+pub(super) fn session(p: &mut Program) {
     p.section("");
     p.call(libc::SYS_setsid, &[]).tolerate(&[libc::EPERM]);
-    if request.options.keyring == Keyring::New {
-        const JOIN_SESSION_KEYRING: i32 = 1;
-        let name = p.text(format!("_ses.{}", request.options.id));
-        p.doing("join a new session keyring");
-        p.call(libc::SYS_keyctl, &[JOIN_SESSION_KEYRING.into(), name.into()]).tolerate(&[libc::ENOSYS]);
+}
+
+/// The session keyring `_ses.ID`, so that containers do not share the caller's keys. Its owner is init's user, and the
+/// workload's may be another: a key is found only by who may search the keyring (keyrings(7), "Access rights").
+pub(super) fn keyring(p: &mut Program, options: &Options, user: UserNamespace) {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    const SETPERM: i32 = 5;
+    /// What the kernel gives a session keyring: all to its possessor; view, read and link to its owner.
+    const KERNELS: u64 = 0x3f13_0000;
+    const USER_SEARCH: u64 = 0x8_0000;
+    const OTHER_SEARCH: u64 = 0x8;
+    if options.keyring == Keyring::Inherit {
+        return;
+    }
+    p.section("");
+    let name = p.text(format!("_ses.{}", options.id));
+    p.doing("join the session keyring");
+    let serial = p.call(libc::SYS_keyctl, &[JOIN_SESSION_KEYRING.into(), name.into()]).tolerate(&[libc::ENOSYS]).out();
+    p.doing("let the container's user search the session keyring");
+    let search = if user == UserNamespace::Own { OTHER_SEARCH } else { USER_SEARCH };
+    p.call(libc::SYS_keyctl, &[SETPERM.into(), serial.into(), (KERNELS | search).into()]).after_success();
+}
+
+/// linux.personality (config-linux.md "Personality", personality(2)).
+///
+/// # Errors
+/// It has flags, which the specification leaves for the future.
+pub(super) fn personality(p: &mut Program, spec: &Spec) -> Result<()> {
+    const PER_LINUX: i32 = 0x0;
+    const PER_LINUX32: i32 = 0x8;
+    let Some(personality) = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) else { return Ok(()) };
+    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        return Err(Error::spec("linux.personality.flags", "are not supported: the specification names none"));
+    }
+    let domain = match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => PER_LINUX,
+        LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+    };
+    p.section("linux.personality");
+    p.call(libc::SYS_personality, &[domain.into()]);
+    Ok(())
+}
+
+/// Whose user namespace a process is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UserNamespace {
+    /// The runtime's.
+    Runtimes,
+    /// The container's own, new or joined.
+    Own,
+}
+
+impl UserNamespace {
+    pub(super) fn of(namespaces: &Namespaces) -> Self {
+        if namespaces.has(libc::CLONE_NEWUSER as u64) { UserNamespace::Own } else { UserNamespace::Runtimes }
     }
 }
 
@@ -189,37 +279,77 @@ impl Sets {
         }
     }
 
-    /// Leaves out what nobody here has to give. The names of what was left out.
-    pub(super) fn available(&mut self, have: u64) -> Vec<String> {
+    /// Leaves out what cannot be granted, `have` being what there is to give; as warnings, as config.md demands.
+    pub(super) fn grant(&mut self, have: u64) -> Vec<String> {
+        let names = |bits: u64| (0..64u8).filter(move |bit| bits >> bit & 1 == 1).map(capability_name);
         let all = self.bounding | self.effective | self.permitted | self.inheritable | self.ambient;
-        for set in [&mut self.bounding, &mut self.effective, &mut self.permitted, &mut self.inheritable, &mut self.ambient] {
+        for set in
+            [&mut self.bounding, &mut self.effective, &mut self.permitted, &mut self.inheritable, &mut self.ambient]
+        {
             *set &= have;
         }
-        (0..64u8).filter(|bit| (all & !have) >> bit & 1 == 1).map(capability_name).collect()
+        let absent =
+            names(all & !have).map(|name| format!("process.capabilities: {name} is not available here, and left out"));
+        let mut warnings: Vec<String> = absent.collect();
+        // capabilities(7): what is not both permitted and inheritable cannot be ambient.
+        let never = self.ambient & !(self.permitted & self.inheritable);
+        self.ambient &= !never;
+        warnings.extend(names(never).map(|name| {
+            format!("process.capabilities.ambient: {name} is not both permitted and inheritable, and left out")
+        }));
+        warnings
     }
 }
 
-fn capability_name(bit: u8) -> String {
+/// `CAP_KILL` for 5.
+pub(super) fn capability_name(bit: u8) -> String {
     let named = caps::all().into_iter().find(|capability| capability.index() == bit);
     named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
 }
 
+/// Becomes process.user with process.capabilities, in process.cwd.
+pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets: Sets, namespace: UserNamespace) {
+    groups(p, process, namespace);
+    cwd(p, process);
+    credentials(p, process, host, sets);
+    cwd_again(p, process);
+}
+
+/// process.user.additionalGids, or none.
+fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
+    let list = process.user().additional_gids().as_deref().unwrap_or_default();
+    p.section(if list.is_empty() { "process.user" } else { "process.user.additionalGids" });
+    let data: Vec<u8> = list.iter().flat_map(|gid| gid.to_ne_bytes()).collect();
+    let data = p.bytes(&data);
+    let call = p.call(libc::SYS_setgroups, &[list.len().into(), data.into()]);
+    // A user namespace may deny it (user_namespaces(7), /proc/PID/setgroups): nothing is to be set then, as in runc.
+    if list.is_empty() && namespace == UserNamespace::Own {
+        call.tolerate(&[libc::EPERM]);
+    }
+}
+
 /// The bounding set, the ids, then the other sets: in the order in which each still has the right to the next.
-pub(super) fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
+fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
     p.section("process.capabilities");
     for bit in (0..=host.last_capability).filter(|bit| sets.bounding >> bit & 1 == 0) {
-        p.doing(format!("drop {} from the bounding set", capability_name(bit)));
         p.call(libc::SYS_prctl, &[libc::PR_CAPBSET_DROP.into(), u64::from(bit).into(), 0.into(), 0.into(), 0.into()]);
     }
     p.section("process.user");
     p.call(libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
     let user = process.user();
-    let groups: Vec<u8> = user.additional_gids().iter().flatten().flat_map(|gid| gid.to_ne_bytes()).collect();
-    let (count, groups) = (groups.len() / 4, p.bytes(&groups));
-    p.call(libc::SYS_setgroups, &[count.into(), groups.into()]);
     let (uid, gid) = (Arg::from(user.uid()), Arg::from(user.gid()));
     p.call(libc::SYS_setresgid, &[gid, gid, gid]);
     p.call(libc::SYS_setresuid, &[uid, uid, uid]);
+    p.section("process.capabilities");
+    capset(p, sets);
+    for bit in (0..64u64).filter(|bit| sets.ambient >> bit & 1 == 1) {
+        p.doing(format!("raise {} in the ambient set", capability_name(bit as u8)));
+        let raise = libc::PR_CAP_AMBIENT_RAISE;
+        p.call(libc::SYS_prctl, &[libc::PR_CAP_AMBIENT.into(), raise.into(), bit.into(), 0.into(), 0.into()]);
+    }
+}
+
+fn capset(p: &mut Program, sets: Sets) {
     p.section("process.capabilities");
     // struct __user_cap_header_struct with version 3, then two of __user_cap_data_struct.
     let header = p.bytes(&[0x2008_0522u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat());
@@ -228,12 +358,6 @@ pub(super) fn credentials(p: &mut Program, process: &Process, host: &Host, sets:
     let high = halves.map(|set| ((set >> 32) as u32).to_ne_bytes());
     let data = p.bytes(&[low.concat(), high.concat()].concat());
     p.call(libc::SYS_capset, &[header.into(), data.into()]);
-    for bit in (0..64u64).filter(|bit| sets.ambient >> bit & 1 == 1) {
-        p.doing(format!("raise {} in the ambient set", capability_name(bit as u8)));
-        let raise = libc::PR_CAP_AMBIENT_RAISE;
-        // A set that is not permitted and inheritable cannot be raised: runc warns, and so does the kernel's EPERM here.
-        p.call(libc::SYS_prctl, &[libc::PR_CAP_AMBIENT.into(), raise.into(), bit.into(), 0.into(), 0.into()]);
-    }
 }
 
 /// Enters process.cwd as root; [`cwd_again`] tries as the user where root may not.
@@ -242,7 +366,10 @@ fn cwd(p: &mut Program, process: &Process) {
     p.doing(format!("chdir {:?}", process.cwd()));
     let path = p.text(process.cwd().as_os_str().as_encoded_bytes());
     let how = p.longs(&[(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64, 0, 0x2 | 0x10]);
-    let slot = p.call(libc::SYS_openat2, &[AT_FDCWD.into(), path.into(), how.into(), 24.into()]).tolerate(&[libc::EACCES]).out();
+    let slot = p
+        .call(libc::SYS_openat2, &[AT_FDCWD.into(), path.into(), how.into(), 24.into()])
+        .tolerate(&[libc::EACCES])
+        .out();
     p.call(libc::SYS_fchdir, &[slot.into()]).after_success();
 }
 
@@ -298,8 +425,9 @@ impl Command {
         if !self.searched {
             let path = p.text(&name);
             p.doing(format!("exec: {name:?}: stat {name}"));
-            p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), X_OK.into()]);
+            p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), libc::F_OK.into()]);
             p.doing(format!("exec: {name:?}"));
+            p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), X_OK.into()]);
             // A directory answers EISDIR to a wish to write, anything else ENOTDIR, and nothing is opened.
             let flags = libc::O_RDWR | libc::O_DIRECTORY | libc::O_CLOEXEC;
             p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).tolerate(&[libc::ENOTDIR]);
@@ -364,33 +492,40 @@ pub(super) fn finish(
     process: &Process,
     namespaces: &Namespaces,
     begun: &Begun,
+    filter: Option<&Filter>,
 ) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
+    let user = UserNamespace::of(namespaces);
     let mut sets = Sets::of(process);
-    let owned = namespaces.has(libc::CLONE_NEWUSER as u64);
-    for name in sets.available(if owned { !0 } else { request.host.capabilities }) {
-        warnings.push(format!("process.capabilities: {name} is not available here, and left out"));
-    }
+    let warnings = sets.grant(if user == UserNamespace::Own { !0 } else { request.host.capabilities });
     let report = p.report();
-    session(p, request);
+    session(p);
+    keyring(p, request.options, user);
     // Beyond the report and the fifo nothing of the launch is needed any more.
     p.call(libc::SYS_close_range, &[(report + 2).into(), u64::from(u32::MAX).into(), 0.into()]);
     rlimits(p, process);
     p.section("process.user.umask");
     let umask = process.user().umask().map_or(Arg::from(begun.umask), Arg::from);
     p.call(libc::SYS_umask, &[umask]);
-    cwd(p, process);
-    credentials(p, process, request.host, sets);
-    cwd_again(p, process);
-    if process.no_new_privileges() == Some(true) {
-        p.section("process.noNewPrivileges");
-        p.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
+    personality(p, request.spec)?;
+    if user == UserNamespace::Runtimes {
+        schedule::scheduler(p, process)?;
     }
+    let guard = Guard::of(process, filter);
+    become_user(p, process, request.host, guard.before(sets), user);
+    no_new_privileges(p, process);
     let command = Command::of(process, additions(request, process));
     command.check(p);
+    // Whoever decides for the workload gets the listener from this runtime, so before it goes.
+    if guard.has_listener() {
+        guard.load(p, sets);
+    }
     p.section("");
     match request.ending {
-        Ending::Stop => p.stop(Point::Ready),
+        Ending::Stop => {
+            // Its end tells the runtime that the execve succeeded.
+            p.call(libc::SYS_fcntl, &[report.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
+            p.stop(Point::Ready);
+        }
         Ending::Fifo => {
             p.announce(Point::Ready);
             // From here on the fifo is the one who hears: `start` reads there what goes wrong.
@@ -402,8 +537,70 @@ pub(super) fn finish(
         }
     }
     signals(p);
+    if !guard.has_listener() {
+        guard.load(p, sets);
+    }
     command.execute(p);
     Ok(warnings)
+}
+
+/// process.noNewPrivileges.
+pub(super) fn no_new_privileges(p: &mut Program, process: &Process) {
+    if process.no_new_privileges() == Some(true) {
+        p.section("process.noNewPrivileges");
+        p.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
+    }
+}
+
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// A seccomp filter as the last thing before the execve, so that nothing of the launch has to pass it but what follows.
+///
+/// Without no_new_privs loading one takes CAP_SYS_ADMIN (seccomp(2)). It is kept until then, and given up by one more
+/// capset(2) where the workload is not to have it.
+pub(super) struct Guard<'a> {
+    filter: Option<&'a Filter>,
+    borrows: bool,
+}
+
+impl<'a> Guard<'a> {
+    pub(super) fn of(process: &Process, filter: Option<&'a Filter>) -> Self {
+        Guard { filter, borrows: filter.is_some() && process.no_new_privileges() != Some(true) }
+    }
+
+    /// Whether somebody is to be given the filter's listener.
+    pub(super) fn has_listener(&self) -> bool {
+        self.filter.is_some_and(|filter| filter.listener.is_some())
+    }
+
+    /// The sets until the filter is loaded.
+    pub(super) fn before(&self, mut sets: Sets) -> Sets {
+        if self.borrows {
+            sets.permitted |= SYS_ADMIN;
+            sets.effective |= SYS_ADMIN;
+        }
+        sets
+    }
+
+    /// Loads the filter, and hands its listener over.
+    pub(super) fn load(&self, p: &mut Program, sets: Sets) {
+        let Some(filter) = self.filter else { return };
+        p.section("linux.seccomp");
+        p.doing(format!("load a filter of {} instructions", filter.instructions.len()));
+        let code: Vec<u64> = filter.instructions.iter().map(|instruction| instruction.0).collect();
+        let code = p.longs(&code);
+        // struct sock_fprog: a length of 16 bits, then a pointer.
+        let program = p.longs(&[filter.instructions.len() as u64, code.address()]);
+        const SET_MODE_FILTER: i32 = 1;
+        let load = p.call(libc::SYS_seccomp, &[SET_MODE_FILTER.into(), filter.flags.0.into(), program.into()]);
+        if filter.listener.is_some() {
+            let listener = load.out();
+            p.stop_with(Point::Notify, listener);
+        }
+        if self.borrows && sets != self.before(sets) {
+            capset(p, sets);
+        }
+    }
 }
 
 /// The workload starts with no signal blocked, and with SIGPIPE as the kernel has it: Rust programs ignore it.

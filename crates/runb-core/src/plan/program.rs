@@ -195,9 +195,9 @@ impl Program {
         self.call(0, &[Arg::Number(point as u64)]).kind(Kind::Stop);
     }
 
-    /// Adds a stop that tells the runtime the value of `slot`.
+    /// Adds a stop that also says the value of `slot`.
     pub fn stop_with(&mut self, point: Point, slot: Slot) {
-        self.call(0, &[Arg::Number(point as u64), slot.into()]).kind(Kind::Stop);
+        self.call(0, &[Arg::Number(point as u64), Arg::Slot(slot)]).kind(Kind::Stop);
     }
 
     /// Adds a report of `point` after which init goes on at once.

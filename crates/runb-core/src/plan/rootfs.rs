@@ -66,8 +66,11 @@ impl Root {
         let own = if given & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
         set_attributes(p, self.tree, self.empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [0, 0, own, 0]);
         p.section("root.path");
-                let target = if site == Site::AtPath { self.path } else { slash };
-        p.call(libc::SYS_move_mount, &[self.tree.into(), self.empty.into(), AT_FDCWD.into(), target.into(), F_EMPTY_PATH.into()]);
+        let target = if site == Site::AtPath { self.path } else { slash };
+        p.call(
+            libc::SYS_move_mount,
+            &[self.tree.into(), self.empty.into(), AT_FDCWD.into(), target.into(), F_EMPTY_PATH.into()],
+        );
         if site == Site::AtPath {
             let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
             // Of this mount namespace, so not before it is made.
@@ -118,9 +121,13 @@ impl Root {
         for path in &request.survey.kernel_filesystems {
             let target = p.text(path.as_os_str().as_encoded_bytes());
             let tmpfs = p.text("tmpfs");
-            p.call(libc::SYS_umount2, &[target.into(), libc::MNT_DETACH.into()])
-                .tolerate(&[libc::EINVAL, libc::EPERM, libc::ENOENT]);
-            p.call(libc::SYS_mount, &[tmpfs.into(), target.into(), tmpfs.into(), 0.into(), 0.into()]).after(libc::EPERM);
+            p.call(libc::SYS_umount2, &[target.into(), libc::MNT_DETACH.into()]).tolerate(&[
+                libc::EINVAL,
+                libc::EPERM,
+                libc::ENOENT,
+            ]);
+            p.call(libc::SYS_mount, &[tmpfs.into(), target.into(), tmpfs.into(), 0.into(), 0.into()])
+                .after(libc::EPERM);
         }
     }
 
@@ -142,7 +149,13 @@ impl Root {
 }
 
 /// mount_setattr(2); the numbers are those of struct mount_attr: set, clear, propagation, descriptor of a user namespace.
-pub(super) fn set_attributes(p: &mut Program, at: impl Into<super::program::Arg>, path: Data, flags: i32, attr: [u64; 4]) {
+pub(super) fn set_attributes(
+    p: &mut Program,
+    at: impl Into<super::program::Arg>,
+    path: Data,
+    flags: i32,
+    attr: [u64; 4],
+) {
     let data = p.longs(&attr);
     p.call(libc::SYS_mount_setattr, &[at.into(), path.into(), flags.into(), data.into(), 32.into()]);
 }

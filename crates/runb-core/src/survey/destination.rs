@@ -149,9 +149,9 @@ pub(super) fn found(root: BorrowedFd<'_>, path: &Path, covers: &[Cover]) -> Foun
     match at(root, &seen.path.join(name), libc::O_NOFOLLOW) {
         Err(Errno::ENOENT) => Found::Absent,
         Err(_) => Found::Unknown,
-        Ok(place) => File::from(place).metadata().map_or(Found::Unknown, |meta| {
-            Found::Node { kind: meta.mode() & libc::S_IFMT, number: meta.rdev() }
-        }),
+        Ok(place) => File::from(place)
+            .metadata()
+            .map_or(Found::Unknown, |meta| Found::Node { kind: meta.mode() & libc::S_IFMT, number: meta.rdev() }),
     }
 }
 
@@ -163,7 +163,10 @@ fn below(cover: &Cover, path: &Path, wanted: Wanted) -> Destination {
         With::Tmpfs(mode) if rest.as_os_str().is_empty() => *mode,
         With::Bind(source) => {
             let source = open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok();
-            source.and_then(|source| if rest.as_os_str().is_empty() { Some(source) } else { at(source.as_fd(), rest, 0).ok() })
+            source
+                .and_then(
+                    |source| if rest.as_os_str().is_empty() { Some(source) } else { at(source.as_fd(), rest, 0).ok() },
+                )
                 .and_then(|place| mode(place, wanted))
         }
         With::Tmpfs(_) | With::Other => None,
@@ -191,7 +194,11 @@ fn walk(root: BorrowedFd<'_>, path: &Path, covers: &[Cover], wanted: Wanted) -> 
         }
         let Ok(place) = at(root, &next, libc::O_NOFOLLOW) else {
             let there = so_far.iter().count() - 1;
-            return Destination { path: clean(&rest.iter().fold(next, |path, name| path.join(name))), there, mode: None };
+            return Destination {
+                path: clean(&rest.iter().fold(next, |path, name| path.join(name))),
+                there,
+                mode: None,
+            };
         };
         match readlinkat(&place, "") {
             Ok(target) if links < MAX_LINKS => {

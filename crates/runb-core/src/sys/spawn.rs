@@ -91,7 +91,8 @@ fn write(file: &mut File, program: &[u8]) -> Result<(), (&'static str, Errno)> {
     ];
     let mut rest = &mut parts[..];
     while !rest.is_empty() {
-        let written = file.write_vectored(rest).map_err(|e| ("write", Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))))?;
+        let written =
+            file.write_vectored(rest).map_err(|e| ("write", Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))))?;
         IoSlice::advance_slices(&mut rest, written);
     }
     Ok(())
@@ -205,7 +206,8 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, (&'static str, Errno)> {
     };
     let mut before = SigSet::empty();
     // No handler of the embedding program may run in the child, whose memory is the program's own.
-    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).map_err(|e| ("sigprocmask", e))?;
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))
+        .map_err(|e| ("sigprocmask", e))?;
     // SAFETY: the child runs `child` below on a stack of its own and returns from nothing; it shares this memory, but the
     // thread that owns `child`, `stack` and `pidfd` sleeps until it has executed or ended (CLONE_VFORK), so there is no
     // concurrent access; all signals are blocked.
@@ -285,11 +287,12 @@ unsafe extern "C" fn child_main(child: *mut Child) -> ! {
 }
 
 fn execute(child: &Child) -> (i32, u32) {
-    // SAFETY (all of this function): the calls take numbers and pointers to `child` and constants; they change the
+    // SAFETY: all calls of this function take numbers and pointers to `child` and constants; they change the
     // descriptors of the child alone, whose table is a copy (no CLONE_FILES).
     let call = |nr, args| unsafe { raw(nr, args) };
     let socket = 3 + child.preserve as usize;
-    let dup = |from: RawFd, least: usize| call(libc::SYS_fcntl, [from as usize, libc::F_DUPFD_CLOEXEC as usize, least, 0, 0]);
+    let dup =
+        |from: RawFd, least: usize| call(libc::SYS_fcntl, [from as usize, libc::F_DUPFD_CLOEXEC as usize, least, 0, 0]);
     // Out of the way first: the numbers that are wanted may be in use by each other.
     let mut stdio = [0usize; 3];
     if child.stdio[0] >= 0 {
@@ -329,7 +332,13 @@ fn execute(child: &Child) -> (i32, u32) {
     let envp: [*const libc::c_char; 1] = [std::ptr::null()];
     let result = call(
         libc::SYS_execveat,
-        [socket + 1, c"".as_ptr() as usize, argv.as_ptr() as usize, envp.as_ptr() as usize, libc::AT_EMPTY_PATH as usize],
+        [
+            socket + 1,
+            c"".as_ptr() as usize,
+            argv.as_ptr() as usize,
+            envp.as_ptr() as usize,
+            libc::AT_EMPTY_PATH as usize,
+        ],
     );
     (-result as i32, 3)
 }

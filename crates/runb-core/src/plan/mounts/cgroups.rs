@@ -19,7 +19,13 @@ impl<'a> Mounts<'a> {
         if v1.is_empty() {
             let tree = match own.first() {
                 Some(slot) => {
-                    set_attributes(p, *slot, self.empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [attributes, 0, libc::MS_SLAVE, 0]);
+                    set_attributes(
+                        p,
+                        *slot,
+                        self.empty,
+                        libc::AT_EMPTY_PATH | AT_RECURSIVE,
+                        [attributes, 0, libc::MS_SLAVE, 0],
+                    );
                     *slot
                 }
                 None => {
@@ -30,7 +36,8 @@ impl<'a> Mounts<'a> {
             return Made::Detached(tree, Filesystem::Hosts);
         }
         let data = ["mode=755".to_owned()];
-        let recipe = Recipe { typ: "tmpfs", source: b"tmpfs", flags: &[], data: &data, attributes: attributes & !RDONLY };
+        let recipe =
+            Recipe { typ: "tmpfs", source: b"tmpfs", flags: &[], data: &data, attributes: attributes & !RDONLY };
         let tmpfs = self.make(p, &recipe);
         self.place(p, planned, tmpfs);
         for (i, dir) in v1.into_iter().enumerate() {
@@ -42,11 +49,17 @@ impl<'a> Mounts<'a> {
                     set_attributes(p, *slot, self.empty, libc::AT_EMPTY_PATH, [attributes, 0, libc::MS_SLAVE, 0]);
                     *slot
                 }
-                None => self.make(p, &Recipe { typ: "cgroup", source: b"cgroup", flags: &[], data: controllers, attributes }),
+                None => self
+                    .make(p, &Recipe { typ: "cgroup", source: b"cgroup", flags: &[], data: controllers, attributes }),
             };
             p.call(libc::SYS_mkdirat, &[tmpfs.into(), text.into(), 0o755.into()]);
-            p.call(libc::SYS_move_mount, &[hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()]);
-            for controller in controllers.iter().filter(|controller| controller.as_bytes() != name && !controller.contains('=')) {
+            p.call(
+                libc::SYS_move_mount,
+                &[hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()],
+            );
+            for controller in
+                controllers.iter().filter(|controller| controller.as_bytes() != name && !controller.contains('='))
+            {
                 let link = p.text(controller);
                 p.call(libc::SYS_symlinkat, &[text.into(), tmpfs.into(), link.into()]);
             }

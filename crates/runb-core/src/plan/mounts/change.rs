@@ -31,8 +31,9 @@ impl Mounts<'_> {
         let tree = super::target::existing(p, &planned.seen.path);
         p.doing("remount");
         if whole {
-            let context =
-                p.call(libc::SYS_fspick, &[tree.into(), self.empty.into(), (FSPICK_CLOEXEC | FSPICK_EMPTY_PATH).into()]).out();
+            let context = p
+                .call(libc::SYS_fspick, &[tree.into(), self.empty.into(), (FSPICK_CLOEXEC | FSPICK_EMPTY_PATH).into()])
+                .out();
             let mut flags = options.superblock.clone();
             let attributes = options.attributes();
             for (bits, name) in [(attributes.set, "ro"), (attributes.clear, "rw")] {

@@ -4,6 +4,7 @@ use nix::libc;
 
 use super::{Filesystem, Made, Mounts, Planned, What};
 use crate::error::{Error, Result};
+use crate::plan::lsm;
 use crate::plan::mount_options::{IVERSION, RDONLY};
 use crate::plan::program::{Arg, Data, Program, Slot};
 use crate::plan::rootfs::T_EMPTY_PATH;
@@ -35,10 +36,13 @@ impl Mounts<'_> {
             // As runc: a tmpfs takes over the mode of the directory that it covers; without one it is the kernel's, 1777.
             data.insert(0, format!("mode={mode:04o}"));
         }
-        let source = planned.mount.source().as_ref().map_or(typ.as_bytes(), |source| source.as_os_str().as_encoded_bytes());
+        let source =
+            planned.mount.source().as_ref().map_or(typ.as_bytes(), |source| source.as_os_str().as_encoded_bytes());
         let mut attributes = options.attributes().set;
         let too_long = |text: &[u8]| text.len() >= LONGEST_VALUE;
-        if too_long(source) || data.iter().any(|option| too_long(option.split_once('=').map_or("", |(_, value)| value).as_bytes())) {
+        if too_long(source)
+            || data.iter().any(|option| too_long(option.split_once('=').map_or("", |(_, value)| value).as_bytes()))
+        {
             return self.classic(p, planned, source, &data);
         }
         let mut flags = options.superblock.clone();
@@ -61,13 +65,15 @@ impl Mounts<'_> {
     }
 
     pub(super) fn make(&self, p: &mut Program, recipe: &Recipe<'_>) -> Slot {
-        p.doing(what(recipe.typ, recipe.data));
+        let mut data = recipe.data.to_vec();
+        data.extend(lsm::context(recipe.typ, self.label, &data));
+        p.doing(what(recipe.typ, &data));
         let name = p.text(recipe.typ);
         let context = p.call(libc::SYS_fsopen, &[name.into(), FSOPEN_CLOEXEC.into()]).out();
         let key = p.text("source");
         let value = p.text(recipe.source);
         p.call(libc::SYS_fsconfig, &[context.into(), SET_STRING.into(), key.into(), value.into(), 0.into()]);
-        configure(p, context, recipe.flags, recipe.data);
+        configure(p, context, recipe.flags, &data);
         p.call(libc::SYS_fsconfig, &[context.into(), CMD_CREATE.into(), 0.into(), 0.into(), 0.into()]);
         p.call(libc::SYS_fsmount, &[context.into(), FSMOUNT_CLOEXEC.into(), recipe.attributes.into()]).out()
     }
@@ -75,7 +81,10 @@ impl Mounts<'_> {
     /// mount(2), for options that are too long for fsconfig(2) (the layers of an overlay), at the working directory.
     fn classic(&self, p: &mut Program, planned: &Planned<'_>, source: &[u8], data: &[String]) -> Result<Made> {
         if !planned.work.is_empty() {
-            return Err(Error::spec(planned.place.as_str(), "an option of more than 255 bytes goes with no id mapping or tmpcopyup"));
+            return Err(Error::spec(
+                planned.place.as_str(),
+                "an option of more than 255 bytes goes with no id mapping or tmpcopyup",
+            ));
         }
         let typ = planned.typ();
         let slot = match self.target(p, &planned.seen.path, planned.kind, planned.seen.there) {
@@ -83,9 +92,11 @@ impl Mounts<'_> {
             (directory, name, _) => super::resolve(p, directory, name, libc::O_PATH),
         };
         p.call(libc::SYS_fchdir, &[slot.into()]);
-        p.doing(what(typ, data));
+        p.doing(what(typ, &data));
         let dot = p.text(".");
         let flags = planned.options.classic(planned.options.attributes().set);
+        let mut data = data.to_vec();
+        data.extend(lsm::context(typ, self.label, &data));
         let joined: Vec<String> = data.iter().map(|option| option.replace(',', "\\,")).collect();
         let (source, typ, data) = (p.text(source), p.text(typ), p.text(joined.join(",")));
         p.call(libc::SYS_mount, &[source.into(), dot.into(), typ.into(), flags.into(), data.into()]);

@@ -1,0 +1,379 @@
+//! `process` beyond the default configuration: scheduling, limits, labels, keys, users of a user namespace; and the standard
+//! descriptors and the callers that a runtime must cope with.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use runb_tests::*;
+
+/// What the workload `args` prints.
+#[track_caller]
+fn prints<const N: usize>(bundle: Bundle<'_>, args: [&str; N], expected: &str) {
+    let outcome = bundle.args(args).run();
+    assert_eq!((outcome.code, outcome.stdout.trim_end()), (0, expected), "{args:?}: {outcome:?}");
+}
+
+/// Real-time priority and policy (proc_pid_stat(5)) of the process that prints them.
+const SCHEDULE: [&str; 4] = ["cut", "-d ", "-f40,41", "/proc/self/stat"];
+/// nice, real-time priority and policy.
+const NICE: [&str; 4] = ["cut", "-d ", "-f19,40,41", "/proc/self/stat"];
+
+/// Debian's peers are older than the field.
+fn newer_than_peers(t: &Test, field: &str) {
+    t.runb_only(&format!("Debian's peers do not know {field}"));
+}
+
+/// Takes away the mounts of the kernel's own filesystems, which a user namespace is not always allowed.
+fn without_kernel_mounts(bundle: Bundle<'_>) -> Bundle<'_> {
+    bundle.spec(|spec| {
+        let mounts = spec["mounts"].as_array_mut().expect("mounts");
+        mounts.retain(|mount| !["proc", "sysfs", "cgroup", "devpts"].iter().any(|typ| mount["type"] == *typ));
+    })
+}
+
+/// Gives the container a user namespace whose root is the host's user 100000.
+fn with_user_namespace(bundle: Bundle<'_>) -> Bundle<'_> {
+    let share = bundle.share_dir();
+    for path in [bundle.dir(), &bundle.rootfs(), &share] {
+        std::os::unix::fs::chown(path, Some(100_000), Some(100_000)).expect("chown");
+    }
+    without_kernel_mounts(bundle).spec(|spec| {
+        spec["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        spec["linux"]["uidMappings"] = map.clone();
+        spec["linux"]["gidMappings"] = map;
+    })
+}
+
+#[test]
+fn each_scheduling_policy_is_set_with_its_values() {
+    in_modes(V2, |t| {
+        newer_than_peers(t, "process.scheduler");
+        for (scheduler, fields, expected) in [
+            (json!({"policy": "SCHED_OTHER", "nice": 5}), NICE, "5 0 0"),
+            (json!({"policy": "SCHED_OTHER", "nice": -5}), NICE, "-5 0 0"),
+            (json!({"policy": "SCHED_OTHER"}), NICE, "0 0 0"),
+            (json!({"policy": "SCHED_FIFO", "priority": 7}), SCHEDULE, "7 1"),
+            (json!({"policy": "SCHED_RR", "priority": 99}), SCHEDULE, "99 2"),
+            (json!({"policy": "SCHED_BATCH", "nice": 3}), NICE, "3 0 3"),
+            (json!({"policy": "SCHED_IDLE"}), SCHEDULE, "0 5"),
+        ] {
+            prints(t.bundle().set("/process/scheduler", scheduler), fields, expected);
+        }
+    });
+}
+
+#[test]
+fn a_deadline_is_set_with_its_times() {
+    in_modes(V2, |t| {
+        newer_than_peers(t, "process.scheduler");
+        let scheduler = json!({"policy": "SCHED_DEADLINE", "runtime": 5_000_000, "deadline": 10_000_000,
+            "period": 20_000_000, "flags": ["SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"]});
+        prints(t.bundle().set("/process/scheduler", scheduler), SCHEDULE, "0 6");
+    });
+}
+
+#[test]
+fn a_policy_with_reset_on_fork_is_the_workloads_alone() {
+    in_modes(V2, |t| {
+        newer_than_peers(t, "process.scheduler");
+        let scheduler = json!({"policy": "SCHED_FIFO", "priority": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+        let script = "cut -d' ' -f40,41 /proc/$$/stat; cut -d' ' -f40,41 /proc/self/stat; :";
+        prints(t.bundle().set("/process/scheduler", scheduler), ["sh", "-c", script], "7 1\n0 0");
+    });
+}
+
+#[test]
+fn a_scheduling_policy_that_needs_the_hosts_root_is_set_in_a_user_namespace() {
+    in_modes(V2, |t| {
+        newer_than_peers(t, "process.scheduler");
+        let scheduler = json!({"policy": "SCHED_RR", "priority": 4});
+        let bundle = with_user_namespace(t.bundle()).set("/process/scheduler", scheduler);
+        let container = bundle.writable().idle().create();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", container.pid())).expect("read stat");
+        let fields: Vec<_> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        // The fields 40 and 41; the third one is the first after the name.
+        assert_eq!(fields[37..39], ["4", "2"], "{stat}");
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn a_priority_that_the_policy_does_not_allow_is_refused_by_name() {
+    in_modes(V2, |t| {
+        newer_than_peers(t, "process.scheduler");
+        let bundle = t.bundle().set("/process/scheduler", json!({"policy": "SCHED_RR", "priority": 100}));
+        bundle.try_create().fails_with(&["process.scheduler.priority", "100 is not between 1 and 99"]);
+        let bundle = t.bundle().set("/process/scheduler", json!({"policy": "SCHED_NONE"}));
+        bundle.try_create().fails_with(&["process.scheduler.policy", "SCHED_NONE"]);
+    });
+}
+
+#[test]
+fn the_io_priority_is_set() {
+    in_modes(V2, |t| {
+        newer_than_peers(t, "process.ioPriority");
+        for (class, expected) in [
+            ("IOPRIO_CLASS_RT", "realtime: prio 3"),
+            ("IOPRIO_CLASS_BE", "best-effort: prio 3"),
+            ("IOPRIO_CLASS_IDLE", "idle"),
+        ] {
+            let priority = json!({"class": class, "priority": 3});
+            prints(t.bundle().set("/process/ioPriority", priority), ["ionice"], expected);
+        }
+    });
+}
+
+#[test]
+fn the_affinity_of_an_exec_does_not_change_init() {
+    in_modes(V2, |t| {
+        newer_than_peers(t, "process.execCPUAffinity");
+        let all = fs::read_to_string("/proc/self/status").expect("status");
+        let all = all.lines().find(|line| line.starts_with("Cpus_allowed_list:")).expect("a line");
+        let bundle = t.bundle().set("/process/execCPUAffinity", json!({"initial": "0", "final": "0"}));
+        prints(bundle, ["grep", "^Cpus_allowed_list:", "/proc/self/status"], all);
+        let bundle = t.bundle().set("/process/execCPUAffinity", json!({"initial": "9000"}));
+        bundle.try_create().fails_with(&["process.execCPUAffinity.initial", "no kernel has a CPU 9000"]);
+    });
+}
+
+#[test]
+fn the_personality_is_set() {
+    in_modes(V2, |t| {
+        if t.is(&[Kind::Runc]) {
+            t.skip("Debian's runc does not know it");
+        }
+        let of = |domain: &str| t.bundle().spec(|spec| spec["linux"]["personality"] = json!({"domain": domain}));
+        prints(of("LINUX32"), ["cat", "/proc/self/personality"], "00000008");
+        prints(of("LINUX"), ["cat", "/proc/self/personality"], "00000000");
+    });
+}
+
+#[test]
+fn flags_of_a_personality_are_refused() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers warn or say nothing");
+        let personality = json!({"domain": "LINUX", "flags": ["X"]});
+        let bundle = t.bundle().spec(|spec| spec["linux"]["personality"] = personality);
+        bundle.try_create().fails_with(&["linux.personality.flags", "not supported"]);
+    });
+}
+
+/// The lines of the session keyrings that the workload can see: rights and name.
+const KEYRINGS: [&str; 3] =
+    ["sh", "-c", "grep -o '[0-9a-f]* *[0-9]* *[0-9]* keyring .*_ses.*' /proc/keys | cut -d' ' -f1,5-"];
+
+#[test]
+fn the_session_keyring_is_the_containers_own_and_its_user_may_search_it() {
+    in_modes(V2, |t| {
+        if t.is(&[Kind::Crun]) {
+            t.skip("crun names its keyring otherwise");
+        }
+        let bundle = t.bundle().spec(|spec| spec["linux"]["maskedPaths"] = json!([])).args(KEYRINGS);
+        let outcome = bundle.run().ok();
+        let ours: Vec<_> =
+            outcome.stdout.lines().filter(|line| line.contains(&format!("_ses.{}", bundle.id()))).collect();
+        assert_eq!(ours.len(), 1, "{outcome:?}");
+        assert!(ours[0].starts_with("3f1b0000 "), "{outcome:?}");
+    });
+}
+
+#[test]
+fn with_no_new_keyring_the_session_keyring_is_the_callers() {
+    in_modes(V2, |t| {
+        let bundle = t.bundle().spec(|spec| spec["linux"]["maskedPaths"] = json!([])).args(KEYRINGS);
+        let outcome = bundle.run_with(&["--no-new-keyring"]).ok();
+        assert!(!outcome.stdout.contains(bundle.id()), "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_limit_above_the_hard_one_names_the_limit_and_its_values() {
+    in_modes(V2, |t| {
+        let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 5000}]);
+        let bundle = t.bundle().set("/process/rlimits", limits).args(["true"]);
+        let mut command = t.wrapped(
+            &["sh", "-c", "ulimit -n 4000; exec setpriv --bounding-set -sys_resource -- \"$@\"", "sh"],
+            ["run", "--bundle"],
+        );
+        bundle.write();
+        command.arg(bundle.dir()).arg(bundle.id());
+        let outcome = t.finish(command);
+        if t.is(&[Kind::Runb]) {
+            let text =
+                "RLIMIT_NOFILE soft 100 hard 5000: the hard limit is 4000, and to raise it needs CAP_SYS_RESOURCE";
+            outcome.fails_with(&["process.rlimits[0]", text, "EPERM"]);
+        } else {
+            assert_ne!(outcome.code, 0, "{outcome:?}");
+        }
+    });
+}
+
+#[test]
+fn a_limit_is_raised_for_a_container_with_a_user_namespace() {
+    in_modes(V2, |t| {
+        const SYS_RESOURCE: u64 = 1 << 24;
+        let status = fs::read_to_string("/proc/self/status").expect("status");
+        let have = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).expect("a line");
+        if u64::from_str_radix(have, 16).expect("a number") & SYS_RESOURCE == 0 {
+            t.skip("CAP_SYS_RESOURCE is missing here");
+        }
+        let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 5000}]);
+        let bundle = with_user_namespace(t.bundle()).writable().set("/process/rlimits", limits);
+        let bundle = bundle.args(["sh", "-c", "ulimit -Sn; ulimit -Hn"]);
+        let mut command = t.wrapped(&["sh", "-c", "ulimit -n 4000; exec \"$@\"", "sh"], ["run", "--bundle"]);
+        bundle.write();
+        command.arg(bundle.dir()).arg(bundle.id());
+        assert_eq!(t.finish(command).ok().stdout, "100\n5000\n");
+    });
+}
+
+#[test]
+fn additional_groups_are_set_in_a_user_namespace() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers need the container's /proc");
+        let user = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 20]});
+        let bundle = with_user_namespace(t.bundle()).writable().set("/process/user", user);
+        prints(bundle, ["id"], "uid=1000(user) gid=1001 groups=5,20");
+    });
+}
+
+/// A process in a user namespace where setgroups(2) is denied, and its namespace's path.
+fn denying(t: &Test) -> (std::process::Child, String) {
+    t.needs_program("unshare");
+    let fifo = t.dir().join(t.name("up"));
+    let mut up = wait::Fifo::new(&fifo);
+    // As the host's root, so that the namespace's root owns what the test makes.
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--", "sh", "-c", "echo up >\"$0\"; exec cat"]).arg(&fifo);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("start unshare");
+    assert_eq!(up.line(), "up");
+    fs::remove_file(&fifo).expect("remove the fifo");
+    let path = format!("/proc/{}/ns/user", child.id());
+    (child, path)
+}
+
+#[test]
+fn a_user_namespace_that_denies_setgroups_takes_a_workload_without_additional_groups() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers want mappings for a user namespace that is joined, too");
+        let (mut holder, path) = denying(t);
+        let bundle = without_kernel_mounts(t.bundle()).writable().join_namespace("user", &path).sh("id -u");
+        assert_eq!(bundle.run().ok().stdout, "0\n");
+        let user = json!({"uid": 0, "gid": 0, "additionalGids": [0]});
+        let bundle =
+            without_kernel_mounts(t.bundle()).writable().join_namespace("user", &path).set("/process/user", user);
+        bundle.try_create().fails_with(&["process.user.additionalGids", "setgroups", "EPERM"]);
+        drop(holder.stdin.take());
+        holder.wait().expect("wait");
+    });
+}
+
+#[test]
+fn home_is_that_of_the_containers_passwd() {
+    in_modes(V2, |t| {
+        let home = ["sh", "-c", "echo $HOME"];
+        prints(t.bundle().set("/process/user", json!({"uid": 1000, "gid": 1000})), home, "/tmp");
+        prints(t.bundle().set("/process/user", json!({"uid": 77, "gid": 77})), home, "/");
+        prints(t.bundle().set("/process/env", json!(["PATH=/bin", "HOME=/mine"])), home, "/mine");
+        let passwd = t.dir().join("passwd");
+        fs::write(&passwd, "root:x:0:0::/bound:/bin/sh\n").expect("write");
+        let mount = json!({"destination": "/etc/passwd", "type": "bind", "source": passwd, "options": ["bind"]});
+        prints(t.bundle().mount(mount), home, "/bound");
+    });
+}
+
+#[test]
+fn a_capability_that_cannot_be_ambient_is_warned_about_and_left_out() {
+    in_modes(V2, |t| {
+        let sets = json!({"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"], "ambient": ["CAP_KILL"]});
+        let bundle = t.bundle().set("/process/capabilities", sets).args(["grep", "^CapAmb", "/proc/self/status"]);
+        let outcome = bundle.run().ok();
+        assert_eq!(outcome.stdout, "CapAmb:\t0000000000000000\n");
+        if t.is(&[Kind::Runb]) {
+            assert!(outcome.log.contains("process.capabilities.ambient: CAP_KILL"), "{outcome:?}");
+        }
+    });
+}
+
+#[test]
+fn a_label_of_a_module_that_the_host_lacks_is_refused() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers start without it, or tell of a failed write");
+        for (pointer, place, module, file) in [
+            (
+                "/process/apparmorProfile",
+                "process.apparmorProfile",
+                "AppArmor",
+                "/sys/module/apparmor/parameters/enabled",
+            ),
+            ("/process/selinuxLabel", "process.selinuxLabel", "SELinux", "/sys/fs/selinux/enforce"),
+            ("/linux/mountLabel", "linux.mountLabel", "SELinux", "/sys/fs/selinux/enforce"),
+        ] {
+            if fs::exists(file).expect("stat") {
+                t.skip(format!("{module} is there"));
+            }
+            let bundle = t.bundle().set(pointer, json!("label")).args(["true"]);
+            bundle.try_create().fails_with(&[place, &format!("{module} is not enabled on this host")]);
+            prints(t.bundle().set(pointer, json!("")), ["echo", "runs"], "runs");
+        }
+    });
+}
+
+#[test]
+fn a_caller_without_standard_descriptors_gets_a_container_that_runs() {
+    in_modes(V2, |t| {
+        t.runb_only("Go programs open /dev/null in their place");
+        let script = "ls -l /proc/self/fd | grep -c ' [012] -> '; echo done >/share/done";
+        let bundle = t.bundle().sh(script);
+        bundle.write();
+        let mut command = t.wrapped(&["sh", "-c", "exec <&- >&- 2>&-; exec \"$@\"", "sh"], ["run", "--bundle"]);
+        command.arg(bundle.dir()).arg(bundle.id());
+        t.finish(command).ok();
+        assert_eq!(fs::read_to_string(bundle.share_dir().join("done")).expect("it ran"), "done\n");
+    });
+}
+
+#[test]
+fn run_with_a_closed_stdin_gives_the_workload_no_input() {
+    in_modes(V2, |t| {
+        let bundle = t.bundle().sh("cat; echo $?");
+        bundle.write();
+        let mut command = t.wrapped(&["sh", "-c", "exec <&-; exec \"$@\"", "sh"], ["run", "--bundle"]);
+        command.arg(bundle.dir()).arg(bundle.id());
+        assert_eq!(t.finish(command).ok().stdout, "0\n");
+    });
+}
+
+#[test]
+fn a_reader_of_creates_stdout_sees_its_end_when_the_workload_ends() {
+    in_modes(V2, |t| {
+        let bundle = t.bundle().sh("echo from the workload");
+        let mut command = bundle.write().command("create", &[]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start the runtime");
+        assert!(child.wait().expect("wait").success());
+        let mut reader = child.stdout.take().expect("a pipe");
+        t.call(["start", bundle.id()]).ok();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).expect("read to the end");
+        assert_eq!(text, "from the workload\n");
+        t.call(["delete", "--force", bundle.id()]).ok();
+    });
+}
+
+#[test]
+fn a_container_outlives_the_parent_that_created_it() {
+    in_modes(V2, |t| {
+        let bundle = t.bundle().sh("echo started >/share/events; exec sleep 86400");
+        let mut events = t.fifo(&bundle, "events");
+        bundle.write();
+        // The parent is the leader of a session of its own, which ends with it.
+        let mut command = t.wrapped(&["setsid", "sh", "-c", "\"$@\"; exit $?", "sh"], ["create", "--bundle"]);
+        command.arg(bundle.dir()).arg(bundle.id());
+        t.finish(command).ok();
+        assert_eq!(t.call(["state", bundle.id()]).ok().json()["status"], "created");
+        t.call(["start", bundle.id()]).ok();
+        assert_eq!(events.line(), "started");
+        t.call(["delete", "--force", bundle.id()]).ok();
+    });
+}
