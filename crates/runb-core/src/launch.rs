@@ -1,8 +1,11 @@
 //! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
 
+mod copy_up;
+mod mounts;
+
 use std::fs;
 use std::io::{IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -17,8 +20,8 @@ use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, reap, receive};
 use crate::hooks::{self, Namespaces};
-use crate::plan::Plan;
 use crate::plan::program::Program;
+use crate::plan::{IdMaps, Plan};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::sys::spawn::{self, Spawn};
@@ -80,21 +83,20 @@ pub(crate) struct Running<'p> {
 
 /// Spawns the init of `plan` into the cgroups that were made.
 pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Running<'p>> {
+    let init = spawn_program(&plan.program, plan.clone, made.unified(), preserve)?;
+    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone() })
+}
+
+/// Spawns an init that runs `program`.
+fn spawn_program(program: &Program, namespaces: u64, cgroup: Option<BorrowedFd<'_>>, preserve: u32) -> Result<Init> {
     let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
     let (ours, theirs) = pair.map_err(|errno| Error::host("socketpair", errno))?;
     let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning init)"), errno);
-    let executable = spawn::executable(&plan.program.image()).map_err(failed)?;
-    let spawned = spawn::spawn(&Spawn {
-        namespaces: plan.clone,
-        cgroup: made.unified(),
-        executable: executable.as_fd(),
-        socket: theirs.as_fd(),
-        preserve,
-        stdio: None,
-    })
-    .map_err(failed)?;
-    let init = Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours };
-    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone() })
+    let executable = spawn::executable(&program.image()).map_err(failed)?;
+    let (executable, socket) = (executable.as_fd(), theirs.as_fd());
+    let spawned =
+        spawn::spawn(&Spawn { namespaces, cgroup, executable, socket, preserve, stdio: None }).map_err(failed)?;
+    Ok(Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours })
 }
 
 impl Running<'_> {
@@ -110,10 +112,12 @@ impl Running<'_> {
     pub(crate) fn until_ready(mut self, plan: &Plan, context: &Context<'_>) -> Result<Ready> {
         let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
         expected.push(Point::Ready);
+        let mut mounts = mounts::Mounts::of(plan);
         for point in expected {
             let report = self.reach(point)?;
             match point {
                 Point::IdMap => self.map_ids(plan)?,
+                Point::Mount => mounts.next(&self.init, report.value as i32)?,
                 Point::Hooks => self.run_hooks(context)?,
                 Point::Ready => break,
                 Point::Notify => self.hand_over(plan, context, report.value as i32)?,
@@ -146,13 +150,7 @@ impl Running<'_> {
 
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
-        for (file, text, place) in
-            [("uid_map", &maps.uids, "linux.uidMappings"), ("gid_map", &maps.gids, "linux.gidMappings")]
-        {
-            let path = format!("/proc/{}/{file}", self.init.pid);
-            fs::write(&path, text).map_err(|e| Error::io(format!("write {text:?} to {path}"), &e).at(place))?;
-        }
-        Ok(())
+        write_id_maps(self.init.pid, maps, ["linux.uidMappings", "linux.gidMappings"])
     }
 
     /// Sends the filter's listener with the state of the process (config-linux.md, "The Container Process State").
@@ -179,6 +177,15 @@ impl Running<'_> {
         let container = Namespaces::Container(self.init.pid, context.saved.namespaces);
         hooks::run_all(context.hooks, "createContainer", &state, container)
     }
+}
+
+/// Writes the maps of the user namespace that `pid` has made.
+fn write_id_maps(pid: i32, maps: &IdMaps, places: [&str; 2]) -> Result<()> {
+    for ((file, text), place) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)].into_iter().zip(places) {
+        let path = format!("/proc/{pid}/{file}");
+        fs::write(&path, text).map_err(|e| Error::io(format!("write {text:?} to {path}"), &e).at(place))?;
+    }
+    Ok(())
 }
 
 /// An init for which everything is done but the execve.

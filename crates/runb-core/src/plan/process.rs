@@ -7,7 +7,7 @@ use nix::libc;
 use oci_spec::runtime::{Capabilities, LinuxPersonalityDomain, Process, Spec};
 use runb_init::Point;
 
-use super::mounts::{Mounts, clean};
+use super::mounts::Mounts;
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Program, Slot};
 use super::seccomp::Filter;
@@ -15,7 +15,7 @@ use super::{Ending, Request, schedule};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::options::{Keyring, Options};
-use crate::survey::{Kind, Survey};
+use crate::survey::{Destination, Kind, Survey};
 
 /// What was changed for the time of the launch, to be set back.
 pub(super) struct Begun {
@@ -154,11 +154,12 @@ fn sysctl_path(place: &str, key: &str, namespaces: &Namespaces) -> Result<String
 }
 
 /// process.cwd is made where it is missing, as all runtimes do.
-pub(super) fn make_cwd(p: &mut Program, process: &Process, mounts: &Mounts<'_>, there: usize) {
-    let cwd = clean(process.cwd());
-    if cwd.iter().count() > there + 1 {
+pub(super) fn make_cwd(p: &mut Program, process: &Process, mounts: &Mounts<'_>, seen: &Destination) {
+    let unseen = Destination::unseen(process.cwd());
+    let seen = if seen.path.as_os_str().is_empty() { &unseen } else { seen };
+    if seen.path.iter().count() > seen.there + 1 {
         p.section("process.cwd");
-        mounts.target(p, &cwd, Kind::Directory, there);
+        mounts.target(p, &seen.path, Kind::Directory, seen.there);
     }
 }
 
