@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, reap, receive};
 use crate::hooks::{self, Namespaces};
+use crate::plan::exec::ExecPlan;
+use crate::plan::seccomp::Filter;
 use crate::plan::Plan;
 use crate::plan::program::Program;
 use crate::state::{Saved, Status};
@@ -67,6 +69,8 @@ impl Drop for Init {
 pub(crate) struct Context<'a> {
     pub(crate) hooks: Option<&'a Hooks>,
     pub(crate) saved: &'a Saved,
+    /// Where the container is in its life.
+    pub(crate) status: Status,
     /// The connection to whoever listens to the seccomp filter.
     pub(crate) listener: Option<UnixStream>,
 }
@@ -89,6 +93,7 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Ru
         cgroup: made.unified(),
         executable: executable.as_fd(),
         socket: theirs.as_fd(),
+        more: None,
         preserve,
         stdio: None,
     })
@@ -116,7 +121,7 @@ impl Running<'_> {
                 Point::IdMap => self.map_ids(plan)?,
                 Point::Hooks => self.run_hooks(context)?,
                 Point::Ready => break,
-                Point::Notify => self.hand_over(plan, context, report.value as i32)?,
+                Point::Notify => self.hand_over(plan.filter.as_ref(), context, report.value as i32)?,
                 Point::Cgroup | Point::Network => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
                 }
@@ -156,14 +161,14 @@ impl Running<'_> {
     }
 
     /// Sends the filter's listener with the state of the process (config-linux.md, "The Container Process State").
-    fn hand_over(&self, plan: &Plan, context: &Context<'_>, descriptor: i32) -> Result<()> {
+    fn hand_over(&self, filter: Option<&Filter>, context: &Context<'_>, descriptor: i32) -> Result<()> {
         let at = |errno| Error::host("hand over the seccomp listener", errno).at("linux.seccomp.listenerPath");
-        let listener = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref());
+        let listener = filter.and_then(|filter| filter.listener.as_ref());
         let (Some(listener), Some(socket), Some(pidfd)) = (listener, &context.listener, &self.init.pidfd) else {
             return Err(Error::internal("a stop for a listener that is not planned"));
         };
         let copy = sys::pidfd_getfd(pidfd, descriptor).map_err(at)?;
-        let text = hooks::process_state(context.saved, self.init.pid, listener.metadata.as_deref())?;
+        let text = hooks::process_state(context.saved, context.status, self.init.pid, listener.metadata.as_deref())?;
         let descriptors = [copy.as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&descriptors)];
         let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], &rights, MsgFlags::MSG_NOSIGNAL, None);
@@ -178,6 +183,74 @@ impl Running<'_> {
         hooks::run_all(context.hooks, "createRuntime", &state, runtime)?;
         let container = Namespaces::Container(self.init.pid, context.saved.namespaces);
         hooks::run_all(context.hooks, "createContainer", &state, container)
+    }
+}
+
+/// What an exec joins.
+pub(crate) struct Target<'a> {
+    /// The container's init, proven to be it.
+    pub(crate) init: BorrowedFd<'a>,
+    /// The version 2 cgroup that the process is born in.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// How many descriptors from 3 on are the workload's.
+    pub(crate) preserve: u32,
+}
+
+/// Spawns the process of an exec; the errno where the cgroup takes none, by which the caller may choose another.
+pub(crate) fn join<'p>(plan: &'p ExecPlan, target: &Target<'_>, cgroup: &Cgroup) -> Result<Running<'p>> {
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+    let (ours, theirs) = pair.map_err(|errno| Error::host("socketpair", errno))?;
+    let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning the process)"), errno);
+    let executable = spawn::executable(&plan.program.image()).map_err(failed)?;
+    let spawned = spawn::spawn(&Spawn {
+        namespaces: 0,
+        cgroup: target.cgroup,
+        executable: executable.as_fd(),
+        socket: theirs.as_fd(),
+        more: Some(target.init),
+        preserve: target.preserve,
+        stdio: None,
+    })
+    .map_err(failed)?;
+    let init = Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours };
+    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone() })
+}
+
+impl Running<'_> {
+    /// Waits until the process of an exec has executed.
+    ///
+    /// # Errors
+    /// A call of it failed, or it was killed before it joined. It does not live any more then.
+    pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: &Context<'_>) -> Result<(i32, OwnedFd)> {
+        // In the container's pid namespace the process may be in the hands of another: it is heard no more than once.
+        let mut twin = plan.twin;
+        let mut notify = plan.program.points().any(|point| point == Point::Notify);
+        let mut failed = None;
+        loop {
+            match receive(&self.init.socket)? {
+                Said::Twin(pid) if twin.is_some() => {
+                    let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
+                    reap(self.init.pid)?;
+                    (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
+                    twin = None;
+                }
+                Said::Failed(report) if failed.is_none() => failed = Some(report),
+                Said::Reached(report) if notify && failed.is_none() && report.point == Point::Notify as u8 => {
+                    notify = false;
+                    self.hand_over(plan.filter.as_ref(), context, report.value as i32)?;
+                    self.init.resume()?;
+                }
+                Said::Gone if failed.is_none() && twin.is_none() => return Ok(self.init.release()),
+                Said::Gone if failed.is_none() => return Err(died(&mut self.init, &self.cgroup)),
+                Said::Gone => {}
+                other => return Err(Error::internal(format!("the process said {other:?} out of turn"))),
+            }
+            // A twin may fail before the process that made it has said who it is.
+            let known = |report: &Report| twin.is_none_or(|twin| usize::from(report.call) <= twin);
+            if let Some(report) = failed.filter(known) {
+                return Err(failure(self.program, &report, &self.init));
+            }
+        }
     }
 }
 
