@@ -1,5 +1,6 @@
 //! The handle of a container: make it, load it, start, signal, delete. What the verbs of the CLI call.
 
+mod exec;
 mod foreground;
 
 use std::fs;
@@ -23,6 +24,7 @@ use crate::hooks::{self, Namespaces};
 use crate::host::Host;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
 use crate::options::Options;
+use crate::plan::seccomp::Filter;
 use crate::plan::{self, Ending, Late, Plan, Request};
 use crate::signal::Signal;
 use crate::spec::Bundle;
@@ -31,7 +33,7 @@ use crate::survey::Survey;
 use crate::sys;
 use crate::undo::Journal;
 
-pub use foreground::{Foreground, Subreaper};
+pub use foreground::{Foreground, Subreaper, Workload};
 
 /// Which processes a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +90,7 @@ pub struct Container {
 #[derive(Debug)]
 pub struct Running {
     container: Container,
-    pid: i32,
-    pidfd: OwnedFd,
+    workload: Workload,
 }
 
 /// A plan with what it was made from.
@@ -130,13 +131,18 @@ struct Launch<'a> {
     saved: Saved,
 }
 
-/// Plans, launches, and takes everything back if it fails.
-fn launch(options: &Options, ending: Ending) -> Result<Running> {
-    let kept = options.kept_descriptors();
+/// What is to be preserved must be there.
+fn check_descriptors(kept: u32) -> Result<()> {
     if let Err(descriptor) = sys::descriptors_are_open(3, kept) {
         let text = format!("{kept} descriptors are to be preserved, and descriptor {descriptor} is not open");
         return Err(Error::new(Kind::Usage, text).with_errno(Errno::EBADF));
     }
+    Ok(())
+}
+
+/// Plans, launches, and takes everything back if it fails.
+fn launch(options: &Options, ending: Ending) -> Result<Running> {
+    check_descriptors(options.kept_descriptors())?;
     let host = Host::probe()?;
     let planned = planned(options, &host, ending)?;
     let dir = StateDir::create(&options.root, &options.id)?;
@@ -147,7 +153,10 @@ fn launch(options: &Options, ending: Ending) -> Result<Running> {
     match result {
         Ok((pid, pidfd)) => {
             let warnings = [planned.bundle.warnings, planned.plan.warnings].concat();
-            Ok(Running { container: Container { dir: dir.path().to_owned(), saved, warnings }, pid, pidfd })
+            Ok(Running {
+                container: Container { dir: dir.path().to_owned(), saved, warnings },
+                workload: Workload { pid, pidfd },
+            })
         }
         Err(error) => Err(take_back(dir, &saved, options, error)),
     }
@@ -168,6 +177,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         namespaces: planned.plan.namespaces,
         hooks: later.iter().any(|kind| !hooks::of_kind(spec.hooks().as_ref(), kind).is_empty()),
         cgroup: Cgroup::of(&planned.plan.cgroup),
+        keyring: options.keyring,
         journal: Journal { cgroups: cgroup::missing(&planned.plan.cgroup) },
         late: planned.plan.late(),
     }
@@ -176,7 +186,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
 impl Launch<'_> {
     fn go(&mut self, ending: Ending) -> Result<(i32, OwnedFd)> {
         let plan = &self.planned.plan;
-        let listener = listener(plan)?;
+        let listener = listener(plan.filter.as_ref())?;
         // The journal is on disk before there is anything to take back.
         self.dir.save_intent(&self.saved)?;
         self.dir.save_config(&self.planned.bundle.text)?;
@@ -197,7 +207,12 @@ impl Launch<'_> {
         if !plan.has_twin() {
             self.record(running.pid())?;
         }
-        let context = Context { hooks: self.planned.bundle.spec.hooks().as_ref(), saved: &self.saved, listener };
+        let context = Context {
+            hooks: self.planned.bundle.spec.hooks().as_ref(),
+            saved: &self.saved,
+            status: Status::Creating,
+            listener,
+        };
         let ready = running.until_ready(plan, &context)?;
         let pid = ready.pid();
         if plan.has_twin() {
@@ -235,8 +250,8 @@ impl Launch<'_> {
 }
 
 /// Connects to whoever listens to the seccomp filter; that nobody does is an error before anything is made.
-fn listener(plan: &Plan) -> Result<Option<UnixStream>> {
-    let Some(listener) = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
+fn listener(filter: Option<&Filter>) -> Result<Option<UnixStream>> {
+    let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
     let failed = |e: std::io::Error| Error::io(format!("connect to {}", listener.path.display()), &e);
     UnixStream::connect(&listener.path).map(Some).map_err(|e| failed(e).at("linux.seccomp.listenerPath"))
 }
@@ -609,14 +624,9 @@ impl Running {
         &self.container
     }
 
-    /// The process id of the workload.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// A descriptor of the workload's process, readable when it has ended.
-    pub fn pidfd(&self) -> &OwnedFd {
-        &self.pidfd
+    /// The workload's process.
+    pub fn workload(&self) -> &Workload {
+        &self.workload
     }
 
     /// Leaves the workload alone: `run --detach`.

@@ -6,6 +6,7 @@ pub mod cgroup;
 mod check;
 mod describe;
 mod devices;
+pub mod exec;
 mod hooks;
 mod lsm;
 mod masks;

@@ -1,6 +1,6 @@
 //! Waiting for a workload in the foreground: signals are passed on, and its exit status is returned.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -11,7 +11,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::Running;
 use crate::error::{Error, Result};
 use crate::sys;
 
@@ -22,6 +21,25 @@ pub enum Subreaper {
     Yes,
     /// They go to whoever else is one (`--no-subreaper`).
     No,
+}
+
+/// A process that is this one's child and runs in a container.
+#[derive(Debug)]
+pub struct Workload {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+}
+
+impl Workload {
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// A descriptor of it, readable when it has ended.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
 }
 
 /// The signals of this thread, held for a workload. Made before the workload is, so that none is lost.
@@ -56,10 +74,10 @@ impl Foreground {
     ///
     /// # Errors
     /// A call fails.
-    pub fn wait(&self, running: &Running) -> Result<i32> {
+    pub fn wait(&self, workload: &Workload) -> Result<i32> {
         loop {
             let mut fds = [
-                PollFd::new(running.pidfd().as_fd(), PollFlags::POLLIN),
+                PollFd::new(workload.pidfd().as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
             match poll(&mut fds, PollTimeout::NONE) {
@@ -67,20 +85,20 @@ impl Foreground {
                 Err(errno) => return Err(Error::host("poll", errno)),
             }
             let ended = fds[0].any() == Some(true);
-            self.pass_on(running)?;
+            self.pass_on(workload)?;
             if ended {
-                return self.status(running.pid());
+                return self.status(workload.pid());
             }
         }
     }
 
-    fn pass_on(&self, running: &Running) -> Result<()> {
+    fn pass_on(&self, workload: &Workload) -> Result<()> {
         while let Some(info) = self.signals.read_signal().map_err(|errno| Error::host("read signalfd", errno))? {
             match info.ssi_signo as i32 {
                 // A pipe that this process wrote to, and the scheduler's own: not meant for the workload.
                 libc::SIGPIPE | libc::SIGURG => {}
-                libc::SIGCHLD => reap_orphans(running.pid())?,
-                signal => match sys::pidfd_send_signal(running.pidfd(), signal) {
+                libc::SIGCHLD => reap_orphans(workload.pid())?,
+                signal => match sys::pidfd_send_signal(workload.pidfd(), signal) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(errno) => return Err(Error::host(format!("pidfd_send_signal {signal}"), errno)),
                 },
