@@ -1,6 +1,7 @@
 //! The handle of a container: make it, load it, start, signal, delete. What the verbs of the CLI call.
 
 mod console;
+mod exec;
 mod foreground;
 
 use std::fs;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::{Hooks, Spec};
+use oci_spec::runtime::{Hooks, Process, Spec};
 use runb_init::{REPORT_SIZE, Report};
 use serde::Serialize;
 
@@ -24,6 +25,7 @@ use crate::hooks::{self, Namespaces};
 use crate::host::Host;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
 use crate::options::{Caller, Options};
+use crate::plan::seccomp::Filter;
 use crate::plan::{self, Ending, Late, Plan, Request};
 use crate::signal::Signal;
 use crate::spec::Bundle;
@@ -33,7 +35,7 @@ use crate::sys;
 use crate::terminal::{ConsoleSocket, Master};
 use crate::undo::Journal;
 
-pub use foreground::{Foreground, Subreaper};
+pub use foreground::{Foreground, Subreaper, Workload};
 
 /// Which processes a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +92,7 @@ pub struct Container {
 #[derive(Debug)]
 pub struct Running {
     container: Container,
-    pid: i32,
-    pidfd: OwnedFd,
-    terminal: Option<Master>,
+    workload: Workload,
 }
 
 /// A plan with what it was made from.
@@ -141,16 +141,21 @@ struct Launch<'a> {
     saved: Saved,
 }
 
-/// Plans, launches, and takes everything back if it fails.
-fn launch(options: &Options, ending: Ending) -> Result<Running> {
-    let kept = options.kept_descriptors();
+/// What is to be preserved must be there.
+fn check_descriptors(kept: u32) -> Result<()> {
     if let Err(descriptor) = sys::descriptors_are_open(3, kept) {
         let text = format!("{kept} descriptors are to be preserved, and descriptor {descriptor} is not open");
         return Err(Error::new(Kind::Usage, text).with_errno(Errno::EBADF));
     }
+    Ok(())
+}
+
+/// Plans, launches, and takes everything back if it fails.
+fn launch(options: &Options, ending: Ending) -> Result<Running> {
+    check_descriptors(options.kept_descriptors())?;
     let host = Host::probe()?;
     let planned = planned(options, &host, ending)?;
-    console_fits(options, &planned.bundle.spec)?;
+    console_fits(planned.bundle.spec.process().as_ref(), options.caller, options.console_socket.as_deref())?;
     let dir = StateDir::create(&options.root, &options.id)?;
     let saved = saved(options, &planned, &host);
     let mut launch = Launch { options, planned: &planned, dir: &dir, saved };
@@ -159,20 +164,24 @@ fn launch(options: &Options, ending: Ending) -> Result<Running> {
     match result {
         Ok(Launched { pid, pidfd, terminal }) => {
             let warnings = [planned.bundle.warnings, planned.plan.warnings].concat();
-            let container = Container { dir: dir.path().to_owned(), saved, warnings };
-            Ok(Running { container, pid, pidfd, terminal })
+            Ok(Running {
+                container: Container { dir: dir.path().to_owned(), saved, warnings },
+                workload: Workload { pid, pidfd, terminal },
+            })
         }
         Err(error) => Err(take_back(dir, &saved, options, error)),
     }
 }
 
 /// A terminal wants somebody who has its master, and only what leaves gives it away (as runc).
-fn console_fits(options: &Options, spec: &Spec) -> Result<()> {
-    let wanted = spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
-    let text = match (wanted, options.caller, &options.console_socket) {
+fn console_fits(process: Option<&Process>, caller: Caller, socket: Option<&Path>) -> Result<()> {
+    let wanted = process.is_some_and(|process| process.terminal() == Some(true));
+    let text = match (wanted, caller, socket) {
         (true, Caller::Leaves, None) => "cannot allocate a tty for a detached container without --console-socket",
         (false, _, Some(_)) => "cannot use --console-socket: process.terminal is not true",
-        (true, Caller::Waits, Some(_)) => "cannot use --console-socket in the foreground, where the caller has the terminal",
+        (true, Caller::Waits, Some(_)) => {
+            "cannot use --console-socket in the foreground, where the caller has the terminal"
+        }
         _ => return Ok(()),
     };
     Err(Error::new(Kind::Usage, text))
@@ -193,6 +202,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         namespaces: planned.plan.namespaces,
         hooks: later.iter().any(|kind| !hooks::of_kind(spec.hooks().as_ref(), kind).is_empty()),
         cgroup: Cgroup::of(&planned.plan.cgroup),
+        keyring: options.keyring,
         journal: Journal { cgroups: cgroup::missing(&planned.plan.cgroup) },
         late: planned.plan.late(),
     }
@@ -202,7 +212,7 @@ impl Launch<'_> {
     fn go(&mut self, ending: Ending) -> Result<Launched> {
         let plan = &self.planned.plan;
         let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
-        let listener = listener(plan)?;
+        let listener = listener(plan.filter.as_ref())?;
         // The journal is on disk before there is anything to take back.
         self.dir.save_intent(&self.saved)?;
         self.dir.save_config(&self.planned.bundle.text)?;
@@ -223,15 +233,15 @@ impl Launch<'_> {
         if !plan.has_twin() {
             self.record(running.pid())?;
         }
-        let context = Context { hooks: self.planned.bundle.spec.hooks().as_ref(), saved: &self.saved, listener };
+        let context = Context {
+            hooks: self.planned.bundle.spec.hooks().as_ref(),
+            saved: &self.saved,
+            status: Status::Creating,
+            listener,
+            terminal: &|_| Ok(()),
+        };
         let mut ready = running.until_ready(plan, &context)?;
-        let mut terminal = ready.take_terminal();
-        if let (Some(console), Some(master)) = (console, terminal.take_if(|_| self.options.caller == Caller::Leaves)) {
-            console.send(&master)?;
-        }
-        if let Some(master) = &terminal {
-            console::prepare(master)?;
-        }
+        let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
         let pid = ready.pid();
         if plan.has_twin() {
             self.record(pid)?;
@@ -267,9 +277,18 @@ impl Launch<'_> {
     }
 }
 
+/// Gives the terminal's master to whoever awaits it: the socket, if the caller leaves; else the caller.
+fn hand_over(master: Option<Master>, caller: Caller, console: Option<ConsoleSocket>) -> Result<Option<Master>> {
+    match (master, console) {
+        (Some(master), _) if caller == Caller::Waits => console::prepare(&master).map(|()| Some(master)),
+        (Some(master), Some(console)) => console.send(&master).map(|()| None),
+        _ => Ok(None),
+    }
+}
+
 /// Connects to whoever listens to the seccomp filter; that nobody does is an error before anything is made.
-fn listener(plan: &Plan) -> Result<Option<UnixStream>> {
-    let Some(listener) = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
+fn listener(filter: Option<&Filter>) -> Result<Option<UnixStream>> {
+    let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
     let failed = |e: std::io::Error| Error::io(format!("connect to {}", listener.path.display()), &e);
     UnixStream::connect(&listener.path).map(Some).map_err(|e| failed(e).at("linux.seccomp.listenerPath"))
 }
@@ -642,19 +661,9 @@ impl Running {
         &self.container
     }
 
-    /// The process id of the workload.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// A descriptor of the workload's process, readable when it has ended.
-    pub fn pidfd(&self) -> &OwnedFd {
-        &self.pidfd
-    }
-
-    /// The master of the workload's terminal, if it has one.
-    pub fn terminal(&self) -> Option<&Master> {
-        self.terminal.as_ref()
+    /// The workload's process.
+    pub fn workload(&self) -> &Workload {
+        &self.workload
     }
 
     /// Leaves the workload alone: `run --detach`.

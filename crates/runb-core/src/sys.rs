@@ -93,6 +93,8 @@ pub fn set_window_size(terminal: impl AsFd, size: &libc::winsize) -> Result<(), 
 pub enum Resolve {
     /// The directory is the root: absolute links and `..` stay below it; magic links are refused.
     InRoot,
+    /// As [`Resolve::InRoot`], and a link in the path is the error ELOOP; with `O_PATH | O_NOFOLLOW` the last name may be one.
+    InRootNoLinks,
     /// As open(2) takes it.
     Anywhere,
 }
@@ -104,6 +106,7 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
     how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = match resolve {
         Resolve::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
+        Resolve::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
         Resolve::Anywhere => 0,
     };
     loop {
@@ -117,6 +120,29 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
             other => return other,
         }
     }
+}
+
+/// Whether a change of a mount reaches those below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// It does not.
+    Kept,
+    /// It does.
+    Changed,
+}
+
+/// mount_setattr(2) with `MOUNT_ATTR_IDMAP`: the ids of the detached mount `tree` are mapped as `user_namespace` maps them.
+pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, below: Below) -> Result<(), Errno> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    const AT_RECURSIVE: libc::c_int = 0x8000;
+    let attr: [u64; 4] = [MOUNT_ATTR_IDMAP, 0, 0, user_namespace.as_raw_fd() as u64];
+    let flags = libc::AT_EMPTY_PATH | if below == Below::Changed { AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty string, `attr` is a struct mount_attr of its first size (32 bytes), and both live until
+    // the call returns, which reads them only.
+    let result = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), flags, attr.as_ptr(), size_of_val(&attr))
+    };
+    Errno::result(result).map(drop)
 }
 
 /// The descriptors `from..from + count` are open; the errno of the first that is not.

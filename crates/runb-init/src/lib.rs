@@ -86,12 +86,17 @@ pub enum Point {
     Cgroup = 2,
     /// The network namespace wants its devices.
     Network = 3,
+    /// A detached mount wants something that only the runtime can do: an id mapping, or contents. Its descriptor is the
+    /// report's value.
+    Mount = 4,
+    /// A terminal of a container that was joined was handed over, and is to be looked at.
+    Terminal = 5,
     /// The mounts are there, the root is not yet changed: the time of prestart, createRuntime and createContainer.
-    Hooks = 4,
+    Hooks = 6,
     /// The seccomp filter is loaded and its listener wants to be handed over.
-    Notify = 5,
+    Notify = 7,
     /// All is done but the execve.
-    Ready = 6,
+    Ready = 8,
 }
 
 /// What a [`Report`] says.
@@ -120,7 +125,8 @@ pub struct Report {
     pub call: u16,
     /// The errno of the failed call.
     pub errno: i32,
-    /// The process id of a twin; the value that a stop says; the first argument of a failed call as it was passed (for a descriptor: its number).
+    /// The process id of a twin; the value of a stop; the first argument of a failed call as it was passed (for a
+    /// descriptor: its number).
     pub value: u64,
 }
 

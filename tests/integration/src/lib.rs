@@ -31,5 +31,5 @@ pub use bundle::{Bundle, Container, default_spec};
 pub use host::Test;
 pub use modes::{ALL, HYBRID, LIFECYCLE, Mode, V1, V2, in_modes};
 pub use runtime::{Kind, Outcome};
-pub use terminal::{ConsoleSocket, Screen, User};
 pub use serde_json::{Value, json};
+pub use terminal::{ConsoleSocket, Screen, User};

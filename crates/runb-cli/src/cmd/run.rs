@@ -20,7 +20,7 @@ pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
     let foreground = Foreground::begin(subreaper)?;
     let running = Container::run(&options)?;
     context.warn(running.container().warnings());
-    let status = foreground.wait(&running);
+    let status = foreground.wait(running.workload());
     if !args.keep {
         super::delete::report(running.container().delete(Force::Yes), context)?;
     }

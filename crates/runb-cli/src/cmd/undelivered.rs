@@ -12,7 +12,6 @@ pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
         (create(verb).is_some_and(|create| create.pidfd_socket.is_some()), "--pidfd-socket"),
     ];
     let verb = match verb {
-        Verb::Exec(_) => Some("exec"),
         Verb::Ps(_) => Some("ps"),
         Verb::Pause(_) => Some("pause"),
         Verb::Resume(_) => Some("resume"),

@@ -1,6 +1,6 @@
 //! The rules that refuse a configuration, each with its sentence.
 
-use oci_spec::runtime::{Hook, Spec};
+use oci_spec::runtime::{Hook, Process, Spec};
 
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
@@ -51,6 +51,11 @@ fn version(version: &str) -> Result<()> {
 
 fn process(spec: &Spec) -> Result<()> {
     let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
+    process_object(process)
+}
+
+/// The rules for a process object.
+pub(super) fn process_object(process: &Process) -> Result<()> {
     let args = process.args().as_deref().unwrap_or_default();
     if args.first().is_none_or(String::is_empty) {
         return Err(Error::spec("process.args", "is empty: there is nothing to execute"));

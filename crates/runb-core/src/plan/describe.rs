@@ -61,6 +61,7 @@ const MS: &[(u64, &str)] = names!(
     MS_RELATIME,
     MS_STRICTATIME,
     MS_LAZYTIME,
+    MS_I_VERSION,
 );
 const NS: &[(u64, &str)] = names!(
     CLONE_NEWNS,
@@ -153,6 +154,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_move_mount, "move_mount", &[Descriptor, Text, Descriptor, Text, Flags(MOVE)]),
     (libc::SYS_mount_setattr, "mount_setattr", &[Descriptor, Text, Flags(TREE), Opaque, Decimal]),
     (libc::SYS_fsopen, "fsopen", &[Text, Hexadecimal]),
+    (libc::SYS_fspick, "fspick", &[Descriptor, Text, Hexadecimal]),
     (libc::SYS_fsconfig, "fsconfig", &[Descriptor, Named(FSCONFIG), Text, Text, Decimal]),
     (libc::SYS_fsmount, "fsmount", &[Descriptor, Hexadecimal, Flags(MOUNT_ATTR)]),
     (libc::SYS_openat, "openat", &[Descriptor, Text, Flags(O), Octal]),
@@ -217,7 +219,12 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
     match call.kind {
         Kind::Stop => {
             let point = program_point(call.args[0]);
-            return format!("stop {point}");
+            let value = if call.slots & 2 != 0 {
+                format!(" with ${}", Program::slot_number(call.args[1]))
+            } else {
+                String::new()
+            };
+            return format!("stop {point}{value}");
         }
         Kind::Twin => line.push_str("twin "),
         Kind::Call => {}
@@ -262,7 +269,10 @@ pub(super) fn namespaces(value: u64) -> String {
 }
 
 fn program_point(number: u64) -> &'static str {
-    ["", "IdMap", "Cgroup", "Network", "Hooks", "Notify", "Ready"].get(number as usize).copied().unwrap_or("")
+    ["", "IdMap", "Cgroup", "Network", "Mount", "Terminal", "Hooks", "Notify", "Ready"]
+        .get(number as usize)
+        .copied()
+        .unwrap_or("")
 }
 
 fn argument(line: &mut String, program: &Program, call: &Call, index: usize, form: Form) {
