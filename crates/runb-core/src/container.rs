@@ -24,6 +24,7 @@ use crate::hearing::reap;
 use crate::hooks::{self, Namespaces};
 use crate::host::Host;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
+use crate::notify::{self, Readiness};
 use crate::options::{Caller, Options};
 use crate::plan::seccomp::Filter;
 use crate::plan::{self, Ending, Late, Plan, Request};
@@ -110,7 +111,10 @@ pub struct Planned {
 /// The bundle or its configuration is wrong, or this machine cannot do what it asks for.
 pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
     state::check_id(&options.id)?;
-    let bundle = Bundle::load(&options.bundle)?;
+    let mut bundle = Bundle::load(&options.bundle)?;
+    if options.notify_socket.is_some() {
+        notify::add_to(&mut bundle.spec, &options.root.join(&options.id))?;
+    }
     let rootfs = bundle.rootfs().unwrap_or_default();
     if bundle.spec.root().is_some() {
         let meta =
@@ -131,6 +135,7 @@ struct Launched {
     pidfd: OwnedFd,
     /// For a caller that waits.
     terminal: Option<Master>,
+    readiness: Option<Readiness>,
 }
 
 /// What a launch works with.
@@ -162,11 +167,11 @@ fn launch(options: &Options, ending: Ending) -> Result<Running> {
     let result = launch.go(ending);
     let saved = launch.saved;
     match result {
-        Ok(Launched { pid, pidfd, terminal }) => {
+        Ok(Launched { pid, pidfd, terminal, readiness }) => {
             let warnings = [planned.bundle.warnings, planned.plan.warnings].concat();
             Ok(Running {
                 container: Container { dir: dir.path().to_owned(), saved, warnings },
-                workload: Workload { pid, pidfd, terminal },
+                workload: Workload { pid, pidfd, terminal, readiness },
             })
         }
         Err(error) => Err(take_back(dir, &saved, options, error)),
@@ -219,6 +224,7 @@ impl Launch<'_> {
         if ending == Ending::Fifo {
             self.dir.make_fifo()?;
         }
+        let readiness = self.readiness(ending)?;
         let made = cgroup::make(&plan.cgroup)?;
         self.saved.cgroup = made.cgroup.clone();
         // Nobody can join a version 1 cpuset that is empty; on version 2 init works meanwhile.
@@ -253,7 +259,17 @@ impl Launch<'_> {
             Ending::Fifo => ready.release(),
             Ending::Stop => self.start(ready)?,
         };
-        Ok(Launched { pid, pidfd, terminal })
+        Ok(Launched { pid, pidfd, terminal, readiness })
+    }
+
+    /// Makes the folder that the workload finds the socket in; the socket itself when the workload is started.
+    fn readiness(&self, ending: Ending) -> Result<Option<Readiness>> {
+        let Some(callers) = &self.options.notify_socket else { return Ok(None) };
+        notify::make_folder(self.dir.path())?;
+        match ending {
+            Ending::Fifo => Ok(None),
+            Ending::Stop => Readiness::listen(self.dir.path(), callers).map(Some),
+        }
     }
 
     /// Writes who init is.
@@ -440,6 +456,23 @@ impl Container {
             let _ = self.end();
         }
         result
+    }
+
+    /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
+    /// it (`NOTIFY_SOCKET`). A container that was created without such a socket is only started: it has nowhere to report to.
+    ///
+    /// # Errors
+    /// As [`Container::start`]; or its readiness cannot be passed on, while it runs.
+    pub fn start_until_ready(&self, callers: &Path) -> Result<()> {
+        if !self.dir.join(notify::FOLDER).exists() || self.status() != Status::Created {
+            return self.start();
+        }
+        let Some(init) = self.saved.init else { return self.start() };
+        let pidfd =
+            sys::pidfd_open(init.pid).map_err(|errno| Error::host(format!("pidfd_open {}", init.pid), errno))?;
+        let readiness = Readiness::listen(&self.dir, callers)?;
+        self.start()?;
+        readiness.wait(init.pid, pidfd)
     }
 
     /// Writes the byte that init waits for, and learns what became of the execve: the end of init's descriptor, with a
@@ -666,8 +699,15 @@ impl Running {
         &self.workload
     }
 
-    /// Leaves the workload alone: `run --detach`.
-    pub fn detach(self) -> Container {
-        self.container
+    /// Leaves the workload alone: `run --detach`; as soon as it is ready, if somebody awaits that.
+    ///
+    /// # Errors
+    /// Its readiness cannot be passed on; it runs all the same.
+    pub fn detach(self) -> Result<Container> {
+        let Workload { pid, pidfd, readiness, .. } = self.workload;
+        if let Some(readiness) = readiness {
+            readiness.wait(pid, pidfd)?;
+        }
+        Ok(self.container)
     }
 }

@@ -57,7 +57,7 @@ impl Container {
         let context = Context { hooks: None, saved: &self.saved, status, listener, terminal: &terminal };
         let running = self.spawn(&plan, &pidfd, init, options)?;
         let Executed { pid, pidfd, terminal } = running.until_executed(&plan, &context)?;
-        let workload = Workload { pid, pidfd, terminal: terminal.filter(|_| console.is_none()) };
+        let workload = Workload { pid, pidfd, terminal: terminal.filter(|_| console.is_none()), readiness: None };
         if let Err(error) = announce(&workload, options, socket.as_ref()) {
             let _ = sys::pidfd_send_signal(&workload.pidfd, libc::SIGKILL);
             reap(workload.pid)?;
