@@ -189,7 +189,7 @@ fn console_fits(process: Option<&Process>, caller: Caller, socket: Option<&Path>
         }
         _ => return Ok(()),
     };
-    Err(Error::new(Kind::Usage, text))
+    Err(Error::new(Kind::Usage, text).at("process.terminal"))
 }
 
 fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {

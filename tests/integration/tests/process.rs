@@ -437,9 +437,7 @@ fn start_returns_when_the_workload_is_ready() {
 #[test]
 fn a_workload_that_ends_without_being_ready_is_not_waited_for() {
     in_modes(V2, |t| {
-        if t.is(&[Kind::Crun]) {
-            t.skip("crun waits");
-        }
+        t.runb_only("the peers wait for ever");
         let (bundle, socket, path) = reporting(t, "exit 3");
         let mut command = bundle.write().command("run", &["--detach"]);
         command.env("NOTIFY_SOCKET", &path);
