@@ -27,6 +27,7 @@ use crate::plan::{IdMaps, Plan};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::sys::spawn::{self, Spawn};
+use crate::terminal::Master;
 
 /// How long the end of a killed process is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -83,13 +84,14 @@ pub(crate) struct Running<'p> {
     program: &'p Program,
     init: Init,
     cgroup: Cgroup,
+    terminal: Option<Master>,
 }
 
 /// Spawns the init of `plan` into the cgroups that were made.
 pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Running<'p>> {
     let place = Place { namespaces: plan.clone, cgroup: made.unified(), more: None, preserve };
     let init = spawn_program(&plan.program, place)?;
-    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone() })
+    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone(), terminal: None })
 }
 
 /// Where a process is born, and with what.
@@ -146,7 +148,7 @@ impl Running<'_> {
             }
             self.init.resume()?;
         }
-        Ok(Ready { init: self.init, cgroup: self.cgroup })
+        Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal })
     }
 
     fn reach(&mut self, point: Point) -> Result<Report> {
@@ -158,6 +160,7 @@ impl Running<'_> {
                 }
                 Said::Failed(report) => return Err(failure(self.program, &report, &self.init)),
                 Said::Gone => return Err(died(&mut self.init, &self.cgroup)),
+                Said::Terminal(master) => self.terminal = Some(Master::verified(master)?),
                 Said::Twin(pid) => {
                     let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
                     reap(self.init.pid)?;
@@ -221,7 +224,7 @@ pub(crate) struct Target<'a> {
 pub(crate) fn join<'p>(plan: &'p ExecPlan, target: &Target<'_>, cgroup: &Cgroup) -> Result<Running<'p>> {
     let place = Place { namespaces: 0, cgroup: target.cgroup, more: Some(target.init), preserve: target.preserve };
     let init = spawn_program(&plan.program, place)?;
-    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone() })
+    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None })
 }
 
 impl Running<'_> {
@@ -266,12 +269,18 @@ impl Running<'_> {
 pub(crate) struct Ready {
     init: Init,
     cgroup: Cgroup,
+    terminal: Option<Master>,
 }
 
 impl Ready {
     /// The process id of init.
     pub(crate) fn pid(&self) -> i32 {
         self.init.pid
+    }
+
+    /// The master of the terminal, if there is one; once.
+    pub(crate) fn take_terminal(&mut self) -> Option<Master> {
+        self.terminal.take()
     }
 
     /// Leaves init waiting.

@@ -18,6 +18,7 @@ pub mod program;
 mod rootfs;
 mod schedule;
 pub mod seccomp;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 
@@ -225,6 +226,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     }
     mounts.attach(p)?;
     devices.attach(p, &mounts);
+    terminal::open(p, process, &mounts)?;
     process::make_cwd(p, process, &mounts, &request.survey.cwd);
     if site == Site::AtPath {
         root.leave(p);

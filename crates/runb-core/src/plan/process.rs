@@ -11,7 +11,7 @@ use super::mounts::Mounts;
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Program, Slot};
 use super::seccomp::Filter;
-use super::{Ending, Request, schedule};
+use super::{Ending, Request, schedule, terminal};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::options::{Keyring, Options};
@@ -558,6 +558,9 @@ pub(super) fn finish(
     let warnings = sets.grant(if user == UserNamespace::Own { !0 } else { request.host.capabilities });
     let report = p.report();
     session(p);
+    if terminal::wanted(process) {
+        terminal::control(p);
+    }
     keyring(p, request.options, user);
     // Beyond the report and the fifo nothing of the launch is needed any more.
     p.call(libc::SYS_close_range, &[(report + 2).into(), u64::from(u32::MAX).into(), 0.into()]);
