@@ -36,13 +36,19 @@ impl<'p> Mounts<'p> {
         let pidfd = init.pidfd.as_ref().ok_or_else(|| Error::internal("init has ended"))?;
         let tree = sys::pidfd_getfd(pidfd, tree).map_err(|errno| Error::host("pidfd_getfd of a mount", errno))?;
         let done = match &step.work {
-            MountWork::MapIds(maps, reach) => self.map_ids(init, &tree, maps.as_ref(), *reach),
+            MountWork::MapIds(maps, reach) => self.map_ids(init, &tree, maps.as_ref().map(|maps| (maps, step)), *reach),
             MountWork::CopyUp(path) => copy_up::copy_up(init.pid, path, tree),
         };
         done.map_err(|error| error.at(step.place.as_str()))
     }
 
-    fn map_ids(&mut self, init: &Init, tree: &OwnedFd, maps: Option<&'p IdMaps>, reach: Reach) -> Result<()> {
+    fn map_ids(
+        &mut self,
+        init: &Init,
+        tree: &OwnedFd,
+        maps: Option<(&'p IdMaps, &MountStep)>,
+        reach: Reach,
+    ) -> Result<()> {
         let below = match reach {
             Reach::Top => Below::Kept,
             Reach::Below => Below::Changed,
@@ -51,11 +57,11 @@ impl<'p> Mounts<'p> {
             sys::map_ids(tree.as_fd(), namespace.as_fd(), below)
                 .map_err(|errno| Error::host("mount_setattr MOUNT_ATTR_IDMAP", errno))
         };
-        let Some(maps) = maps else { return map(&user_namespace_of(init.pid)?) };
+        let Some((maps, step)) = maps else { return map(&user_namespace_of(init.pid)?) };
         if let Some((_, namespace)) = self.made.iter().find(|(made, _)| *made == maps) {
             return map(namespace);
         }
-        let namespace = user_namespace(maps)?;
+        let namespace = user_namespace(maps, &step.place)?;
         map(&namespace)?;
         self.made.push((maps, namespace));
         Ok(())
@@ -68,7 +74,7 @@ fn user_namespace_of(pid: i32) -> Result<OwnedFd> {
 }
 
 /// A user namespace with these maps, that nobody is in: the program that makes it ends as soon as it is held.
-fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
+fn user_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     let mut program = Program::new(3);
     program.call(libc::SYS_unshare, &[Arg::from(libc::CLONE_NEWUSER)]);
     program.stop(Point::IdMap);
@@ -78,6 +84,6 @@ fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
         Said::Failed(report) => return Err(Error::host("unshare CLONE_NEWUSER", Errno::from_raw(report.errno))),
         other => return Err(Error::internal(format!("the maker of a user namespace said {other:?}"))),
     }
-    write_id_maps(maker.pid, maps, ["uidMappings", "gidMappings"])?;
+    write_id_maps(maker.pid, maps, [place; 2])?;
     user_namespace_of(maker.pid)
 }
