@@ -2,6 +2,7 @@
 
 mod exec;
 mod foreground;
+mod pidfd_socket;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -32,6 +33,8 @@ use crate::state::{self, ProcessRef, Saved, StateDir, Status};
 use crate::survey::Survey;
 use crate::sys;
 use crate::undo::Journal;
+
+use pidfd_socket::PidfdSocket;
 
 pub use foreground::{Foreground, Subreaper, Workload};
 
@@ -153,7 +156,10 @@ fn launch(options: &Options, ending: Ending) -> Result<Running> {
     match result {
         Ok((pid, pidfd)) => {
             let warnings = [planned.bundle.warnings, planned.plan.warnings].concat();
-            Ok(Running { container: Container { dir: dir.path().to_owned(), saved, warnings }, workload: Workload { pid, pidfd } })
+            Ok(Running {
+                container: Container { dir: dir.path().to_owned(), saved, warnings },
+                workload: Workload { pid, pidfd },
+            })
         }
         Err(error) => Err(take_back(dir, &saved, options, error)),
     }
@@ -184,6 +190,7 @@ impl Launch<'_> {
     fn go(&mut self, ending: Ending) -> Result<(i32, OwnedFd)> {
         let plan = &self.planned.plan;
         let listener = listener(plan.filter.as_ref())?;
+        let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         // The journal is on disk before there is anything to take back.
         self.dir.save_intent(&self.saved)?;
         self.dir.save_config(&self.planned.bundle.text)?;
@@ -204,7 +211,12 @@ impl Launch<'_> {
         if !plan.has_twin() {
             self.record(running.pid())?;
         }
-        let context = Context { hooks: self.planned.bundle.spec.hooks().as_ref(), saved: &self.saved, status: Status::Creating, listener };
+        let context = Context {
+            hooks: self.planned.bundle.spec.hooks().as_ref(),
+            saved: &self.saved,
+            status: Status::Creating,
+            listener,
+        };
         let ready = running.until_ready(plan, &context)?;
         let pid = ready.pid();
         if plan.has_twin() {
@@ -212,6 +224,9 @@ impl Launch<'_> {
         }
         if let Some(file) = &self.options.pid_file {
             state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))?;
+        }
+        if let Some(socket) = &socket {
+            socket.send(ready.pidfd())?;
         }
         let init = match ending {
             Ending::Fifo => ready.release(),

@@ -17,10 +17,10 @@ use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, reap, receive};
 use crate::hooks::{self, Namespaces};
-use crate::plan::exec::ExecPlan;
-use crate::plan::seccomp::Filter;
 use crate::plan::Plan;
+use crate::plan::exec::ExecPlan;
 use crate::plan::program::Program;
+use crate::plan::seccomp::Filter;
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::sys::spawn::{self, Spawn};
@@ -264,6 +264,11 @@ impl Ready {
     /// The process id of init.
     pub(crate) fn pid(&self) -> i32 {
         self.init.pid
+    }
+
+    /// A descriptor of init.
+    pub(crate) fn pidfd(&self) -> &OwnedFd {
+        self.init.pidfd.as_ref().expect("an init that was neither released nor killed")
     }
 
     /// Leaves init waiting.

@@ -100,7 +100,10 @@ impl FromStr for UserIds {
         let number = |part: &str| match part.parse::<u32>() {
             // -1 is what set*id(2) takes for "leave it".
             Ok(id) if id != u32::MAX && part.bytes().all(|byte| byte.is_ascii_digit()) => Ok(id),
-            _ => Err(Error::new(Kind::Usage, format!("user {text:?} is not UID or UID:GID in decimal digits, each below 4294967295"))),
+            _ => Err(Error::new(
+                Kind::Usage,
+                format!("user {text:?} is not UID or UID:GID in decimal digits, each below 4294967295"),
+            )),
         };
         let (uid, gid) = match text.split_once(':') {
             None => (text, None),

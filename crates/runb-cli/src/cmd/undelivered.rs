@@ -10,7 +10,6 @@ pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
         (global.systemd_cgroup, "--systemd-cgroup"),
         (global.rootless == Rootless::True, "--rootless true"),
         (create(verb).is_some_and(|create| create.console_socket.is_some()), "--console-socket"),
-        (create(verb).is_some_and(|create| create.pidfd_socket.is_some()), "--pidfd-socket"),
     ];
     let verb = match verb {
         Verb::Ps(_) => Some("ps"),

@@ -13,12 +13,24 @@ use super::program::Program;
 use super::schedule::{self, Affinity};
 use super::seccomp::Filter;
 use super::{check, lsm, namespaces};
-use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use crate::options::{ExecOptions, Options};
-use crate::state::Saved;
+use crate::options::{ExecOptions, Keyring, Options};
 use crate::survey::Survey;
+
+/// The container as a later process finds it.
+pub struct Inside<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// `CLONE_NEW*` of the namespaces that are its own.
+    pub namespaces: u64,
+    /// The session keyring of its processes.
+    pub keyring: Keyring,
+    /// Its version 2 cgroup.
+    pub unified: Option<&'a Path>,
+    /// Its version 1 cgroups, each with the controllers of its hierarchy.
+    pub v1: Vec<(&'a [String], &'a Path)>,
+}
 
 /// What an exec is planned from.
 pub struct Request<'a> {
@@ -27,7 +39,7 @@ pub struct Request<'a> {
     /// The process.
     pub process: &'a Process,
     /// The container.
-    pub saved: &'a Saved,
+    pub inside: &'a Inside<'a>,
     /// The machine.
     pub host: &'a Host,
     /// What the runtime saw in the container.
@@ -53,8 +65,8 @@ pub struct ExecPlan {
 
 /// The process of an exec: that of the file, or else the container's own, changed by the flags.
 ///
-/// What the file leaves out of rlimits, capabilities, oomScoreAdj, umask, labels, scheduling and priorities is the
-/// container's, as in runc; noNewPrivileges is not, since engines cannot write `false` in another way.
+/// What the file leaves out of capabilities, oomScoreAdj, umask, labels, scheduling and priorities is the container's, as
+/// in runc. Its rlimits and noNewPrivileges are all that there is, as in runc: engines leave `false` out.
 ///
 /// # Errors
 /// The file cannot be read, or what comes of it all is no process that can be executed.
@@ -86,9 +98,6 @@ fn complete(process: &mut Process, own: &Process) {
     if process.capabilities().is_none() {
         process.set_capabilities(own.capabilities().clone());
     }
-    if process.rlimits().as_ref().is_none_or(Vec::is_empty) {
-        process.set_rlimits(own.rlimits().clone());
-    }
     if process.oom_score_adj().is_none() {
         process.set_oom_score_adj(own.oom_score_adj());
     }
@@ -108,7 +117,7 @@ fn complete(process: &mut Process, own: &Process) {
         process.set_scheduler(own.scheduler().clone());
     }
     if process.io_priority().is_none() {
-        process.set_io_priority(own.io_priority().clone());
+        process.set_io_priority(*own.io_priority());
     }
     if process.exec_cpu_affinity().is_none() {
         process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
@@ -175,7 +184,8 @@ fn capabilities(process: &mut Process, names: &[String]) -> Result<()> {
         return Ok(());
     }
     let unknown = |name: &String| Error::new(Kind::Usage, format!("unknown capability {name:?}"));
-    let parsed = |name: &String| serde_json::from_value::<Capability>(name.to_uppercase().into()).map_err(|_| unknown(name));
+    let parsed =
+        |name: &String| serde_json::from_value::<Capability>(name.to_uppercase().into()).map_err(|_| unknown(name));
     let more = names.iter().map(parsed).collect::<Result<Capabilities>>()?;
     let empty = || {
         let mut sets = LinuxCapabilities::default();
@@ -197,11 +207,12 @@ struct Joins {
 }
 
 /// The container's cgroups, or those below them that the caller names.
-fn joins(cgroup: &Cgroup, named: &[String]) -> Result<Joins> {
-    let mut joins = Joins {
-        unified: cgroup.unified.clone(),
-        v1: cgroup.v1.iter().map(|dir| dir.path.clone()).collect(),
+fn joins(inside: &Inside<'_>, named: &[String]) -> Result<Joins> {
+    let own = |below: &Path| Joins {
+        unified: inside.unified.map(|dir| dir.join(below)),
+        v1: inside.v1.iter().map(|(_, dir)| dir.join(below)).collect(),
     };
+    let mut joins = own(Path::new(""));
     for text in named {
         let wrong = |why: &str| Error::new(Kind::Usage, format!("--cgroup {text:?}: {why}"));
         let (controllers, path) = match text.split_once(':') {
@@ -214,17 +225,13 @@ fn joins(cgroup: &Cgroup, named: &[String]) -> Result<Joins> {
             return Err(wrong("it would lead out of the container's cgroup"));
         }
         match controllers {
-            None => {
-                joins.unified = cgroup.unified.as_ref().map(|dir| dir.join(&below));
-                joins.v1 = cgroup.v1.iter().map(|dir| dir.path.join(&below)).collect();
-            }
-            Some(_) if cgroup.v1.is_empty() => return Err(wrong("version 2 has no cgroups of a controller alone")),
+            None => joins = own(&below),
+            Some(_) if inside.v1.is_empty() => return Err(wrong("version 2 has no cgroups of a controller alone")),
             Some(list) => {
                 for controller in list.split(',') {
-                    let has = |dir: &crate::cgroup::V1Dir| dir.controllers.iter().any(|name| name == controller);
-                    let index = cgroup.v1.iter().position(has);
+                    let index = inside.v1.iter().position(|(has, _)| has.iter().any(|name| name == controller));
                     let index = index.ok_or_else(|| wrong("the container has no cgroup of this controller"))?;
-                    joins.v1[index] = cgroup.v1[index].path.join(&below);
+                    joins.v1[index] = inside.v1[index].1.join(&below);
                 }
             }
         }
@@ -233,8 +240,8 @@ fn joins(cgroup: &Cgroup, named: &[String]) -> Result<Joins> {
 }
 
 /// The session keyring of the container's processes.
-fn keyring(p: &mut Program, saved: &Saved, user: UserNamespace) {
-    let options = Options { id: saved.id.clone(), keyring: saved.keyring, ..Options::default() };
+fn keyring(p: &mut Program, inside: &Inside<'_>, user: UserNamespace) {
+    let options = Options { id: inside.id.to_owned(), keyring: inside.keyring, ..Options::default() };
     process::keyring(p, &options, user);
 }
 
@@ -243,13 +250,17 @@ fn keyring(p: &mut Program, saved: &Saved, user: UserNamespace) {
 /// # Errors
 /// The process asks for what this version or this machine cannot do; with the place.
 pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
-    let Request { spec, process, saved, host, survey, options } = request;
-    let user = UserNamespace::of_flags(saved.namespaces);
-    let enters_pid = saved.namespaces & libc::CLONE_NEWPID as u64 != 0;
+    let Request { spec, process, inside, host, survey, options } = request;
+    let user = UserNamespace::of_flags(inside.namespaces);
+    let enters_pid = inside.namespaces & libc::CLONE_NEWPID as u64 != 0;
     let filter = super::filter(spec, host)?;
-    let joins = joins(&saved.cgroup, &options.cgroups)?;
+    let joins = joins(inside, &options.cgroups)?;
     let mut sets = Sets::of(process);
-    let warnings = sets.grant(if user == UserNamespace::Own { !0 } else { host.capabilities });
+    let mut warnings = sets.grant(if user == UserNamespace::Own { !0 } else { host.capabilities });
+    // The container's own were warned about when it was made.
+    if spec.process().as_ref().is_some_and(|own| own.capabilities() == process.capabilities()) {
+        warnings.clear();
+    }
     let mut program = Program::new((3 + options.preserve_fds) as i32);
     let p = &mut program;
 
@@ -270,12 +281,12 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     }
 
     // From here on its namespaces are the container's, but for the pid namespace.
-    enter(p, saved.namespaces);
+    enter(p, inside.namespaces);
     if user == UserNamespace::Own {
         p.section("linux.namespaces");
         namespaces::become_root(p);
     }
-    keyring(p, saved, user);
+    keyring(p, inside, user);
     process::rlimits(p, process);
     if let Some(umask) = process.user().umask() {
         p.section("process.user.umask");

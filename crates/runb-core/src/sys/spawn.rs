@@ -291,7 +291,7 @@ unsafe extern "C" fn child_main(child: *mut Child) -> ! {
 }
 
 fn execute(child: &Child) -> (i32, u32) {
-    // SAFETY (all of this function): the calls take numbers and pointers to `child` and constants; they change the
+    // SAFETY: (all of this function) the calls take numbers and pointers to `child` and constants; they change the
     // descriptors of the child alone, whose table is a copy (no CLONE_FILES).
     let call = |nr, args| unsafe { raw(nr, args) };
     let socket = 3 + child.preserve as usize;
@@ -340,13 +340,7 @@ fn execute(child: &Child) -> (i32, u32) {
     let envp: [*const libc::c_char; 1] = [std::ptr::null()];
     let result = call(
         libc::SYS_execveat,
-        [
-            last,
-            c"".as_ptr() as usize,
-            argv.as_ptr() as usize,
-            envp.as_ptr() as usize,
-            libc::AT_EMPTY_PATH as usize,
-        ],
+        [last, c"".as_ptr() as usize, argv.as_ptr() as usize, envp.as_ptr() as usize, libc::AT_EMPTY_PATH as usize],
     );
     (-result as i32, 3)
 }
