@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -500,6 +500,29 @@ fn a_pid_file_that_cannot_be_written_ends_the_process() {
     });
 }
 
+/// The one descriptor that somebody sends to `listener`.
+fn received(listener: &UnixListener) -> OwnedFd {
+    let (stream, _) = listener.accept().expect("a connection");
+    let mut space = [std::mem::MaybeUninit::uninit(); 64];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut text = [0; 16];
+    let mut parts = [std::io::IoSliceMut::new(&mut text)];
+    recvmsg(&stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).expect("recvmsg");
+    let rights = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors.collect::<Vec<OwnedFd>>()),
+        _ => None,
+    });
+    let [descriptor] = <[OwnedFd; 1]>::try_from(rights.expect("descriptors")).expect("one descriptor");
+    descriptor
+}
+
+/// The process of a pidfd.
+fn pid_of(pidfd: &OwnedFd) -> i32 {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).expect("fdinfo");
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:\t")).expect("a pid");
+    pid.parse().expect("a number")
+}
+
 #[test]
 fn a_pidfd_socket_receives_a_pidfd_of_the_process() {
     in_modes(V2, |t| {
@@ -516,24 +539,10 @@ fn a_pidfd_socket_receives_a_pidfd_of_the_process() {
             file.to_str().expect("a path"),
         ];
         exec(t, &container, &flags, &["sh", "-c", "exit 4"]).ok();
-        let (stream, _) = listener.accept().expect("a connection");
-        let mut space = [std::mem::MaybeUninit::uninit(); 64];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut text = [0; 16];
-        let mut parts = [std::io::IoSliceMut::new(&mut text)];
-        recvmsg(&stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).expect("recvmsg");
-        let rights = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors.collect::<Vec<OwnedFd>>()),
-            _ => None,
-        });
-        let [pidfd] = <[OwnedFd; 1]>::try_from(rights.expect("descriptors")).expect("one descriptor");
-        assert!(wait::readable(pidfd.as_fd(), Instant::now() + wait::DEADLINE), "the pidfd tells of the end");
+        let pidfd = received(&listener);
+        assert!(wait::readable(pidfd.as_fd(), Instant::now() + wait::DEADLINE), "the pidfd does not tell of the end");
         let pid = fs::read_to_string(&file).expect("a pid file").parse().expect("a pid");
-        let info = {
-            use std::os::fd::AsRawFd;
-            fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).expect("fdinfo")
-        };
-        assert!(info.contains(&format!("Pid:\t{pid}\n")), "{info}");
+        assert_eq!(pid_of(&pidfd), pid);
         assert_eq!(container.reap(pid), 4);
         container.delete_force().ok();
     });
@@ -762,6 +771,75 @@ fn a_thousand_execs_eight_at_a_time_leave_nothing() {
         assert_eq!(procs.lines().collect::<Vec<_>>(), [pid.to_string()]);
         let below = fs::read_dir(&path).expect("the cgroup").filter_map(Result::ok);
         assert_eq!(below.filter(|entry| entry.path().is_dir()).count(), 0);
+        container.delete_force().ok();
+    });
+}
+
+/// What a process of the container sees of 300 others that join it.
+fn seen(t: &Test, capabilities: &[&str]) -> Vec<String> {
+    let sets = json!(capabilities);
+    let bundle = t.bundle().args(["/bin/watcher"]).rootfs_with(|rootfs| {
+        fs::copy(env!("CARGO_BIN_EXE_watcher"), rootfs.join("bin/watcher")).expect("copy the watcher");
+    });
+    let bundle = bundle.set("/process/capabilities", json!({"bounding": sets, "effective": sets, "permitted": sets}));
+    let container = bundle.run_detached();
+    let pid = container.pid();
+    for _ in 0..300 {
+        let mut command = call(t, &container, &[], &["true"]);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");
+        assert_eq!(end(&mut child), 0);
+    }
+    fs::write(container.bundle().share_dir().join("stop"), "").expect("stop the watcher");
+    assert_eq!(container.reap(pid), 0);
+    let text = container.stdout();
+    container.delete().ok();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_process_is_never_seen_inside_with_more_rights_than_the_workload_has() {
+    in_modes(V2, |t| {
+        t.runb_only("peers drop their rights inside");
+        for line in seen(t, &["CAP_KILL"]) {
+            let known =
+                ["watching", "CapEff:\t0000000000000020", "exe /bin/busybox", "cwd /", "root /", "fd /dev/null"];
+            assert!(known.contains(&line.as_str()), "{line}");
+        }
+    });
+}
+
+#[test]
+fn who_may_trace_finds_nothing_of_the_host_in_a_process_that_joins() {
+    in_modes(V2, |t| {
+        t.runb_only("peers drop their rights inside");
+        let lines = seen(t, &["CAP_SYS_PTRACE"]);
+        for line in &lines {
+            let known = [
+                "watching",
+                "CapEff:\t0000000000080000",
+                "exe /bin/busybox",
+                "exe /memfd:runb-init (deleted)",
+                "cwd /",
+                "root /",
+                "fd /dev/null",
+                // The report's: the runtime at its other end believes it nothing but a failure.
+                "fd socket:",
+            ];
+            assert!(known.contains(&line.as_str()), "{line}");
+        }
+        assert!(lines.iter().any(|line| line == "exe /bin/busybox"), "it sees nothing at all: {lines:?}");
+    });
+}
+
+#[test]
+fn a_pidfd_socket_of_create_receives_a_pidfd_of_init() {
+    in_modes(V2, |t| {
+        t.runb_only("Debian's peers do not know --pidfd-socket");
+        let path = t.dir().join(t.name("socket"));
+        let listener = UnixListener::bind(&path).expect("bind");
+        let container = t.bundle().idle().create_with(&["--pidfd-socket", path.to_str().expect("a path")]);
+        assert_eq!(pid_of(&received(&listener)), container.pid());
         container.delete_force().ok();
     });
 }
