@@ -356,3 +356,112 @@ fn enter_pid(p: &mut Program) -> usize {
     p.twin();
     index
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+
+    fn spec(more: serde_json::Value) -> Spec {
+        let sets = serde_json::json!(["CAP_KILL"]);
+        let mut process = serde_json::json!({"user": {"uid": 7, "gid": 8}, "cwd": "/", "args": ["/bin/own"],
+            "env": ["PATH=/bin", "A=old"], "capabilities": {"bounding": sets, "effective": sets, "permitted": sets}});
+        process.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let seccomp = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        let whole = serde_json::json!({"ociVersion": "1.0.2", "process": process, "linux": {"seccomp": seccomp}});
+        serde_json::from_value(whole).expect("a spec")
+    }
+
+    fn inside() -> Inside<'static> {
+        let (pid, mount) = (libc::CLONE_NEWPID as u64, libc::CLONE_NEWNS as u64);
+        Inside { id: "web1", namespaces: pid | mount, keyring: Keyring::New, unified: None, v1: Vec::new() }
+    }
+
+    /// The numbers of the calls of an exec of `/bin/true`.
+    fn calls(spec: &Spec, inside: &Inside<'_>) -> Vec<libc::c_long> {
+        let options = ExecOptions { args: vec!["/bin/true".to_owned()], ..ExecOptions::default() };
+        let (process, _) = process(spec, &options).expect("a process");
+        let (host, survey) = (Host::plain(), Survey::default());
+        let request = Request { spec, process: &process, inside, host: &host, survey: &survey, options: &options };
+        let plan = exec(&request).expect("a plan");
+        plan.program.calls().iter().map(|call| libc::c_long::from(call.nr)).collect()
+    }
+
+    #[track_caller]
+    fn in_this_order(calls: &[libc::c_long], expected: &[libc::c_long]) {
+        let found: Vec<libc::c_long> = calls.iter().copied().filter(|nr| expected.contains(nr)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_pid_namespace_is_entered_after_the_rights_are_given_up_and_the_filter_is_last() {
+        let calls = calls(&spec(serde_json::json!({"noNewPrivileges": true})), &inside());
+        let order = [
+            libc::SYS_setns,
+            libc::SYS_setresuid,
+            libc::SYS_capset,
+            libc::SYS_clone,
+            libc::SYS_setsid,
+            libc::SYS_seccomp,
+            libc::SYS_faccessat,
+        ];
+        in_this_order(&calls, &order);
+    }
+
+    #[test]
+    fn a_capability_that_is_borrowed_for_the_filter_is_given_up_before_the_pid_namespace_is_entered() {
+        let calls = calls(&spec(serde_json::json!({})), &inside());
+        let order = [
+            libc::SYS_setns,
+            libc::SYS_setresuid,
+            libc::SYS_capset,
+            libc::SYS_seccomp,
+            libc::SYS_capset,
+            libc::SYS_clone,
+            libc::SYS_setsid,
+        ];
+        in_this_order(&calls, &order);
+    }
+
+    #[test]
+    fn without_a_pid_namespace_nothing_is_cloned() {
+        let calls = calls(&spec(serde_json::json!({})), &Inside { namespaces: libc::CLONE_NEWNS as u64, ..inside() });
+        assert!(!calls.contains(&libc::SYS_clone));
+    }
+
+    #[test]
+    fn a_variable_of_the_same_name_is_replaced() {
+        let options = ExecOptions {
+            args: vec!["true".to_owned()],
+            env: vec!["A=new".to_owned(), "B=x".to_owned(), "B=y".to_owned()],
+            ..ExecOptions::default()
+        };
+        let (process, _) = process(&spec(serde_json::json!({})), &options).expect("a process");
+        assert_eq!(process.env().as_deref(), Some(["PATH=/bin", "A=new", "B=y"].map(str::to_owned).as_slice()));
+    }
+
+    #[test]
+    fn cgroups_are_named_below_the_containers_and_by_controller() {
+        let (pids, cpu) = (["pids".to_owned()], ["cpu".to_owned(), "cpuacct".to_owned()]);
+        let v1: Vec<(&[String], &Path)> = vec![(&pids, Path::new("/p/web1")), (&cpu, Path::new("/c/web1"))];
+        let inside = Inside { v1, ..inside() };
+        let of = |named: &[&str]| {
+            let named: Vec<String> = named.iter().map(|text| (*text).to_owned()).collect();
+            joins(&inside, &named).map(|joins| joins.v1)
+        };
+        let paths = |p: &str, c: &str| vec![PathBuf::from(p), PathBuf::from(c)];
+        assert_eq!(of(&[]).expect("joins"), paths("/p/web1", "/c/web1"));
+        assert_eq!(of(&["/a/./b"]).expect("joins"), paths("/p/web1/a/b", "/c/web1/a/b"));
+        assert_eq!(of(&["a", "cpuacct:b"]).expect("joins"), paths("/p/web1/a", "/c/web1/b"));
+        for wrong in ["../a", "a/../../b", "none:a", "cpu,none:a"] {
+            assert_eq!(of(&[wrong]).expect_err(wrong).kind(), Kind::Usage);
+        }
+    }
+
+    #[test]
+    fn a_terminal_of_the_containers_own_process_is_not_that_of_an_exec() {
+        let options = ExecOptions { args: vec!["true".to_owned()], ..ExecOptions::default() };
+        let (process, _) = process(&spec(serde_json::json!({"terminal": true})), &options).expect("a process");
+        assert_eq!(process.terminal(), Some(false));
+    }
+}
