@@ -1,5 +1,6 @@
 //! The handle of a container: make it, load it, start, signal, delete. What the verbs of the CLI call.
 
+mod console;
 mod exec;
 mod foreground;
 mod pidfd_socket;
@@ -24,7 +25,7 @@ use crate::hearing::reap;
 use crate::hooks::{self, Namespaces};
 use crate::host::Host;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
-use crate::options::Options;
+use crate::options::{Caller, Options};
 use crate::plan::seccomp::Filter;
 use crate::plan::{self, Ending, Late, Plan, Request};
 use crate::signal::Signal;
@@ -32,6 +33,7 @@ use crate::spec::Bundle;
 use crate::state::{self, ProcessRef, Saved, StateDir, Status};
 use crate::survey::Survey;
 use crate::sys;
+use crate::terminal::{ConsoleSocket, Master};
 use crate::undo::Journal;
 
 use pidfd_socket::PidfdSocket;
@@ -126,6 +128,14 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     Ok(Planned { bundle, rootfs, plan })
 }
 
+/// What a launch has come to.
+struct Launched {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// For a caller that waits.
+    terminal: Option<Master>,
+}
+
 /// What a launch works with.
 struct Launch<'a> {
     options: &'a Options,
@@ -148,21 +158,34 @@ fn launch(options: &Options, ending: Ending) -> Result<Running> {
     check_descriptors(options.kept_descriptors())?;
     let host = Host::probe()?;
     let planned = planned(options, &host, ending)?;
+    console_fits(options, &planned.bundle.spec)?;
     let dir = StateDir::create(&options.root, &options.id)?;
     let saved = saved(options, &planned, &host);
     let mut launch = Launch { options, planned: &planned, dir: &dir, saved };
     let result = launch.go(ending);
     let saved = launch.saved;
     match result {
-        Ok((pid, pidfd)) => {
+        Ok(Launched { pid, pidfd, terminal }) => {
             let warnings = [planned.bundle.warnings, planned.plan.warnings].concat();
-            Ok(Running {
-                container: Container { dir: dir.path().to_owned(), saved, warnings },
-                workload: Workload { pid, pidfd },
-            })
+            let container = Container { dir: dir.path().to_owned(), saved, warnings };
+            Ok(Running { container, workload: Workload { pid, pidfd, terminal } })
         }
         Err(error) => Err(take_back(dir, &saved, options, error)),
     }
+}
+
+/// A terminal wants somebody who has its master, and only what leaves gives it away (as runc).
+fn console_fits(options: &Options, spec: &Spec) -> Result<()> {
+    let wanted = spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
+    let text = match (wanted, options.caller, &options.console_socket) {
+        (true, Caller::Leaves, None) => "cannot allocate a tty for a detached container without --console-socket",
+        (false, _, Some(_)) => "cannot use --console-socket: process.terminal is not true",
+        (true, Caller::Waits, Some(_)) => {
+            "cannot use --console-socket in the foreground, where the caller has the terminal"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, text))
 }
 
 fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
@@ -187,8 +210,9 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
 }
 
 impl Launch<'_> {
-    fn go(&mut self, ending: Ending) -> Result<(i32, OwnedFd)> {
+    fn go(&mut self, ending: Ending) -> Result<Launched> {
         let plan = &self.planned.plan;
+        let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
         let listener = listener(plan.filter.as_ref())?;
         let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         // The journal is on disk before there is anything to take back.
@@ -217,7 +241,14 @@ impl Launch<'_> {
             status: Status::Creating,
             listener,
         };
-        let ready = running.until_ready(plan, &context)?;
+        let mut ready = running.until_ready(plan, &context)?;
+        let mut terminal = ready.take_terminal();
+        if let (Some(console), Some(master)) = (console, terminal.take_if(|_| self.options.caller == Caller::Leaves)) {
+            console.send(&master)?;
+        }
+        if let Some(master) = &terminal {
+            console::prepare(master)?;
+        }
         let pid = ready.pid();
         if plan.has_twin() {
             self.record(pid)?;
@@ -228,11 +259,11 @@ impl Launch<'_> {
         if let Some(socket) = &socket {
             socket.send(ready.pidfd())?;
         }
-        let init = match ending {
+        let (pid, pidfd) = match ending {
             Ending::Fifo => ready.release(),
             Ending::Stop => self.start(ready)?,
         };
-        Ok(init)
+        Ok(Launched { pid, pidfd, terminal })
     }
 
     /// Writes who init is.

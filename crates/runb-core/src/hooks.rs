@@ -186,7 +186,7 @@ fn run(hook: &Hook, state: &[u8], namespaces: Namespaces<'_>) -> Result<()> {
                 reap(pid)?;
                 (pid, pidfd) = (twin, sys::pidfd_open(twin).map_err(host("pidfd_open"))?);
             }
-            Said::Reached(_) => return Err(Error::internal("a hook's program has no stop")),
+            Said::Reached(_) | Said::Terminal(_) => return Err(Error::internal("a hook's program has no stop")),
         }
     }
     let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());

@@ -1,5 +1,8 @@
 //! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
 
+mod copy_up;
+mod mounts;
+
 use std::fs;
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,13 +20,14 @@ use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, reap, receive};
 use crate::hooks::{self, Namespaces};
-use crate::plan::Plan;
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::Program;
 use crate::plan::seccomp::Filter;
+use crate::plan::{IdMaps, Plan};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::sys::spawn::{self, Spawn};
+use crate::terminal::Master;
 
 /// How long the end of a killed process is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,26 +84,40 @@ pub(crate) struct Running<'p> {
     program: &'p Program,
     init: Init,
     cgroup: Cgroup,
+    terminal: Option<Master>,
 }
 
 /// Spawns the init of `plan` into the cgroups that were made.
 pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Running<'p>> {
+    let place = Place { namespaces: plan.clone, cgroup: made.unified(), more: None, preserve };
+    let init = spawn_program(&plan.program, place)?;
+    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone(), terminal: None })
+}
+
+/// Where a process is born, and with what.
+#[derive(Clone, Copy, Default)]
+struct Place<'a> {
+    /// `CLONE_NEW*` flags of the clone itself.
+    namespaces: u64,
+    /// The version 2 cgroup.
+    cgroup: Option<BorrowedFd<'a>>,
+    /// One more descriptor, after the socket's.
+    more: Option<BorrowedFd<'a>>,
+    /// How many descriptors from 3 on it keeps.
+    preserve: u32,
+}
+
+/// Spawns a process that runs `program`.
+fn spawn_program(program: &Program, place: Place<'_>) -> Result<Init> {
     let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
     let (ours, theirs) = pair.map_err(|errno| Error::host("socketpair", errno))?;
     let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning init)"), errno);
-    let executable = spawn::executable(&plan.program.image()).map_err(failed)?;
-    let spawned = spawn::spawn(&Spawn {
-        namespaces: plan.clone,
-        cgroup: made.unified(),
-        executable: executable.as_fd(),
-        socket: theirs.as_fd(),
-        more: None,
-        preserve,
-        stdio: None,
-    })
-    .map_err(failed)?;
-    let init = Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours };
-    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone() })
+    let executable = spawn::executable(&program.image()).map_err(failed)?;
+    let (executable, socket) = (executable.as_fd(), theirs.as_fd());
+    let Place { namespaces, cgroup, more, preserve } = place;
+    let spawned =
+        spawn::spawn(&Spawn { namespaces, cgroup, executable, socket, more, preserve, stdio: None }).map_err(failed)?;
+    Ok(Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours })
 }
 
 impl Running<'_> {
@@ -115,10 +133,12 @@ impl Running<'_> {
     pub(crate) fn until_ready(mut self, plan: &Plan, context: &Context<'_>) -> Result<Ready> {
         let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
         expected.push(Point::Ready);
+        let mut mounts = mounts::Mounts::of(plan);
         for point in expected {
             let report = self.reach(point)?;
             match point {
                 Point::IdMap => self.map_ids(plan)?,
+                Point::Mount => mounts.next(&self.init, report.value as i32)?,
                 Point::Hooks => self.run_hooks(context)?,
                 Point::Ready => break,
                 Point::Notify => self.hand_over(plan.filter.as_ref(), context, report.value as i32)?,
@@ -128,7 +148,7 @@ impl Running<'_> {
             }
             self.init.resume()?;
         }
-        Ok(Ready { init: self.init, cgroup: self.cgroup })
+        Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal })
     }
 
     fn reach(&mut self, point: Point) -> Result<Report> {
@@ -140,6 +160,7 @@ impl Running<'_> {
                 }
                 Said::Failed(report) => return Err(failure(self.program, &report, &self.init)),
                 Said::Gone => return Err(died(&mut self.init, &self.cgroup)),
+                Said::Terminal(master) => self.terminal = Some(Master::verified(master)?),
                 Said::Twin(pid) => {
                     let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
                     reap(self.init.pid)?;
@@ -151,13 +172,7 @@ impl Running<'_> {
 
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
-        for (file, text, place) in
-            [("uid_map", &maps.uids, "linux.uidMappings"), ("gid_map", &maps.gids, "linux.gidMappings")]
-        {
-            let path = format!("/proc/{}/{file}", self.init.pid);
-            fs::write(&path, text).map_err(|e| Error::io(format!("write {text:?} to {path}"), &e).at(place))?;
-        }
-        Ok(())
+        write_id_maps(self.init.pid, maps, ["linux.uidMappings", "linux.gidMappings"])
     }
 
     /// Sends the filter's listener with the state of the process (config-linux.md, "The Container Process State").
@@ -186,6 +201,15 @@ impl Running<'_> {
     }
 }
 
+/// Writes the maps of the user namespace that `pid` has made.
+fn write_id_maps(pid: i32, maps: &IdMaps, places: [&str; 2]) -> Result<()> {
+    for ((file, text), place) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)].into_iter().zip(places) {
+        let path = format!("/proc/{pid}/{file}");
+        fs::write(&path, text).map_err(|e| Error::io(format!("write {text:?} to {path}"), &e).at(place))?;
+    }
+    Ok(())
+}
+
 /// What an exec joins.
 pub(crate) struct Target<'a> {
     /// The container's init, proven to be it.
@@ -198,22 +222,9 @@ pub(crate) struct Target<'a> {
 
 /// Spawns the process of an exec; the errno where the cgroup takes none, by which the caller may choose another.
 pub(crate) fn join<'p>(plan: &'p ExecPlan, target: &Target<'_>, cgroup: &Cgroup) -> Result<Running<'p>> {
-    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-    let (ours, theirs) = pair.map_err(|errno| Error::host("socketpair", errno))?;
-    let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning the process)"), errno);
-    let executable = spawn::executable(&plan.program.image()).map_err(failed)?;
-    let spawned = spawn::spawn(&Spawn {
-        namespaces: 0,
-        cgroup: target.cgroup,
-        executable: executable.as_fd(),
-        socket: theirs.as_fd(),
-        more: Some(target.init),
-        preserve: target.preserve,
-        stdio: None,
-    })
-    .map_err(failed)?;
-    let init = Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours };
-    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone() })
+    let place = Place { namespaces: 0, cgroup: target.cgroup, more: Some(target.init), preserve: target.preserve };
+    let init = spawn_program(&plan.program, place)?;
+    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None })
 }
 
 impl Running<'_> {
@@ -258,6 +269,7 @@ impl Running<'_> {
 pub(crate) struct Ready {
     init: Init,
     cgroup: Cgroup,
+    terminal: Option<Master>,
 }
 
 impl Ready {
@@ -269,6 +281,11 @@ impl Ready {
     /// A descriptor of init.
     pub(crate) fn pidfd(&self) -> &OwnedFd {
         self.init.pidfd.as_ref().expect("an init that was neither released nor killed")
+    }
+
+    /// The master of the terminal, if there is one; once.
+    pub(crate) fn take_terminal(&mut self) -> Option<Master> {
+        self.terminal.take()
     }
 
     /// Leaves init waiting.

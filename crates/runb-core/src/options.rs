@@ -28,6 +28,16 @@ pub enum Keyring {
     Inherit,
 }
 
+/// What becomes of the caller once the workload runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// It leaves: `create`, `run --detach`.
+    #[default]
+    Leaves,
+    /// It waits for the workload's end, and carries its terminal: `run`.
+    Waits,
+}
+
 /// Who makes the cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CgroupManager {
@@ -47,6 +57,8 @@ pub struct Options {
     pub root: PathBuf,
     /// The bundle's folder.
     pub bundle: PathBuf,
+    /// What becomes of the caller.
+    pub caller: Caller,
     /// A unix socket that receives the terminal's master.
     pub console_socket: Option<PathBuf>,
     /// Where the process id of init is written, without a newline, atomically.

@@ -18,6 +18,7 @@ pub mod program;
 mod rootfs;
 mod schedule;
 pub mod seccomp;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,8 @@ use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
 pub use check::{SPEC_VERSION, check};
-pub use mount_options::option_names;
+pub use mount_options::{Reach, option_names};
+pub use mounts::{MountStep, MountWork};
 
 /// The name of the exec fifo in the state's folder.
 pub const FIFO: &str = "exec.fifo";
@@ -112,6 +114,8 @@ pub struct Plan {
     pub filter: Option<Filter>,
     /// The maps of a new user namespace, written at [`Point::IdMap`].
     pub id_maps: Option<IdMaps>,
+    /// What the runtime does to mounts, one at each [`Point::Mount`].
+    pub mount_steps: Vec<MountStep>,
     /// What was found odd and is no error.
     pub warnings: Vec<String>,
 }
@@ -142,6 +146,18 @@ impl Plan {
         }
         if let Some(maps) = &self.id_maps {
             steps.push(format!("at the stop IdMap: write {:?} to uid_map, {:?} to gid_map", maps.uids, maps.gids));
+        }
+        for step in &self.mount_steps {
+            let place = &step.place;
+            steps.push(match &step.work {
+                MountWork::MapIds(Some(maps), _) => {
+                    format!("at a stop Mount: {place}: map ids by {:?}, {:?}", maps.uids, maps.gids)
+                }
+                MountWork::MapIds(None, _) => format!("at a stop Mount: {place}: map ids as the user namespace does"),
+                MountWork::CopyUp(path) => {
+                    format!("at a stop Mount: {place}: copy what is in {} into it", path.display())
+                }
+            });
         }
         steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
         steps
@@ -191,24 +207,27 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     process::privileged(p, process, &namespaces, request.survey)?;
     lsm::labels(p, process, request.survey.lsm)?;
     join_cgroups(p, &cgroup);
-    let root = rootfs::Root::open(p, request)?;
+    let mut root = rootfs::Root::open(p, request)?;
     let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces)?;
-    let devices = devices::Devices::open(p, spec, &namespaces);
+    let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
     let masks = masks::Masks::open(p, request, devices.null());
+    // The way that init works while hooks want to see the mounts.
+    let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
 
     namespaces.enter(p, spec, request.host)?;
     process::network(p, &namespaces);
     process::names_and_sysctls(p, spec, &namespaces)?;
 
     // From here on the container's namespaces are the own ones.
-    let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
+    mounts.prepare(p)?;
     root.attach(p, request, site);
     if site == Site::OnRoot {
         root.pivot(p, request, site);
     }
     mounts.attach(p)?;
-    devices.attach(p, &mut mounts)?;
-    process::make_cwd(p, process, &mounts, request.survey.cwd);
+    devices.attach(p, &mounts);
+    terminal::open(p, process, &mounts)?;
+    process::make_cwd(p, process, &mounts, &request.survey.cwd);
     if site == Site::AtPath {
         root.leave(p);
         p.section("hooks");
@@ -216,11 +235,13 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         root.pivot(p, request, site);
     }
     masks.attach(p);
+    mounts.finish(p);
     root.finish(p, spec);
 
     // From here on only the process itself changes.
     warnings.extend(process::finish(p, request, process, &namespaces, &begun, filter.as_ref())?);
-    drop(mounts);
+    warnings.append(&mut mounts.warnings);
+    let mount_steps = mounts.steps;
     let id_maps = namespaces.id_maps(spec);
     Ok(Plan {
         program,
@@ -229,6 +250,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         cgroup,
         filter,
         id_maps,
+        mount_steps,
         warnings,
     })
 }

@@ -1,11 +1,13 @@
 //! What the runtime saw of the bundle and the host's files before it planned. A plan is right without most of it; what it
 //! decides is whether a missing mount destination becomes a file or a directory.
 
+mod destination;
+
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::libc;
@@ -15,6 +17,10 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 use crate::host::lsm::Lsm;
 use crate::options::RootEntry;
 use crate::sys::{Resolve, openat2, rlimit};
+
+use destination::Cover;
+pub use destination::Destination;
+pub(crate) use destination::clean;
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,18 +44,43 @@ impl Kind {
     }
 }
 
+/// What is at the path of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Found {
+    /// Nobody could look.
+    #[default]
+    Unknown,
+    /// Nothing.
+    Absent,
+    /// Something.
+    Node {
+        /// `S_IF*`.
+        kind: u32,
+        /// The device's number.
+        number: u64,
+    },
+}
+
+/// The devices that every container has (config-linux.md "Default Devices"): name, major, minor.
+pub const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
 /// What the runtime saw.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     /// What each mount's source is, where it is bound.
     pub sources: Vec<Kind>,
-    /// How many of the leading components of each mount's destination are directories of the root filesystem already.
-    pub destinations: Vec<usize>,
-    /// The same of process.cwd.
-    pub cwd: usize,
+    /// What is at each mount's destination when its turn comes.
+    pub destinations: Vec<Destination>,
+    /// The same of process.cwd, when all is mounted.
+    pub cwd: Destination,
     /// What each of linux.maskedPaths is on the host, for those below /proc and /sys: a guess at what it is in the
     /// container, that saves a call where it is right.
     pub masked: Vec<Kind>,
+    /// What the root filesystem has at the paths of devices, where it is looked for.
+    pub nodes: Vec<(PathBuf, Found)>,
+    /// Whether the kernel has /proc/kcore.
+    pub kcore: bool,
     /// Where the host has procfs and sysfs, innermost first; looked for only where the root is entered without a pivot.
     pub kernel_filesystems: Vec<PathBuf>,
     /// The home directory of process.user by the container's /etc/passwd.
@@ -68,6 +99,11 @@ pub fn is_bind(mount: &Mount) -> bool {
 }
 
 impl Survey {
+    /// What is at the path of a device.
+    pub fn found(&self, path: &Path) -> Found {
+        self.nodes.iter().find(|(other, _)| other == path).map(|(_, found)| *found).unwrap_or_default()
+    }
+
     /// Looks at the files that `spec` names; `bundle` is what relative sources are relative to.
     pub fn of(spec: &Spec, bundle: &Path, rootfs: &Path, entry: RootEntry) -> Self {
         let source = |mount: &Mount| match mount.source() {
@@ -76,18 +112,25 @@ impl Survey {
         };
         let masked = spec.linux().iter().filter_map(|linux| linux.masked_paths().as_ref()).flatten();
         let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
-        let mounts = spec.mounts().as_deref().unwrap_or_default();
-        let there = |(i, mount): (usize, &Mount)| {
-            // What lies below an earlier mount is not the root filesystem's.
-            let inside = |earlier: &Mount| mount.destination().starts_with(earlier.destination());
-            let root = root.as_ref().filter(|_| !mounts[..i].iter().any(inside));
-            root.map_or(0, |root| leading_directories(root.as_fd(), mount.destination()))
-        };
+        let mut covers = Vec::new();
+        let mut destinations = Vec::new();
+        for mount in spec.mounts().iter().flatten() {
+            let look = |root: &OwnedFd| {
+                destination::look(root.as_fd(), mount.destination(), &covers, destination::Wanted::of(mount))
+            };
+            let seen = root.as_ref().map(look).unwrap_or_else(|| Destination::unseen(mount.destination()));
+            covers.push(Cover::of(mount, bundle, &seen));
+            destinations.push(seen);
+        }
         let cwd = spec.process().as_ref().map(|process| process.cwd().as_path());
+        let look =
+            |(root, cwd): (&OwnedFd, &Path)| destination::look(root.as_fd(), cwd, &covers, destination::Wanted::Place);
         Survey {
-            cwd: root.as_ref().zip(cwd).map_or(0, |(root, cwd)| leading_directories(root.as_fd(), cwd)),
-            destinations: mounts.iter().enumerate().map(there).collect(),
-            sources: mounts.iter().map(source).collect(),
+            cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
+            destinations,
+            nodes: root.as_ref().map(|root| nodes(spec, root, &covers)).unwrap_or_default(),
+            kcore: Path::new("/proc/kcore").exists(),
+            sources: spec.mounts().iter().flatten().map(source).collect(),
             masked: masked
                 .map(Path::new)
                 .map(|path| if hosts(path) { Kind::of(path) } else { Kind::Unknown })
@@ -101,6 +144,18 @@ impl Survey {
             lsm: Lsm::of(spec),
         }
     }
+}
+
+/// What is at the paths of devices.
+fn nodes(spec: &Spec, root: &OwnedFd, covers: &[Cover]) -> Vec<(PathBuf, Found)> {
+    let own = spec.linux().iter().filter_map(|linux| linux.devices().as_ref()).flatten();
+    let own = own.map(|device| clean(device.path()));
+    let default = DEFAULT_DEVICES.map(|(name, ..)| Path::new("/dev").join(name));
+    let found = |path: PathBuf| {
+        let found = destination::found(root.as_fd(), &path, covers);
+        (path, found)
+    };
+    own.chain(default).map(found).collect()
 }
 
 impl Survey {
@@ -146,17 +201,6 @@ fn kernel_filesystems() -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = text.lines().filter_map(of).collect();
     paths.reverse();
     paths
-}
-
-/// How many leading components of `path` are directories below `root`.
-fn leading_directories(root: BorrowedFd<'_>, path: &Path) -> usize {
-    let names: Vec<_> = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let is_there = |count: &usize| {
-        let path: PathBuf = names[..*count].iter().collect();
-        CString::new(path.as_os_str().as_bytes()).is_ok_and(|path| openat2(root, &path, flags, Resolve::InRoot).is_ok())
-    };
-    (1..=names.len()).rev().find(is_there).unwrap_or(0)
 }
 
 /// /proc and /sys are the kernel's: what is there for the host is there for the container.

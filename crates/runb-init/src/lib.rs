@@ -86,12 +86,15 @@ pub enum Point {
     Cgroup = 2,
     /// The network namespace wants its devices.
     Network = 3,
+    /// A detached mount wants something that only the runtime can do: an id mapping, or contents. Its descriptor is the
+    /// report's value.
+    Mount = 4,
     /// The mounts are there, the root is not yet changed: the time of prestart, createRuntime and createContainer.
-    Hooks = 4,
+    Hooks = 5,
     /// The seccomp filter is loaded and its listener wants to be handed over.
-    Notify = 5,
+    Notify = 6,
     /// All is done but the execve.
-    Ready = 6,
+    Ready = 7,
 }
 
 /// What a [`Report`] says.
@@ -104,6 +107,8 @@ pub enum ReportKind {
     Failed = 2,
     /// A twin was made; its process id is the value.
     Twin = 3,
+    /// A terminal was opened; its master comes with the message (SCM_RIGHTS).
+    Terminal = 4,
 }
 
 /// What init says: 16 bytes, in one message.
@@ -118,7 +123,8 @@ pub struct Report {
     pub call: u16,
     /// The errno of the failed call.
     pub errno: i32,
-    /// The process id of a twin; the value that a stop says; the first argument of a failed call as it was passed (for a descriptor: its number).
+    /// The process id of a twin; the value of a stop; the first argument of a failed call as it was passed (for a
+    /// descriptor: its number).
     pub value: u64,
 }
 
@@ -129,6 +135,11 @@ impl Report {
     /// The report that is sent when init reaches `point`.
     pub const fn reached(point: Point, call: u16) -> Self {
         Report { kind: ReportKind::Reached as u8, point: point as u8, call, errno: 0, value: 0 }
+    }
+
+    /// The report that carries the master of a terminal.
+    pub const fn terminal() -> Self {
+        Report { kind: ReportKind::Terminal as u8, point: 0, call: 0, errno: 0, value: 0 }
     }
 
     /// The bytes on the wire.

@@ -48,7 +48,7 @@ impl Container {
         let context = Context { hooks: None, saved: &self.saved, status, listener };
         let running = self.spawn(&plan, &pidfd, init, options)?;
         let (pid, pidfd) = running.until_executed(&plan, &context)?;
-        let workload = Workload { pid, pidfd };
+        let workload = Workload { pid, pidfd, terminal: None };
         if let Err(error) = announce(&workload, options, socket.as_ref()) {
             let _ = sys::pidfd_send_signal(&workload.pidfd, libc::SIGKILL);
             reap(workload.pid)?;

@@ -108,10 +108,8 @@ fn hooks(spec: &Spec) -> Result<()> {
 
 /// Fields that a later version delivers. None is accepted and ignored.
 fn not_yet(spec: &Spec) -> Result<()> {
-    let process = spec.process().as_ref();
     let linux = spec.linux().as_ref();
     let fields = [
-        ("process.terminal", process.is_some_and(|p| p.terminal() == Some(true))),
         ("linux.intelRdt", linux.is_some_and(|l| l.intel_rdt().is_some())),
         ("linux.netDevices", linux.is_some_and(|l| l.net_devices().as_ref().is_some_and(|map| !map.is_empty()))),
         ("linux.memoryPolicy", linux.is_some_and(|l| l.memory_policy().is_some())),

@@ -61,6 +61,7 @@ const MS: &[(u64, &str)] = names!(
     MS_RELATIME,
     MS_STRICTATIME,
     MS_LAZYTIME,
+    MS_I_VERSION,
 );
 const NS: &[(u64, &str)] = names!(
     CLONE_NEWNS,
@@ -141,6 +142,7 @@ const RLIMIT: &[(u64, &str)] = names!(
     RLIMIT_SIGPENDING,
     RLIMIT_STACK,
 );
+const IOCTL: &[(u64, &str)] = names!(SIOCSIFFLAGS, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ, TIOCSCTTY);
 const AT: &[(u64, &str)] = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW);
 
 /// The calls that a planner makes: name and arguments.
@@ -152,6 +154,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_move_mount, "move_mount", &[Descriptor, Text, Descriptor, Text, Flags(MOVE)]),
     (libc::SYS_mount_setattr, "mount_setattr", &[Descriptor, Text, Flags(TREE), Opaque, Decimal]),
     (libc::SYS_fsopen, "fsopen", &[Text, Hexadecimal]),
+    (libc::SYS_fspick, "fspick", &[Descriptor, Text, Hexadecimal]),
     (libc::SYS_fsconfig, "fsconfig", &[Descriptor, Named(FSCONFIG), Text, Text, Decimal]),
     (libc::SYS_fsmount, "fsmount", &[Descriptor, Hexadecimal, Flags(MOUNT_ATTR)]),
     (libc::SYS_openat, "openat", &[Descriptor, Text, Flags(O), Octal]),
@@ -165,6 +168,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_mknodat, "mknodat", &[Descriptor, Text, Octal, Hexadecimal]),
     (libc::SYS_symlinkat, "symlinkat", &[Text, Descriptor, Text]),
     (libc::SYS_unlinkat, "unlinkat", &[Descriptor, Text, Hexadecimal]),
+    (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_fchownat, "fchownat", &[Descriptor, Text, Decimal, Decimal, Flags(AT)]),
     (libc::SYS_fchmodat, "fchmodat", &[Descriptor, Text, Octal]),
     (libc::SYS_faccessat, "faccessat", &[Descriptor, Text, Hexadecimal]),
@@ -191,7 +195,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_sched_setaffinity, "sched_setaffinity", &[Decimal, Decimal, Opaque]),
     (libc::SYS_seccomp, "seccomp", &[Decimal, Hexadecimal, Opaque]),
     (libc::SYS_socket, "socket", &[Decimal, Hexadecimal, Decimal]),
-    (libc::SYS_ioctl, "ioctl", &[Descriptor, Hexadecimal, Opaque]),
+    (libc::SYS_ioctl, "ioctl", &[Descriptor, Named(IOCTL), Opaque]),
     (libc::SYS_sendmsg, "sendmsg", &[Descriptor, Opaque, Hexadecimal]),
     (libc::SYS_fcntl, "fcntl", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_pidfd_open, "pidfd_open", &[Decimal, Hexadecimal]),
@@ -215,7 +219,12 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
     match call.kind {
         Kind::Stop => {
             let point = program_point(call.args[0]);
-            return format!("stop {point}");
+            let value = if call.slots & 2 != 0 {
+                format!(" with ${}", Program::slot_number(call.args[1]))
+            } else {
+                String::new()
+            };
+            return format!("stop {point}{value}");
         }
         Kind::Twin => line.push_str("twin "),
         Kind::Call => {}
@@ -260,7 +269,7 @@ pub(super) fn namespaces(value: u64) -> String {
 }
 
 fn program_point(number: u64) -> &'static str {
-    ["", "IdMap", "Cgroup", "Network", "Hooks", "Notify", "Ready"].get(number as usize).copied().unwrap_or("")
+    ["", "IdMap", "Cgroup", "Network", "Mount", "Hooks", "Notify", "Ready"].get(number as usize).copied().unwrap_or("")
 }
 
 fn argument(line: &mut String, program: &Program, call: &Call, index: usize, form: Form) {

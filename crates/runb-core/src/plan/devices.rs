@@ -3,25 +3,26 @@
 use std::path::{Path, PathBuf};
 
 use nix::libc;
-use oci_spec::runtime::{LinuxDeviceType, Spec};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
 use super::masks::Null;
-use super::mounts::{Mounts, clean, resolve};
+use super::mounts::{Mounts, resolve};
 use super::namespaces::Namespaces;
-use super::program::{AT_FDCWD, Arg, Program, Slot};
+use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
 use super::rootfs::{F_EMPTY_PATH, OPEN_TREE_CLONE};
 use crate::error::{Error, Result};
-use crate::survey::{Kind, is_bind};
+use crate::survey::{DEFAULT_DEVICES, Found, Survey, clean, is_bind};
 
-const DEFAULT: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-const LINKS: [(&str, &str); 4] = [
+const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
 ];
+
+/// A link only where the kernel has the file (CONFIG_PROC_KCORE).
+const CORE: (&str, &str) = ("core", "/proc/kcore");
 
 struct Device {
     place: String,
@@ -29,166 +30,214 @@ struct Device {
     mode: u32,
     number: u64,
     owner: (u32, u32),
-    /// The host's node, for where mknod(2) is forbidden or something is in its place.
+    /// What is there already.
+    found: Found,
+    /// The host's node, where mknod(2) is forbidden.
     hosts: Option<Slot>,
+}
+
+impl Device {
+    fn of(i: usize, device: &LinuxDevice) -> Result<Self> {
+        let path = clean(device.path());
+        let place = format!("linux.devices[{i}] ({})", path.display());
+        let kind = match device.typ() {
+            LinuxDeviceType::B => libc::S_IFBLK,
+            LinuxDeviceType::P => libc::S_IFIFO,
+            LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
+            LinuxDeviceType::A => return Err(Error::spec(place, "type \"a\" is for cgroup rules: c, b, u or p")),
+        };
+        if path == Path::new("/") {
+            return Err(Error::spec(place, "the root is no device"));
+        }
+        let number = |name: &str, number: i64| {
+            let wrong = |_| {
+                Error::spec(
+                    format!("linux.devices[{i}].{name} ({})", path.display()),
+                    format!("{number} is no number of a device"),
+                )
+            };
+            u32::try_from(number).map_err(wrong)
+        };
+        let number = match kind {
+            libc::S_IFIFO => 0,
+            _ => libc::makedev(number("major", device.major())?, number("minor", device.minor())?),
+        };
+        let mode = kind | device.file_mode().unwrap_or(0o666) & 0o7777;
+        let owner = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+        Ok(Device { place, path, mode, number, owner, found: Found::Unknown, hosts: None })
+    }
+
+    fn default((name, major, minor): (&str, u32, u32)) -> Self {
+        let path = Path::new("/dev").join(name);
+        let number = libc::makedev(major, minor);
+        Device {
+            place: format!("/dev/{name}"),
+            path,
+            mode: libc::S_IFCHR | 0o666,
+            number,
+            owner: (0, 0),
+            found: Found::Unknown,
+            hosts: None,
+        }
+    }
+
+    /// config-linux.md: what is there and does not match is an error. init itself uses none of these nodes, so that one that
+    /// is exchanged after this look misleads nobody but the container.
+    fn check(&self) -> Result<()> {
+        match self.found {
+            Found::Node { kind, number } if kind != self.mode & libc::S_IFMT || number != self.number => {
+                Err(Error::spec(self.place.as_str(), "something else is at this path of the root filesystem"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_fifo(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFIFO
+    }
+
+    /// Whether it is a name directly in /dev.
+    fn in_dev(&self) -> bool {
+        self.path.parent() == Some(Path::new("/dev"))
+    }
+}
+
+/// What this configuration makes of /dev.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dev {
+    /// Whoever binds a /dev brings what is in it.
+    Bound,
+    /// A new tmpfs.
+    Fresh,
+    /// What the image has.
+    Images,
 }
 
 /// The devices of a container.
 pub(super) struct Devices {
     list: Vec<Device>,
-    skip: bool,
-    bind: bool,
+    dev: Dev,
+    core: bool,
 }
 
 impl Devices {
-    /// Lists them. A user namespace forbids mknod(2), and an image's own /dev may have something in the way: then the
-    /// host's nodes are bound, and they are opened here.
-    pub(super) fn open(p: &mut Program, spec: &Spec, namespaces: &Namespaces) -> Self {
+    /// Lists them. A user namespace forbids mknod(2): then the host's nodes are bound, and they are opened here.
+    pub(super) fn open(p: &mut Program, spec: &Spec, namespaces: &Namespaces, survey: &Survey) -> Result<Self> {
         let at_dev = spec.mounts().iter().flatten().rfind(|mount| clean(mount.destination()) == Path::new("/dev"));
-        // Whoever binds a /dev brings what is in it.
-        let skip = at_dev.is_some_and(is_bind);
+        let dev = match at_dev {
+            Some(mount) if is_bind(mount) => Dev::Bound,
+            Some(mount) if mount.typ().as_deref() == Some("tmpfs") => Dev::Fresh,
+            _ => Dev::Images,
+        };
         let bind = namespaces.has(libc::CLONE_NEWUSER as u64);
-        let fresh = at_dev.is_some_and(|mount| mount.typ().as_deref() == Some("tmpfs"));
-        let mut list: Vec<Device> = Vec::new();
+        let mut devices = Devices { list: Vec::new(), dev, core: survey.kcore };
+        if dev == Dev::Bound {
+            return Ok(devices);
+        }
         for (i, device) in spec.linux().iter().filter_map(|linux| linux.devices().as_ref()).flatten().enumerate() {
-            let kind = match device.typ() {
-                LinuxDeviceType::B => libc::S_IFBLK,
-                LinuxDeviceType::P => libc::S_IFIFO,
-                _ => libc::S_IFCHR,
+            // runc and the specification agree that this one is always the container's own pts/ptmx.
+            if clean(device.path()) != Path::new("/dev/ptmx") {
+                devices.list.push(Device::of(i, device)?);
+            }
+        }
+        for default in DEFAULT_DEVICES.map(Device::default) {
+            if !devices.list.iter().any(|device| device.path == default.path) {
+                devices.list.push(default);
+            }
+        }
+        for device in &mut devices.list {
+            device.found = match dev {
+                Dev::Fresh if device.in_dev() => Found::Absent,
+                _ => survey.found(&device.path),
             };
-            list.push(Device {
-                place: format!("linux.devices[{i}] ({})", device.path().display()),
-                path: clean(device.path()),
-                mode: kind | (device.file_mode().unwrap_or(0o666) & 0o7777),
-                number: if kind == libc::S_IFIFO {
-                    0
-                } else {
-                    libc::makedev(device.major() as u32, device.minor() as u32)
-                },
-                owner: (device.uid().unwrap_or(0), device.gid().unwrap_or(0)),
-                hosts: None,
-            });
-        }
-        for (name, major, minor) in DEFAULT {
-            let path = Path::new("/dev").join(name);
-            if !list.iter().any(|device| device.path == path) {
-                let number = libc::makedev(major, minor);
-                list.push(Device {
-                    place: format!("/dev/{name}"),
-                    path,
-                    mode: libc::S_IFCHR | 0o666,
-                    number,
-                    owner: (0, 0),
-                    hosts: None,
-                });
+            if !bind || device.is_fifo() {
+                device.check()?;
+                continue;
             }
+            p.section(device.place.as_str());
+            let path = p.text(device.path.as_os_str().as_encoded_bytes());
+            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
+            device.hosts = Some(p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out());
         }
-        if !skip {
-            for device in list.iter_mut().filter(|device| bind || !(fresh && in_dev(&device.path))) {
-                p.section(device.place.as_str());
-                let path = p.text(device.path.as_os_str().as_encoded_bytes());
-                let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
-                let call = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]);
-                // A node that the host lacks is needed only if mknod does not do.
-                device.hosts =
-                    Some(if bind { call.out() } else { call.tolerate(&[libc::ENOENT, libc::ENOTDIR]).out() });
-            }
-        }
-        Devices { list, skip, bind }
+        Ok(devices)
     }
 
-    /// Whose /dev/null the container will have.
+    /// Whose /dev/null the container will have: what an image has could be exchanged while this program runs.
     pub(super) fn null(&self) -> Null {
-        if self.skip { Null::Brought } else { Null::Made }
+        if self.dev == Dev::Fresh { Null::Made } else { Null::Brought }
     }
 
     /// Makes them.
-    pub(super) fn attach(&self, p: &mut Program, mounts: &mut Mounts<'_>) -> Result<()> {
-        if self.skip {
-            return Ok(());
+    pub(super) fn attach(&self, p: &mut Program, mounts: &Mounts<'_>) {
+        if self.dev == Dev::Bound {
+            return;
         }
         let empty = p.text("");
-        let (dev, fresh) = self.directory(p, mounts);
+        let dev = self.directory(p, mounts);
         for device in &self.list {
             p.section(device.place.as_str());
-            let (directory, name) = if in_dev(&device.path) {
-                (dev, p.text(device.path.file_name().unwrap_or_default().as_encoded_bytes()))
-            } else {
-                let parent = device.path.parent().unwrap_or(Path::new("/"));
-                let Some(name) = device.path.file_name().filter(|_| parent != Path::new("/")) else {
-                    return Err(Error::spec(device.place.as_str(), "a device lies in a directory below the root"));
-                };
-                let target = mounts.target(p, &parent.join(name), Kind::File, 0);
-                let _ = target;
-                let parent = p.text(parent.as_os_str().as_encoded_bytes());
-                let slot = resolve(p, AT_FDCWD.into(), parent, libc::O_PATH | libc::O_DIRECTORY);
-                (slot.into(), p.text(name.as_encoded_bytes()))
+            let directory = match device.in_dev() {
+                true => dev,
+                false => mounts.directory(p, device.path.parent().unwrap_or(Path::new("/"))),
             };
-            self.node(p, device, directory, name, empty, fresh && in_dev(&device.path));
+            let name = p.text(device.path.file_name().unwrap_or_default().as_encoded_bytes());
+            p.doing(format!("make the device {}", device.path.display()));
+            self.node(p, device, directory, name, empty);
         }
-        self.links(p, dev, fresh);
-        Ok(())
+        self.links(p, dev);
     }
 
-    fn directory(&self, p: &mut Program, mounts: &Mounts<'_>) -> (Arg, bool) {
+    fn directory(&self, p: &mut Program, mounts: &Mounts<'_>) -> Arg {
         p.section("/dev");
         if let Some(slot) = mounts.fresh(Path::new("/dev")) {
-            return (slot.into(), true);
+            return slot.into();
         }
-        let name = p.text("/dev");
-        p.call(libc::SYS_mkdirat, &[AT_FDCWD.into(), name.into(), 0o755.into()]).tolerate(&[libc::EEXIST]);
-        (resolve(p, AT_FDCWD.into(), name, libc::O_PATH | libc::O_DIRECTORY).into(), false)
+        let name = p.text("dev");
+        p.call(libc::SYS_mkdirat, &[AT_FDCWD.into(), name.into(), 0o755.into()]).tolerate(&[libc::EEXIST, libc::EROFS]);
+        resolve(p, AT_FDCWD.into(), name, libc::O_PATH | libc::O_DIRECTORY).into()
     }
 
-    fn node(
-        &self,
-        p: &mut Program,
-        device: &Device,
-        directory: Arg,
-        name: super::program::Data,
-        empty: super::program::Data,
-        fresh: bool,
-    ) {
-        if let Some(hosts) = device.hosts.filter(|_| self.bind) {
-            p.call(libc::SYS_mknodat, &[directory, name.into(), (libc::S_IFREG | 0o644).into(), 0.into()])
-                .tolerate(&[libc::EEXIST]);
+    fn node(&self, p: &mut Program, device: &Device, directory: Arg, name: Data, empty: Data) {
+        if let Some(hosts) = device.hosts {
+            let flags = libc::S_IFREG | 0o644;
+            p.call(libc::SYS_mknodat, &[directory, name.into(), flags.into(), 0.into()])
+                .tolerate(&[libc::EEXIST, libc::EROFS]);
             p.call(libc::SYS_move_mount, &[hosts.into(), empty.into(), directory, name.into(), F_EMPTY_PATH.into()]);
             return;
         }
+        if matches!(device.found, Found::Node { .. }) {
+            return;
+        }
         let call = p.call(libc::SYS_mknodat, &[directory, name.into(), device.mode.into(), device.number.into()]);
-        if !fresh {
-            // What the image has under this name may be anything: the host's node covers it.
-            call.tolerate(&[libc::EEXIST]);
-            if let Some(hosts) = device.hosts {
-                p.call(
-                    libc::SYS_move_mount,
-                    &[hosts.into(), empty.into(), directory, name.into(), F_EMPTY_PATH.into()],
-                )
-                .after(libc::EEXIST);
-            }
+        let unsure = device.found == Found::Unknown;
+        if unsure {
+            // In a filesystem that nobody could look into: what is there stays, as with runc.
+            drop(call.tolerate(&[libc::EEXIST]));
         }
         if device.owner != (0, 0) {
             let (uid, gid) = device.owner;
-            p.call(
-                libc::SYS_fchownat,
-                &[directory, name.into(), uid.into(), gid.into(), libc::AT_SYMLINK_NOFOLLOW.into()],
-            );
-        }
-    }
-
-    fn links(&self, p: &mut Program, dev: Arg, fresh: bool) {
-        p.section("/dev");
-        for (name, target) in LINKS.into_iter().chain([("core", "/proc/kcore"), ("ptmx", "pts/ptmx")]) {
-            let (name, target) = (p.text(name), p.text(target));
-            if !fresh {
-                p.call(libc::SYS_unlinkat, &[dev, name.into(), 0.into()]).tolerate(&[libc::ENOENT]);
+            let owner = [directory, name.into(), uid.into(), gid.into(), libc::AT_SYMLINK_NOFOLLOW.into()];
+            let call = p.call(libc::SYS_fchownat, &owner);
+            if unsure {
+                call.after_success();
             }
-            p.call(libc::SYS_symlinkat, &[target.into(), dev, name.into()]);
         }
     }
-}
 
-/// Whether `path` is a name directly in /dev.
-fn in_dev(path: &Path) -> bool {
-    path.parent() == Some(Path::new("/dev"))
+    fn links(&self, p: &mut Program, dev: Arg) {
+        p.section("/dev");
+        for (name, target) in LINKS.into_iter().chain(self.core.then_some(CORE)) {
+            p.doing(format!("link /dev/{name} to {target}"));
+            let own = name == "ptmx";
+            let (name, target) = (p.text(name), p.text(target));
+            if self.dev == Dev::Images && own {
+                p.call(libc::SYS_unlinkat, &[dev, name.into(), 0.into()]).tolerate(&[libc::ENOENT, libc::EROFS]);
+            }
+            let call = p.call(libc::SYS_symlinkat, &[target.into(), dev, name.into()]);
+            if self.dev == Dev::Images {
+                // As runc: what the image has stays, but for ptmx, which must be the container's own.
+                call.tolerate(if own { &[libc::EROFS] } else { &[libc::EEXIST, libc::EROFS] });
+            }
+        }
+    }
 }

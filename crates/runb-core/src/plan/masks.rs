@@ -1,13 +1,11 @@
 //! linux.maskedPaths and linux.readonlyPaths. Source: config-linux.md. A path that is not there is passed over; any
 //! other failure ends the launch (CVE-2025-31133 was a mask that failed quietly).
 
-use std::path::Path;
-
 use nix::libc;
 
 use super::Request;
 use super::program::{AT_FDCWD, Added, Data, Program, Slot};
-use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, set_attributes};
+use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH, set_attributes};
 use crate::host::Host;
 use crate::survey::Kind;
 
@@ -100,15 +98,18 @@ impl<'a> Masks<'a> {
     fn make_readonly(&self, p: &mut Program, empty: Data) {
         for (i, path) in self.readonly.iter().enumerate() {
             p.section(format!("linux.readonlyPaths[{i}] ({path})"));
-            let path = p.text(Path::new(path).as_os_str().as_encoded_bytes());
-            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
-            let tree =
-                p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).tolerate(&ABSENT).out();
+            let path = p.text(path);
+            // Resolved once: what is copied is what it is put on.
+            let flags = libc::O_PATH | libc::O_CLOEXEC;
+            let place = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).tolerate(&ABSENT).out();
+            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE | libc::AT_EMPTY_PATH;
+            let tree = p.slot();
+            p.call(libc::SYS_open_tree, &[place.into(), empty.into(), flags.into()]).after_success().into_slot(tree);
             let attr = p.longs(&[1, 0, 0, 0]);
             let all = libc::AT_EMPTY_PATH | AT_RECURSIVE;
             p.call(libc::SYS_mount_setattr, &[tree.into(), empty.into(), all.into(), attr.into(), 32.into()])
                 .after_success();
-            let to = [tree.into(), empty.into(), AT_FDCWD.into(), path.into(), (F_EMPTY_PATH | T_SYMLINKS).into()];
+            let to = [tree.into(), empty.into(), place.into(), empty.into(), (F_EMPTY_PATH | T_EMPTY_PATH).into()];
             p.call(libc::SYS_move_mount, &to).after_success();
         }
     }
@@ -135,7 +136,7 @@ const T_SYMLINKS: i32 = 0x10;
 pub(super) enum Null {
     /// This program makes it.
     Made,
-    /// It came with a /dev that the configuration binds.
+    /// It came with a /dev that the configuration binds, or that the image has.
     Brought,
 }
 

@@ -46,21 +46,59 @@ const ATTRIBUTES: &[(&str, Change)] = &[
     ("symfollow", Clear(NOSYMFOLLOW)),
 ];
 
-/// Options of the superblock that every filesystem takes; `None`: the default, nothing to do.
-const SUPERBLOCK: &[(&str, Option<&str>)] = &[
-    ("sync", Some("sync")),
-    ("async", None),
-    ("dirsync", Some("dirsync")),
-    ("lazytime", Some("lazytime")),
-    ("nolazytime", None),
-    ("mand", Some("mand")),
-    ("nomand", None),
-    ("silent", None),
-    ("loud", None),
-    ("iversion", None),
-    ("noiversion", None),
-    ("defaults", None),
-    ("remount", None),
+/// What an option does to the superblock.
+#[derive(Clone, Copy)]
+enum Superblock {
+    Set(&'static str),
+    /// The default of a new filesystem: takes back what an earlier option set.
+    Unset(&'static str),
+    /// Nothing that a filesystem of fsopen(2) knows.
+    Nothing,
+}
+
+use Superblock::{Nothing, Set as On, Unset as Off};
+
+/// Options of the superblock that every filesystem takes.
+///
+/// `silent` keeps what a filesystem says of its mount out of the kernel's log. That of fsopen(2) says it to the log of its
+/// context instead (fs/fs_context.c, `logfc`), and fsconfig(2) has no such flag (`common_set_sb_flag` there).
+/// `mand` is a mark without effect since Linux 5.15 (commit f7e33bdbd6d1 removed mandatory locking); it is set all the same.
+const SUPERBLOCK: &[(&str, Superblock)] = &[
+    ("sync", On("sync")),
+    ("async", Off("sync")),
+    ("dirsync", On("dirsync")),
+    ("lazytime", On("lazytime")),
+    ("nolazytime", Off("lazytime")),
+    ("mand", On("mand")),
+    ("nomand", Off("mand")),
+    ("iversion", On(IVERSION)),
+    ("noiversion", Off(IVERSION)),
+    ("silent", Nothing),
+    ("loud", Nothing),
+    ("defaults", Nothing),
+];
+
+/// The one superblock option that fsconfig(2) has no flag for (`common_set_sb_flag` in fs/fs_context.c); mount(2) has.
+pub(super) const IVERSION: &str = "iversion";
+
+/// The MS_* flags of superblock options and attributes, for mount(2).
+const CLASSIC: &[(&str, u64)] = &[
+    ("sync", libc::MS_SYNCHRONOUS),
+    ("dirsync", libc::MS_DIRSYNC),
+    ("lazytime", libc::MS_LAZYTIME),
+    ("mand", libc::MS_MANDLOCK),
+    (IVERSION, libc::MS_I_VERSION),
+];
+const CLASSIC_ATTRIBUTES: &[(u64, u64)] = &[
+    (RDONLY, libc::MS_RDONLY),
+    (NOSUID, libc::MS_NOSUID),
+    (NODEV, libc::MS_NODEV),
+    (NOEXEC, libc::MS_NOEXEC),
+    (NOATIME, libc::MS_NOATIME),
+    (STRICTATIME, libc::MS_STRICTATIME),
+    (NODIRATIME, libc::MS_NODIRATIME),
+    // MS_NOSYMFOLLOW, which libc lacks (include/uapi/linux/mount.h).
+    (NOSYMFOLLOW, 0x100),
 ];
 
 const PROPAGATION: &[(&str, u64)] = &[
@@ -98,6 +136,20 @@ impl Attributes {
     pub(super) fn is_empty(self) -> bool {
         self == Attributes::default()
     }
+
+    /// These, and then `later` on top.
+    pub(super) fn then(self, later: Attributes) -> Attributes {
+        Attributes { set: self.set & !later.clear | later.set, clear: self.clear & !later.set | later.clear }
+    }
+}
+
+/// How far an id mapping reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The mount itself (`idmap`).
+    Top,
+    /// The mount and those below it (`ridmap`).
+    Below,
 }
 
 /// A mount's options, sorted by what acts on them.
@@ -111,14 +163,60 @@ pub(super) struct Parsed {
     pub(super) propagation: Vec<u64>,
     /// `rbind`.
     pub(super) recursive_bind: bool,
-    /// Flags for fsconfig(2) that every filesystem takes.
+    /// Superblock options that every filesystem takes.
     pub(super) superblock: Vec<&'static str>,
+    /// `remount`: what is there already is changed.
+    pub(super) remount: bool,
     /// `tmpcopyup`.
     pub(super) copy_up: bool,
     /// `idmap` or `ridmap`.
-    pub(super) idmap: Option<&'static str>,
+    pub(super) idmap: Option<Reach>,
     /// What only the filesystem knows.
     pub(super) data: Vec<String>,
+}
+
+impl Parsed {
+    /// The attributes of a mount with nothing below it.
+    pub(super) fn attributes(&self) -> Attributes {
+        self.own.then(self.recursive)
+    }
+
+    /// The superblock options and `attributes` as the flags of mount(2).
+    pub(super) fn classic(&self, attributes: u64) -> u64 {
+        let superblock = CLASSIC.iter().filter(|(name, _)| self.superblock.contains(name)).map(|(_, flag)| flag);
+        let own = CLASSIC_ATTRIBUTES.iter().filter(|(bit, _)| attributes & bit != 0).map(|(_, flag)| flag);
+        superblock.chain(own).fold(0, |all, flag| all | flag)
+    }
+
+    fn superblock(&mut self, change: Superblock) {
+        match change {
+            On(name) if !self.superblock.contains(&name) => self.superblock.push(name),
+            Off(name) => self.superblock.retain(|other| *other != name),
+            On(_) | Nothing => {}
+        }
+    }
+}
+
+/// The parts of a filesystem's own option: mount(2) takes several in one string, with commas between, and quotes around a
+/// security context that has commas itself.
+fn parts(option: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let (mut quoted, mut escaped) = (false, false);
+    for c in option.chars() {
+        match c {
+            '"' if !escaped => quoted = !quoted,
+            ',' if escaped => {
+                let last = parts.last_mut().expect("one at least");
+                last.pop();
+                last.push(c);
+            }
+            ',' if !quoted => parts.push(String::new()),
+            _ => parts.last_mut().expect("one at least").push(c),
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
 }
 
 /// Sorts `options`; the last of those that contradict each other holds, as with mount(8).
@@ -134,16 +232,17 @@ pub(super) fn parse(options: &[String]) -> Parsed {
             parsed.recursive.apply(*change);
         } else if let Some(flags) = propagation(word) {
             parsed.propagation.push(flags);
-        } else if let Some((_, flag)) = SUPERBLOCK.iter().find(|(name, _)| *name == word) {
-            parsed.superblock.extend(*flag);
+        } else if let Some((_, change)) = SUPERBLOCK.iter().find(|(name, _)| *name == word) {
+            parsed.superblock(*change);
         } else {
             match word {
                 "bind" => {}
                 "rbind" => parsed.recursive_bind = true,
                 "tmpcopyup" => parsed.copy_up = true,
-                "idmap" => parsed.idmap = Some("idmap"),
-                "ridmap" => parsed.idmap = Some("ridmap"),
-                _ => parsed.data.push(option.clone()),
+                "remount" => parsed.remount = true,
+                "idmap" => parsed.idmap = Some(Reach::Top),
+                "ridmap" => parsed.idmap = Some(Reach::Below),
+                _ => parsed.data.extend(parts(option)),
             }
         }
     }
@@ -157,7 +256,7 @@ pub fn option_names() -> Vec<String> {
     let superblock = SUPERBLOCK.iter().map(|(name, _)| (*name).to_owned());
     let propagation = PROPAGATION.iter().map(|(name, _)| (*name).to_owned());
     let mut names: Vec<String> = own.chain(recursive).chain(superblock).chain(propagation).collect();
-    names.extend(["bind", "rbind"].map(str::to_owned));
+    names.extend(["bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"].map(str::to_owned));
     names.sort();
     names.dedup();
     names
@@ -182,6 +281,26 @@ mod tests {
         assert_eq!(parse_words("relatime").recursive, Attributes::default());
         assert_eq!(parse_words("rro").recursive, Attributes { set: RDONLY, clear: 0 });
         assert_eq!(parse_words("rrelatime").recursive, Attributes { set: 0, clear: ATIME });
+    }
+
+    #[test]
+    fn a_default_takes_back_what_an_earlier_option_set() {
+        assert_eq!(
+            parse_words("sync,async,lazytime,iversion,noiversion,silent,loud,defaults").superblock,
+            ["lazytime"]
+        );
+    }
+
+    #[test]
+    fn attributes_with_an_r_come_after_those_without() {
+        assert_eq!(parse_words("ro,rrw,nosuid").attributes(), Attributes { set: NOSUID, clear: RDONLY });
+        assert_eq!(parse_words("noatime,rstrictatime").attributes(), Attributes { set: STRICTATIME, clear: ATIME });
+    }
+
+    #[test]
+    fn one_string_may_hold_several_options_of_a_filesystem() {
+        let option = r#"size=1k,context="a:s0:c1,c2",lowerdir=/a\,b"#.to_owned();
+        assert_eq!(parse(&[option]).data, ["size=1k", "context=a:s0:c1,c2", "lowerdir=/a,b"]);
     }
 
     #[test]

@@ -3,27 +3,27 @@
 //! A destination is resolved once, into a descriptor, below the container's root and without magic links; or it is a name in
 //! a filesystem that was just made and that nobody else can reach.
 
-use std::path::{Component, Path, PathBuf};
+mod cgroups;
+mod change;
+mod filesystem;
+mod target;
+
+use std::path::{Path, PathBuf};
 
 use nix::libc;
 use oci_spec::runtime::Mount;
+use runb_init::Point;
 
-use super::cgroup::{CgroupPlan, DirKind};
-use super::mount_options::{Attributes, Parsed, RDONLY, parse};
+use super::cgroup::CgroupPlan;
+use super::mount_options::{Attributes, Parsed, RDONLY, Reach, parse};
 use super::namespaces::Namespaces;
-use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
-use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH, set_attributes};
-use super::{Request, lsm};
+use super::program::{AT_FDCWD, Data, Program, Slot};
+use super::rootfs::{AT_RECURSIVE, OPEN_TREE_CLONE, set_attributes};
+use super::{IdMaps, Request, id_map, lsm};
 use crate::error::{Error, Result};
-use crate::survey::{Kind, is_bind};
+use crate::survey::{Destination, Kind, clean, is_bind};
 
-const FSOPEN_CLOEXEC: i32 = 1;
-const FSMOUNT_CLOEXEC: i32 = 1;
-const SET_FLAG: i32 = 0;
-const SET_STRING: i32 = 1;
-const CMD_CREATE: i32 = 6;
-/// openat2(2).
-const RESOLVE_NO_MAGICLINKS: u64 = 0x2;
+pub(super) use target::resolve;
 
 /// Files below /proc that may be mounted over, as lxcfs does; everything else there is the kernel's word to the runtime.
 const PROC_EXCEPTIONS: [&str; 10] = [
@@ -39,11 +39,44 @@ const PROC_EXCEPTIONS: [&str; 10] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
+/// What the runtime does to a detached mount while init stands at [`Point::Mount`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountStep {
+    /// The place in config.json.
+    pub place: String,
+    /// What is done.
+    pub work: MountWork,
+}
+
+/// See [`MountStep`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountWork {
+    /// The ids are mapped by these maps, or by those of the container's user namespace.
+    MapIds(Option<IdMaps>, Reach),
+    /// What the container has at this path is copied into it.
+    CopyUp(PathBuf),
+}
+
 /// What is at a destination that was mounted.
 struct Mounted {
+    /// As config.json names it.
     destination: PathBuf,
+    /// Where it is.
+    at: PathBuf,
+    filesystem: Filesystem,
+    /// The root of a new devpts.
+    devpts: Option<Slot>,
+}
+
+/// What was mounted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filesystem {
     /// The root of a filesystem that is new and empty: names in it are safe.
-    fresh: Option<Slot>,
+    Fresh(Slot),
+    /// A new one.
+    New,
+    /// One that others use as well.
+    Hosts,
 }
 
 /// What is to be mounted.
@@ -52,19 +85,37 @@ enum What {
     Tree(Slot),
     /// A new filesystem.
     New,
+    /// A new filesystem that was made in advance.
+    Prepared(Slot),
+    /// Nothing: what is there is changed.
+    Change,
     /// The cgroup hierarchies; without a cgroup namespace, version 1 shows the container's own cgroup in each.
     Cgroups(Vec<Slot>),
+}
+
+/// How an entry's mount comes to its destination.
+enum Made {
+    /// As a detached mount, still to be attached.
+    Detached(Slot, Filesystem),
+    /// It is there already.
+    Attached(Slot, Filesystem),
 }
 
 struct Planned<'a> {
     place: String,
     mount: &'a Mount,
     destination: PathBuf,
+    seen: Destination,
     options: Parsed,
     what: What,
     kind: Kind,
-    /// How many leading directories of the destination exist in the root filesystem.
-    there: usize,
+    work: Vec<MountWork>,
+}
+
+impl Planned<'_> {
+    fn typ(&self) -> &str {
+        self.mount.typ().as_deref().unwrap_or_default()
+    }
 }
 
 /// The mounts of a container.
@@ -72,24 +123,16 @@ pub(super) struct Mounts<'a> {
     planned: Vec<Planned<'a>>,
     cgroup: &'a CgroupPlan,
     cgroup_namespace: bool,
-    label: Option<&'a str>,
+    user_namespace: bool,
     done: Vec<Mounted>,
+    /// Made read-only when all is mounted: what is mounted below them needs their directories.
+    readonly_later: Vec<(String, Slot)>,
     empty: Data,
-}
-
-/// The destination as an absolute path without `.` and `..`.
-pub(super) fn clean(path: &Path) -> PathBuf {
-    let mut out = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => out.push(name),
-            Component::ParentDir => {
-                out.pop();
-            }
-            _ => {}
-        }
-    }
-    out
+    label: Option<&'a str>,
+    /// What the runtime does at each [`Point::Mount`], in order.
+    pub(super) steps: Vec<MountStep>,
+    /// What was found odd and is no error.
+    pub(super) warnings: Vec<String>,
 }
 
 impl<'a> Mounts<'a> {
@@ -105,287 +148,213 @@ impl<'a> Mounts<'a> {
             planned: Vec::new(),
             cgroup,
             cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP as u64),
-            label: lsm::mount_label(request.spec, request.survey.lsm)?,
+            user_namespace: namespaces.has(libc::CLONE_NEWUSER as u64),
             done: Vec::new(),
+            readonly_later: Vec::new(),
             empty: p.text(""),
+            label: lsm::mount_label(request.spec, request.survey.lsm)?,
+            steps: Vec::new(),
+            warnings: Vec::new(),
         };
         for (i, mount) in request.spec.mounts().iter().flatten().enumerate() {
-            let destination = clean(mount.destination());
-            let place = format!("mounts[{i}] ({})", destination.display());
-            let field = |name: &str| format!("mounts[{i}].{name} ({})", destination.display());
-            if destination == Path::new("/") {
-                return Err(Error::spec(field("destination"), "the root itself cannot be mounted over"));
+            let mut planned = mounts.entry(p, request, i, mount)?;
+            if planned.options.copy_up && mounts.user_namespace {
+                mounts.prepare_copy(p, request, &mut planned)?;
             }
-            let typ = mount.typ().as_deref().unwrap_or("none");
-            if destination.starts_with("/proc")
-                && !(destination == Path::new("/proc") && typ == "proc")
-                && !exception(&destination)
-            {
-                let whole = destination == Path::new("/proc")
-                    && is_bind(mount)
-                    && mount.source().as_deref() == Some(Path::new("/proc"));
-                if !whole {
-                    return Err(Error::spec(field("destination"), "lies in /proc, where only procfs may be mounted"));
-                }
-            }
-            let options = parse(mount.options().as_deref().unwrap_or_default());
-            if options.idmap.is_some() || mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-                return Err(Error::spec(place, "id-mapped mounts are not supported by this version"));
-            }
-            if options.copy_up {
-                return Err(Error::spec(field("options"), "tmpcopyup is not supported by this version"));
-            }
-            let source = request.survey.sources.get(i).copied().unwrap_or_default();
-            let there = request.survey.destinations.get(i).copied().unwrap_or_default();
-            let (what, kind) = if is_bind(mount) {
-                if let Some(data) = options.data.first() {
-                    return Err(Error::spec(field("options"), format!("{data:?}: a bind mount takes no data")));
-                }
-                (What::Tree(open_source(p, &place, request, mount, &options)?), source)
-            } else if typ == "cgroup" || typ == "cgroup2" {
-                (What::Cgroups(mounts.open_cgroups(p, &place)), Kind::Directory)
-            } else if typ == "none" {
-                return Err(Error::spec(field("type"), "is missing, and it is no bind mount"));
-            } else {
-                (What::New, Kind::Directory)
-            };
-            mounts.planned.push(Planned { place, mount, destination, options, what, kind, there });
+            mounts.planned.push(planned);
         }
         Ok(mounts)
     }
 
-    /// Attaches all, in the order of the list.
-    pub(super) fn attach(&mut self, p: &mut Program) -> Result<()> {
-        for planned in std::mem::take(&mut self.planned) {
-            p.section(planned.place.as_str());
-            let (tree, fresh) = match planned.what {
-                What::Tree(slot) => (slot, false),
-                What::New => self.filesystem(p, &planned)?,
-                What::Cgroups(ref own) => match self.cgroups(p, &planned, own) {
-                    Some(slot) => (slot, false),
-                    None => continue,
-                },
-            };
-            p.section(planned.place.as_str());
-            self.place(p, &planned, tree);
-            for flags in &planned.options.propagation {
-                let recursive = if flags & libc::MS_REC != 0 { AT_RECURSIVE } else { 0 };
-                set_attributes(p, tree, self.empty, libc::AT_EMPTY_PATH | recursive, [0, 0, flags & !libc::MS_REC, 0]);
+    fn entry(&mut self, p: &mut Program, request: &Request<'a>, i: usize, mount: &'a Mount) -> Result<Planned<'a>> {
+        let destination = clean(mount.destination());
+        let place = format!("mounts[{i}] ({})", destination.display());
+        let field = |name: &str| format!("mounts[{i}].{name} ({})", destination.display());
+        check_destination(&destination, mount).map_err(|text| Error::spec(field("destination"), text))?;
+        let options = parse(mount.options().as_deref().unwrap_or_default());
+        let wrong = |text: String| Err(Error::spec(field("options"), text));
+        let typ = mount.typ().as_deref().unwrap_or("none");
+        let bound = is_bind(mount);
+        if let Some(data) = options.data.first().filter(|_| bound) {
+            return wrong(format!("{data:?}: a bind mount takes no data"));
+        }
+        if bound && !options.superblock.is_empty() {
+            let names = options.superblock.join(", ");
+            self.warnings.push(format!("{place}: {names}: a bind mount shares its filesystem, which is left as it is"));
+        }
+        let mut work = Vec::new();
+        if options.copy_up {
+            if typ != "tmpfs" || bound || options.remount {
+                return wrong("tmpcopyup is for a new tmpfs".to_owned());
             }
-            self.done.push(Mounted { destination: planned.destination, fresh: fresh.then_some(tree) });
+            work.push(MountWork::CopyUp(destination.clone()));
+        }
+        if let Some((maps, reach)) =
+            self.id_mapping(mount, &options).map_err(|(name, text)| Error::spec(field(name), text))?
+        {
+            if options.remount || typ.starts_with("cgroup") {
+                return wrong("only what is mounted anew or bound can have an id mapping".to_owned());
+            }
+            work.push(MountWork::MapIds(maps, reach));
+        }
+        let source = request.survey.sources.get(i).copied().unwrap_or_default();
+        let (what, kind) = if options.remount {
+            (What::Change, Kind::Unknown)
+        } else if bound {
+            (What::Tree(open_source(p, &place, request, mount, &options)?), source)
+        } else if typ == "cgroup" || typ == "cgroup2" {
+            (What::Cgroups(self.open_cgroups(p, &place, request.host)), Kind::Directory)
+        } else if typ == "none" {
+            return Err(Error::spec(field("type"), "is missing, and it is no bind mount"));
+        } else {
+            (What::New, Kind::Directory)
+        };
+        let seen = request.survey.destinations.get(i).cloned().unwrap_or_else(|| Destination::unseen(&destination));
+        Ok(Planned { place, mount, destination, seen, options, what, kind, work })
+    }
+
+    /// The mapping of a mount's ids: its own, or that of the container (`None`). An error names the field.
+    #[allow(clippy::type_complexity)]
+    fn id_mapping(
+        &self,
+        mount: &Mount,
+        options: &Parsed,
+    ) -> std::result::Result<Option<(Option<IdMaps>, Reach)>, (&'static str, &'static str)> {
+        let given = |maps: &'_ Option<Vec<_>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
+        match (given(mount.uid_mappings()), given(mount.gid_mappings()), options.idmap) {
+            (true, false, _) => Err(("gidMappings", "is missing: uidMappings needs it")),
+            (false, true, _) => Err(("uidMappings", "is missing: gidMappings needs it")),
+            (true, true, reach) => {
+                let map = |mappings: &Option<Vec<_>>| id_map(mappings.as_deref().unwrap_or_default());
+                let maps = IdMaps { uids: map(mount.uid_mappings()), gids: map(mount.gid_mappings()) };
+                Ok(Some((Some(maps), reach.unwrap_or(Reach::Top))))
+            }
+            (false, false, Some(_)) if !self.user_namespace => Err((
+                "options",
+                "an id mapping needs uidMappings and gidMappings, or a user namespace of the container's",
+            )),
+            (false, false, reach) => Ok(reach.map(|reach| (None, reach))),
+        }
+    }
+
+    /// Makes what a user namespace may make only while the host's own is in sight: procfs and sysfs (mount_too_revealing in
+    /// fs/namespace.c, asked by fsmount(2)).
+    pub(super) fn prepare(&mut self, p: &mut Program) -> Result<()> {
+        if !self.user_namespace {
+            return Ok(());
+        }
+        let mut all = std::mem::take(&mut self.planned);
+        for planned in &mut all {
+            if matches!(planned.what, What::New) && ["proc", "sysfs"].contains(&planned.typ()) {
+                p.section(planned.place.as_str());
+                if let Made::Detached(slot, _) = self.filesystem(p, planned)? {
+                    planned.what = What::Prepared(slot);
+                }
+            }
+        }
+        self.planned = all;
+        Ok(())
+    }
+
+    /// A tmpfs that the runtime is to fill is made in the runtime's user namespace: in one of the container's the runtime's
+    /// own ids would not be mapped (EOVERFLOW). Its root belongs to the container's.
+    fn prepare_copy(&mut self, p: &mut Program, request: &Request<'_>, planned: &mut Planned<'_>) -> Result<()> {
+        let linux = request.spec.linux().as_ref();
+        for (name, maps) in [
+            ("uid", linux.and_then(|l| l.uid_mappings().as_ref())),
+            ("gid", linux.and_then(|l| l.gid_mappings().as_ref())),
+        ] {
+            let Some(root) = maps.into_iter().flatten().find(|map| map.container_id() == 0) else {
+                return Err(Error::spec(
+                    planned.place.as_str(),
+                    "tmpcopyup needs a mapping of the id 0 in a user namespace",
+                ));
+            };
+            if planned.options.data.iter().any(|option| option.split('=').next() == Some(name)) {
+                let text = format!("tmpcopyup: {name} cannot be given beside a user namespace");
+                return Err(Error::spec(planned.place.as_str(), text));
+            }
+            planned.options.data.push(format!("{name}={}", root.host_id()));
+        }
+        p.section(planned.place.as_str());
+        if let Made::Detached(slot, _) = self.filesystem(p, planned)? {
+            planned.what = What::Prepared(slot);
         }
         Ok(())
     }
 
+    /// Attaches all, in the order of the list.
+    pub(super) fn attach(&mut self, p: &mut Program) -> Result<()> {
+        for mut planned in std::mem::take(&mut self.planned) {
+            p.section(planned.place.as_str());
+            let made = match planned.what {
+                What::Tree(slot) => Made::Detached(slot, Filesystem::Hosts),
+                What::New => self.filesystem(p, &planned)?,
+                What::Prepared(slot) => Made::Detached(slot, Filesystem::New),
+                What::Change => Made::Attached(self.change(p, &planned)?, Filesystem::Hosts),
+                What::Cgroups(ref own) => self.cgroups(p, &planned, own),
+            };
+            for work in std::mem::take(&mut planned.work) {
+                let (Made::Detached(tree, _) | Made::Attached(tree, _)) = made;
+                self.steps.push(MountStep { place: planned.place.clone(), work });
+                p.stop_with(Point::Mount, tree);
+            }
+            let (tree, filesystem) = match made {
+                Made::Detached(tree, filesystem) => {
+                    self.place(p, &planned, tree);
+                    self.versions(p, &planned, tree);
+                    (tree, filesystem)
+                }
+                Made::Attached(tree, filesystem) => (tree, filesystem),
+            };
+            for flags in &planned.options.propagation {
+                let recursive = if flags & libc::MS_REC != 0 { AT_RECURSIVE } else { 0 };
+                set_attributes(p, tree, self.empty, libc::AT_EMPTY_PATH | recursive, [0, 0, flags & !libc::MS_REC, 0]);
+            }
+            if !matches!(planned.what, What::Change) {
+                let devpts = (planned.typ() == "devpts" && filesystem != Filesystem::Hosts).then_some(tree);
+                self.done.push(Mounted { destination: planned.destination, at: planned.seen.path, filesystem, devpts });
+            }
+        }
+        Ok(())
+    }
+
+    /// What comes when all is mounted.
+    pub(super) fn finish(&self, p: &mut Program) {
+        for (place, tree) in &self.readonly_later {
+            p.section(place.as_str());
+            set_attributes(p, *tree, self.empty, libc::AT_EMPTY_PATH, [RDONLY, 0, 0, 0]);
+        }
+    }
+
+    /// The filesystem that was mounted at `path` last, if it is a new devpts.
+    pub(super) fn devpts(&self, path: &Path) -> Option<Slot> {
+        self.done.iter().rev().find(|mounted| mounted.destination == path)?.devpts
+    }
+
     /// The filesystem that was mounted at `path` last, if it is new and empty.
     pub(super) fn fresh(&self, path: &Path) -> Option<Slot> {
-        self.done.iter().rev().find(|mounted| mounted.destination == path)?.fresh
-    }
-
-    /// Makes a filesystem of the mount's type. True: it is empty and nobody else's.
-    fn filesystem(&self, p: &mut Program, planned: &Planned<'_>) -> Result<(Slot, bool)> {
-        let typ = planned.mount.typ().as_deref().unwrap_or_default();
-        let mut data = planned.options.data.clone();
-        if typ == "tmpfs" && !data.iter().any(|option| option.starts_with("mode=")) {
-            // As runc: a new tmpfs has the mode of /tmp unless the destination has one; here always the kernel's 1777.
-            data.push("mode=1777".to_owned());
+        match self.done.iter().rev().find(|mounted| mounted.destination == path)?.filesystem {
+            Filesystem::Fresh(slot) => Some(slot),
+            Filesystem::New | Filesystem::Hosts => None,
         }
-        let source =
-            planned.mount.source().as_ref().map_or(typ.as_bytes(), |source| source.as_os_str().as_encoded_bytes());
-        let mut attributes = planned.options.own;
-        let recursive = planned.options.recursive;
-        attributes.set |= recursive.set;
-        let slot = self.make(p, typ, source, &planned.options.superblock, &data, attributes.set);
-        Ok((slot, typ == "tmpfs"))
-    }
-
-    fn make(
-        &self,
-        p: &mut Program,
-        typ: &str,
-        source: &[u8],
-        flags: &[&str],
-        data: &[String],
-        attributes: u64,
-    ) -> Slot {
-        let context = lsm::context(typ, self.label, data);
-        let data: Vec<&String> = data.iter().chain(&context).collect();
-        let mut what = format!("mount {typ}");
-        if !data.is_empty() {
-            what.push_str(&format!(
-                " with {:?}",
-                data.iter().map(|option| option.as_str()).collect::<Vec<_>>().join(",")
-            ));
-        }
-        p.doing(what);
-        let name = p.text(typ);
-        let context = p.call(libc::SYS_fsopen, &[name.into(), FSOPEN_CLOEXEC.into()]).out();
-        let key = p.text("source");
-        let value = p.text(source);
-        p.call(libc::SYS_fsconfig, &[context.into(), SET_STRING.into(), key.into(), value.into(), 0.into()]);
-        for flag in flags {
-            let key = p.text(flag);
-            p.call(libc::SYS_fsconfig, &[context.into(), SET_FLAG.into(), key.into(), 0.into(), 0.into()]);
-        }
-        for option in data {
-            let (command, key, value): (i32, Data, Arg) = match option.split_once('=') {
-                Some((key, value)) => (SET_STRING, p.text(key), p.text(value).into()),
-                None => (SET_FLAG, p.text(option), 0.into()),
-            };
-            p.call(libc::SYS_fsconfig, &[context.into(), command.into(), key.into(), value, 0.into()]);
-        }
-        p.call(libc::SYS_fsconfig, &[context.into(), CMD_CREATE.into(), 0.into(), 0.into(), 0.into()]);
-        p.call(libc::SYS_fsmount, &[context.into(), FSMOUNT_CLOEXEC.into(), attributes.into()]).out()
-    }
-
-    /// Attaches `tree` at the destination.
-    fn place(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
-        let typ = planned.mount.typ().as_deref().unwrap_or_default();
-        let target = match typ {
-            // A link there would lead the kernel's own filesystems elsewhere (CVE-2019-19921).
-            "proc" | "sysfs" => self.ordinary_directory(p, &planned.destination),
-            _ => self.target(p, &planned.destination, planned.kind, planned.there),
-        };
-        p.doing(format!("attach {}", if typ.is_empty() { "bind" } else { typ }));
-        p.call(libc::SYS_move_mount, &[tree.into(), self.empty.into(), target.0, target.1.into(), target.2.into()]);
-    }
-
-    fn ordinary_directory(&self, p: &mut Program, destination: &Path) -> (Arg, Data, i32) {
-        let path = p.text(destination.as_os_str().as_encoded_bytes());
-        p.doing("make the directory");
-        p.call(libc::SYS_mkdirat, &[AT_FDCWD.into(), path.into(), 0o755.into()]).tolerate(&[libc::EEXIST]);
-        p.doing("must be mounted on an ordinary directory");
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        let slot = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
-        (slot.into(), self.empty, F_EMPTY_PATH | T_EMPTY_PATH)
-    }
-
-    /// Makes `path` where it is missing, as `kind`, and returns it as the target of move_mount(2). `there` leading
-    /// directories are known to exist.
-    pub(super) fn target(&self, p: &mut Program, path: &Path, kind: Kind, there: usize) -> (Arg, Data, i32) {
-        let inside = self
-            .done
-            .iter()
-            .rev()
-            .find(|mounted| path.starts_with(&mounted.destination) && path != mounted.destination);
-        let (base, rest, there) = match inside {
-            Some(Mounted { destination, fresh: Some(slot) }) => {
-                return self.name_in(p, *slot, path.strip_prefix(destination).unwrap_or(path), kind);
-            }
-            Some(_) => (Arg::from(AT_FDCWD), path, 0),
-            None => (Arg::from(AT_FDCWD), path, there),
-        };
-        let names: Vec<&[u8]> = rest.iter().skip(1).map(|name| name.as_encoded_bytes()).collect();
-        p.doing("make the destination");
-        let mut parent = base;
-        for (i, name) in names.iter().enumerate() {
-            if i < there {
-                continue;
-            }
-            if i > 0 {
-                parent = self.resolve(p, base, &names[..i]).into();
-            }
-            // The first name starts from the root: before a pivot the working directory lies outside of it.
-            let text = if i == 0 { p.text([b"/", *name].concat()) } else { p.text(name) };
-            self.make_entry(p, parent, text, if i + 1 < names.len() { Kind::Directory } else { kind });
-        }
-        let slot = self.resolve(p, base, &names);
-        (slot.into(), self.empty, F_EMPTY_PATH | T_EMPTY_PATH)
-    }
-
-    fn make_entry(&self, p: &mut Program, parent: Arg, name: Data, kind: Kind) {
-        match kind {
-            Kind::File => p.call(libc::SYS_mknodat, &[parent, name.into(), (libc::S_IFREG | 0o755).into(), 0.into()]),
-            _ => p.call(libc::SYS_mkdirat, &[parent, name.into(), 0o755.into()]),
-        }
-        .tolerate(&[libc::EEXIST, libc::EROFS]);
-    }
-
-    /// A name in a filesystem that is new: no links can be there but those that this program makes.
-    fn name_in(&self, p: &mut Program, directory: Slot, path: &Path, kind: Kind) -> (Arg, Data, i32) {
-        p.doing("make the destination");
-        let mut so_far = PathBuf::new();
-        let count = path.iter().count();
-        let mut text = self.empty;
-        for (i, name) in path.iter().enumerate() {
-            so_far.push(name);
-            text = p.text(so_far.as_os_str().as_encoded_bytes());
-            let kind = if i + 1 < count { Kind::Directory } else { kind };
-            self.make_entry(p, directory.into(), text, kind);
-        }
-        (directory.into(), text, F_EMPTY_PATH)
-    }
-
-    fn resolve(&self, p: &mut Program, base: Arg, names: &[&[u8]]) -> Slot {
-        let path = p.text([b"/", names.join(&b'/').as_slice()].concat());
-        resolve(p, base, path, libc::O_PATH)
-    }
-
-    /// The cgroup hierarchies: version 2 as one mount; version 1 as a tmpfs with one mount for each hierarchy.
-    fn cgroups(&self, p: &mut Program, planned: &Planned<'_>, own: &[Slot]) -> Option<Slot> {
-        let attributes = planned.options.own.set;
-        let v1: Vec<_> = self.v1().collect();
-        if v1.is_empty() {
-            return Some(self.make(p, "cgroup2", b"cgroup", &[], &planned.options.data, attributes));
-        }
-        let data = ["mode=755".to_owned()];
-        let tmpfs = self.make(p, "tmpfs", b"tmpfs", &[], &data, attributes & !RDONLY);
-        self.place(p, planned, tmpfs);
-        for (i, dir) in v1.into_iter().enumerate() {
-            let DirKind::V1 { controllers, .. } = &dir.kind else { continue };
-            let name = dir.mountpoint.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
-            let text = p.text(name);
-            let hierarchy = match own.get(i) {
-                Some(slot) => {
-                    set_attributes(p, *slot, self.empty, libc::AT_EMPTY_PATH, [attributes, 0, 0, 0]);
-                    *slot
-                }
-                None => self.make(p, "cgroup", b"cgroup", &[], controllers, attributes),
-            };
-            p.call(libc::SYS_mkdirat, &[tmpfs.into(), text.into(), 0o755.into()]);
-            p.call(
-                libc::SYS_move_mount,
-                &[hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()],
-            );
-            for controller in
-                controllers.iter().filter(|controller| controller.as_bytes() != name && !controller.contains('='))
-            {
-                let link = p.text(controller);
-                p.call(libc::SYS_symlinkat, &[text.into(), tmpfs.into(), link.into()]);
-            }
-        }
-        if attributes & RDONLY != 0 {
-            set_attributes(p, tmpfs, self.empty, libc::AT_EMPTY_PATH, [RDONLY, 0, 0, 0]);
-        }
-        None
-    }
-
-    fn v1(&self) -> impl Iterator<Item = &'a super::cgroup::Dir> + use<'a> {
-        self.cgroup.dirs.iter().filter(|dir| matches!(dir.kind, DirKind::V1 { .. }))
-    }
-
-    fn open_cgroups(&self, p: &mut Program, place: &str) -> Vec<Slot> {
-        if self.cgroup_namespace {
-            return Vec::new();
-        }
-        p.section(place);
-        let open = |dir: &super::cgroup::Dir| {
-            let path = p.text(dir.path.as_os_str().as_encoded_bytes());
-            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
-            p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out()
-        };
-        self.v1().map(open).collect()
     }
 }
 
-/// openat2(2) of an absolute path, so below the root that this process has, without magic links: those lead out of every root.
-pub(super) fn resolve(p: &mut Program, base: Arg, path: Data, flags: i32) -> Slot {
-    let how = p.longs(&[(flags | libc::O_CLOEXEC) as u64, 0, RESOLVE_NO_MAGICLINKS]);
-    p.call(libc::SYS_openat2, &[base, path.into(), how.into(), 24.into()]).out()
-}
-
-fn exception(destination: &Path) -> bool {
-    PROC_EXCEPTIONS.iter().any(|path| destination == Path::new(path))
+/// What is wrong with mounting at `destination`.
+fn check_destination(destination: &Path, mount: &Mount) -> std::result::Result<(), &'static str> {
+    let proc = Path::new("/proc");
+    if destination == Path::new("/") {
+        return Err("the root itself cannot be mounted over");
+    }
+    if !destination.starts_with(proc) || PROC_EXCEPTIONS.iter().any(|path| destination == Path::new(path)) {
+        return Ok(());
+    }
+    let whole = is_bind(mount) && mount.source().as_deref() == Some(proc);
+    match destination == proc && (mount.typ().as_deref() == Some("proc") || whole) {
+        true => Ok(()),
+        false => Err("lies in /proc, where only procfs may be mounted"),
+    }
 }
 
 /// Opens a bind mount's source as a detached copy, with its attributes.
@@ -399,34 +368,25 @@ fn open_source(p: &mut Program, place: &str, request: &Request<'_>, mount: &Moun
     let recursive = if options.recursive_bind { AT_RECURSIVE } else { 0 };
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | recursive;
     let slot = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
-    let mut own = options.own;
-    if own.set & RDONLY == 0 && options.recursive.is_empty() && own.is_empty() {
-        own = Attributes::default();
-    }
-    // One call for the propagation and the attributes: a copy is a peer of what the host has, and must not stay it.
-    let slave = libc::MS_SLAVE;
-    if options.recursive.is_empty() {
-        set_attributes(
-            p,
-            slot,
-            empty,
-            libc::AT_EMPTY_PATH | recursive_if(recursive, own),
-            [own.set, own.clear, slave, 0],
-        );
-        if recursive != 0 && !own.is_empty() {
-            set_attributes(p, slot, empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [0, 0, slave, 0]);
+    // A copy is a peer of what the host has, and must not stay it. As few calls as do: propagation with either of the
+    // attributes, where it reaches as far.
+    let mut set = |reach: i32, attributes: Attributes, propagation: u64| {
+        set_attributes(p, slot, empty, libc::AT_EMPTY_PATH | reach, [attributes.set, attributes.clear, propagation, 0]);
+    };
+    match (recursive != 0, options.recursive.is_empty()) {
+        (false, _) => set(0, options.attributes(), libc::MS_SLAVE),
+        (true, false) => {
+            if !options.own.is_empty() {
+                set(0, options.own, 0);
+            }
+            set(AT_RECURSIVE, options.recursive, libc::MS_SLAVE);
         }
-    } else {
-        let all = options.recursive;
-        set_attributes(p, slot, empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [all.set, all.clear, slave, 0]);
-        if !own.is_empty() {
-            set_attributes(p, slot, empty, libc::AT_EMPTY_PATH, [own.set, own.clear, 0, 0]);
+        (true, true) => {
+            set(AT_RECURSIVE, Attributes::default(), libc::MS_SLAVE);
+            if !options.own.is_empty() {
+                set(0, options.own, 0);
+            }
         }
     }
     Ok(slot)
-}
-
-/// A recursive copy gets its propagation recursively, unless its own attributes are for the top alone.
-fn recursive_if(recursive: i32, own: Attributes) -> i32 {
-    if own.is_empty() { recursive } else { 0 }
 }

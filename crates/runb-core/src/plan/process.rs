@@ -7,15 +7,15 @@ use nix::libc;
 use oci_spec::runtime::{Capabilities, LinuxPersonalityDomain, Process, Spec};
 use runb_init::Point;
 
-use super::mounts::{Mounts, clean};
+use super::mounts::Mounts;
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Program, Slot};
 use super::seccomp::Filter;
-use super::{Ending, Request, schedule};
+use super::{Ending, Request, schedule, terminal};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::options::{Keyring, Options};
-use crate::survey::{Kind, Survey};
+use crate::survey::{Destination, Kind, Survey};
 
 /// What was changed for the time of the launch, to be set back.
 pub(super) struct Begun {
@@ -95,7 +95,7 @@ pub(super) fn network(p: &mut Program, namespaces: &Namespaces) {
     request[..2].copy_from_slice(b"lo");
     request[16..18].copy_from_slice(&((libc::IFF_UP | libc::IFF_RUNNING) as u16).to_ne_bytes());
     let request = p.bytes(&request);
-    p.call(libc::SYS_ioctl, &[socket.into(), (libc::SIOCSIFFLAGS as u64).into(), request.into()]).after_success();
+    p.call(libc::SYS_ioctl, &[socket.into(), libc::SIOCSIFFLAGS.into(), request.into()]).after_success();
     p.call(libc::SYS_close, &[socket.into()]).after_success();
 }
 
@@ -167,11 +167,12 @@ fn sysctl_path(place: &str, key: &str, namespaces: &Namespaces) -> Result<String
 }
 
 /// process.cwd is made where it is missing, as all runtimes do.
-pub(super) fn make_cwd(p: &mut Program, process: &Process, mounts: &Mounts<'_>, there: usize) {
-    let cwd = clean(process.cwd());
-    if cwd.iter().count() > there + 1 {
+pub(super) fn make_cwd(p: &mut Program, process: &Process, mounts: &Mounts<'_>, seen: &Destination) {
+    let unseen = Destination::unseen(process.cwd());
+    let seen = if seen.path.as_os_str().is_empty() { &unseen } else { seen };
+    if seen.path.iter().count() > seen.there + 1 {
         p.section("process.cwd");
-        mounts.target(p, &cwd, Kind::Directory, there);
+        mounts.target(p, &seen.path, Kind::Directory, seen.there);
     }
 }
 
@@ -557,6 +558,9 @@ pub(super) fn finish(
     let warnings = sets.grant(if user == UserNamespace::Own { !0 } else { request.host.capabilities });
     let report = p.report();
     session(p);
+    if terminal::wanted(process) {
+        terminal::control(p);
+    }
     keyring(p, request.options, user);
     // Beyond the report and the fifo nothing of the launch is needed any more.
     p.call(libc::SYS_close_range, &[(report + 2).into(), u64::from(u32::MAX).into(), 0.into()]);

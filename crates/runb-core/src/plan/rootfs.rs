@@ -21,6 +21,8 @@ pub(super) const T_EMPTY_PATH: i32 = 0x40;
 /// The container's root filesystem, as a detached mount until it is attached.
 pub(super) struct Root {
     tree: Slot,
+    /// The host's root, the way back out of the chroot in which hooks find the mounts made.
+    old: Option<Slot>,
     path: Data,
     empty: Data,
 }
@@ -30,7 +32,7 @@ pub(super) struct Root {
 pub(super) enum Site {
     /// On top of the old root.
     OnRoot,
-    /// At its path on the host, where hooks look for it.
+    /// At its path on the host, where hooks look for it; init is in a chroot there while it mounts.
     AtPath,
 }
 
@@ -47,20 +49,22 @@ impl Root {
         let empty = p.text("");
         let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
         let tree = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
-        Ok(Root { tree, path, empty })
+        Ok(Root { tree, old: None, path, empty })
     }
 
     /// Puts it into the mount namespace. Before hooks it lies at its path on the host, where they look for it, and init
     /// works below it by a chroot that it can leave.
-    pub(super) fn attach(&self, p: &mut Program, request: &Request<'_>, site: Site) {
+    pub(super) fn attach(&mut self, p: &mut Program, request: &Request<'_>, site: Site) {
         p.section("linux.rootfsPropagation");
         let slash = p.text("/");
         let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
-        let private = given.and_then(propagation).is_some_and(|flags| flags & libc::MS_PRIVATE != 0);
-        let kind = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+        let given = given.and_then(propagation).unwrap_or(libc::MS_SLAVE);
         // Nothing that is mounted here may reach the host; what the host mounts below the root does arrive, if it is a slave.
-        p.call(libc::SYS_mount, &[0.into(), slash.into(), 0.into(), (libc::MS_REC | kind).into(), 0.into()]);
-        set_attributes(p, self.tree, self.empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [0, 0, kind, 0]);
+        let old = if given & libc::MS_PRIVATE != 0 { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+        p.call(libc::SYS_mount, &[0.into(), slash.into(), 0.into(), (libc::MS_REC | old).into(), 0.into()]);
+        // A peer group of its own, and an unbindable mount, have no master, as with runc.
+        let own = if given & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+        set_attributes(p, self.tree, self.empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [0, 0, own, 0]);
         p.section("root.path");
         let target = if site == Site::AtPath { self.path } else { slash };
         p.call(
@@ -68,17 +72,23 @@ impl Root {
             &[self.tree.into(), self.empty.into(), AT_FDCWD.into(), target.into(), F_EMPTY_PATH.into()],
         );
         if site == Site::AtPath {
-            // The working directory stays outside: the way back.
-            p.call(libc::SYS_chdir, &[slash.into()]);
-            p.call(libc::SYS_chroot, &[self.path.into()]);
+            let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+            // Of this mount namespace, so not before it is made.
+            self.old = Some(p.call(libc::SYS_openat, &[AT_FDCWD.into(), slash.into(), flags.into()]).out());
+            let dot = p.text(".");
+            p.call(libc::SYS_fchdir, &[self.tree.into()]);
+            p.call(libc::SYS_chroot, &[dot.into()]);
         }
     }
 
     /// Leaves the chroot of [`Root::attach`].
     pub(super) fn leave(&self, p: &mut Program) {
+        let Some(old) = self.old else { return };
         p.section("root.path");
         let dot = p.text(".");
+        p.call(libc::SYS_fchdir, &[old.into()]);
         p.call(libc::SYS_chroot, &[dot.into()]);
+        p.call(libc::SYS_close, &[old.into()]);
     }
 
     /// Makes it `/`.

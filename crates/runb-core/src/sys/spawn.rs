@@ -291,7 +291,7 @@ unsafe extern "C" fn child_main(child: *mut Child) -> ! {
 }
 
 fn execute(child: &Child) -> (i32, u32) {
-    // SAFETY: (all of this function) the calls take numbers and pointers to `child` and constants; they change the
+    // SAFETY: all calls of this function take numbers and pointers to `child` and constants; they change the
     // descriptors of the child alone, whose table is a copy (no CLONE_FILES).
     let call = |nr, args| unsafe { raw(nr, args) };
     let socket = 3 + child.preserve as usize;

@@ -1,0 +1,89 @@
+//! What the runtime does to detached mounts while init stands at [`Point::Mount`]: id mappings, which need privilege over
+//! the host's filesystems, and copies of trees, which need a loop.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use runb_init::Point;
+
+use super::{Init, Place, Said, copy_up, receive, spawn_program, write_id_maps};
+use crate::error::{Error, Result};
+use crate::plan::program::{Arg, Program};
+use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach};
+use crate::sys::{self, Below};
+
+/// The steps that are still to do, and the user namespaces made so far.
+pub(super) struct Mounts<'p> {
+    steps: std::slice::Iter<'p, MountStep>,
+    made: Vec<(&'p IdMaps, OwnedFd)>,
+}
+
+impl<'p> Mounts<'p> {
+    pub(super) fn of(plan: &'p Plan) -> Self {
+        Mounts { steps: plan.mount_steps.iter(), made: Vec::new() }
+    }
+
+    /// Does the next step to the mount that is init's descriptor `tree`.
+    ///
+    /// # Errors
+    /// The kernel refuses the mapping; something cannot be copied.
+    pub(super) fn next(&mut self, init: &Init, tree: i32) -> Result<()> {
+        let Some(step) = self.steps.next() else {
+            return Err(Error::internal("no step is planned for the stop Mount"));
+        };
+        let pidfd = init.pidfd.as_ref().ok_or_else(|| Error::internal("init has ended"))?;
+        let tree = sys::pidfd_getfd(pidfd, tree).map_err(|errno| Error::host("pidfd_getfd of a mount", errno))?;
+        let done = match &step.work {
+            MountWork::MapIds(maps, reach) => self.map_ids(init, &tree, maps.as_ref().map(|maps| (maps, step)), *reach),
+            MountWork::CopyUp(path) => copy_up::copy_up(init.pid, path, tree),
+        };
+        done.map_err(|error| error.at(step.place.as_str()))
+    }
+
+    fn map_ids(
+        &mut self,
+        init: &Init,
+        tree: &OwnedFd,
+        maps: Option<(&'p IdMaps, &MountStep)>,
+        reach: Reach,
+    ) -> Result<()> {
+        let below = match reach {
+            Reach::Top => Below::Kept,
+            Reach::Below => Below::Changed,
+        };
+        let map = |namespace: &OwnedFd| {
+            sys::map_ids(tree.as_fd(), namespace.as_fd(), below)
+                .map_err(|errno| Error::host("mount_setattr MOUNT_ATTR_IDMAP", errno))
+        };
+        let Some((maps, step)) = maps else { return map(&user_namespace_of(init.pid)?) };
+        if let Some((_, namespace)) = self.made.iter().find(|(made, _)| *made == maps) {
+            return map(namespace);
+        }
+        let namespace = user_namespace(maps, &step.place)?;
+        map(&namespace)?;
+        self.made.push((maps, namespace));
+        Ok(())
+    }
+}
+
+fn user_namespace_of(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/user");
+    File::open(&path).map(OwnedFd::from).map_err(|e| Error::io(format!("open {path}"), &e))
+}
+
+/// A user namespace with these maps, that nobody is in: the program that makes it ends as soon as it is held.
+fn user_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
+    let mut program = Program::new(3);
+    program.call(libc::SYS_unshare, &[Arg::from(libc::CLONE_NEWUSER)]);
+    program.stop(Point::IdMap);
+    let maker = spawn_program(&program, Place::default())?;
+    match receive(&maker.socket)? {
+        Said::Reached(_) => {}
+        Said::Failed(report) => return Err(Error::host("unshare CLONE_NEWUSER", Errno::from_raw(report.errno))),
+        other => return Err(Error::internal(format!("the maker of a user namespace said {other:?}"))),
+    }
+    write_id_maps(maker.pid, maps, [place; 2])?;
+    user_namespace_of(maker.pid)
+}

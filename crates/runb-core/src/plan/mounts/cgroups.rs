@@ -1,0 +1,95 @@
+//! Mounts of the type `cgroup` and `cgroup2`.
+
+use nix::libc;
+
+use super::filesystem::Recipe;
+use super::{Filesystem, Made, Mounts, Planned};
+use crate::host::Host;
+use crate::host::cgroups::CgroupMounts;
+use crate::plan::cgroup::{Dir, DirKind};
+use crate::plan::mount_options::RDONLY;
+use crate::plan::program::{AT_FDCWD, Program, Slot};
+use crate::plan::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, set_attributes};
+
+impl<'a> Mounts<'a> {
+    /// The cgroup hierarchies: version 2 as one mount; version 1 as a tmpfs with one mount for each hierarchy.
+    pub(super) fn cgroups(&self, p: &mut Program, planned: &Planned<'_>, own: &[Slot]) -> Made {
+        let attributes = planned.options.attributes().set;
+        let v1: Vec<_> = self.v1().collect();
+        if v1.is_empty() {
+            let tree = match own.first() {
+                Some(slot) => {
+                    set_attributes(
+                        p,
+                        *slot,
+                        self.empty,
+                        libc::AT_EMPTY_PATH | AT_RECURSIVE,
+                        [attributes, 0, libc::MS_SLAVE, 0],
+                    );
+                    *slot
+                }
+                None => {
+                    let data = &planned.options.data;
+                    self.make(p, &Recipe { typ: "cgroup2", source: b"cgroup", flags: &[], data, attributes })
+                }
+            };
+            return Made::Detached(tree, Filesystem::Hosts);
+        }
+        let data = ["mode=755".to_owned()];
+        let recipe =
+            Recipe { typ: "tmpfs", source: b"tmpfs", flags: &[], data: &data, attributes: attributes & !RDONLY };
+        let tmpfs = self.make(p, &recipe);
+        self.place(p, planned, tmpfs);
+        for (i, dir) in v1.into_iter().enumerate() {
+            let DirKind::V1 { controllers, .. } = &dir.kind else { continue };
+            let name = dir.mountpoint.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
+            let text = p.text(name);
+            let hierarchy = match own.get(i) {
+                Some(slot) => {
+                    set_attributes(p, *slot, self.empty, libc::AT_EMPTY_PATH, [attributes, 0, libc::MS_SLAVE, 0]);
+                    *slot
+                }
+                None => self
+                    .make(p, &Recipe { typ: "cgroup", source: b"cgroup", flags: &[], data: controllers, attributes }),
+            };
+            p.call(libc::SYS_mkdirat, &[tmpfs.into(), text.into(), 0o755.into()]);
+            p.call(
+                libc::SYS_move_mount,
+                &[hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()],
+            );
+            for controller in
+                controllers.iter().filter(|controller| controller.as_bytes() != name && !controller.contains('='))
+            {
+                let link = p.text(controller);
+                p.call(libc::SYS_symlinkat, &[text.into(), tmpfs.into(), link.into()]);
+            }
+        }
+        if attributes & RDONLY != 0 {
+            set_attributes(p, tmpfs, self.empty, libc::AT_EMPTY_PATH, [RDONLY, 0, 0, 0]);
+        }
+        Made::Attached(tmpfs, Filesystem::Hosts)
+    }
+
+    fn v1(&self) -> impl Iterator<Item = &'a Dir> + use<'a> {
+        self.cgroup.dirs.iter().filter(|dir| matches!(dir.kind, DirKind::V1 { .. }))
+    }
+
+    /// Copies of what the host has, where the container has no cgroup namespace: the own cgroup in each hierarchy of version
+    /// 1; of version 2 the whole, and that only where a user namespace forbids to mount it (cgroup_get_tree in the kernel).
+    pub(super) fn open_cgroups(&self, p: &mut Program, place: &str, host: &Host) -> Vec<Slot> {
+        if self.cgroup_namespace {
+            return Vec::new();
+        }
+        p.section(place);
+        let mut open = |path: &std::path::Path, reach: i32| {
+            let path = p.text(path.as_os_str().as_encoded_bytes());
+            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | reach;
+            p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out()
+        };
+        match &host.cgroups {
+            CgroupMounts::V2(_) if !self.user_namespace => Vec::new(),
+            CgroupMounts::V2(unified) => vec![open(&unified.mountpoint, AT_RECURSIVE)],
+            _ => self.v1().map(|dir| open(&dir.path, 0)).collect(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `remount`: what is mounted already is changed, as mount(8) does it.
+
+use nix::libc;
+
+use super::filesystem::configure;
+use super::{Filesystem, Mounts, Planned};
+use crate::error::{Error, Result};
+use crate::plan::mount_options::{IVERSION, RDONLY};
+use crate::plan::program::{Program, Slot};
+use crate::plan::rootfs::{AT_RECURSIVE, set_attributes};
+use crate::survey::is_bind;
+
+const FSPICK_CLOEXEC: i32 = 0x1;
+const FSPICK_EMPTY_PATH: i32 = 0x8;
+const CMD_RECONFIGURE: i32 = 7;
+
+impl Mounts<'_> {
+    /// Changes what is at the destination: with `bind` the mount alone, else its filesystem as well, which must be one that
+    /// this configuration has made: any other is the host's.
+    pub(super) fn change(&self, p: &mut Program, planned: &Planned<'_>) -> Result<Slot> {
+        let options = &planned.options;
+        let text = |text: &str| Err(Error::spec(planned.place.as_str(), text));
+        let whole = !is_bind(planned.mount);
+        let last = self.done.iter().rev().find(|mounted| mounted.at == planned.seen.path);
+        if whole && last.is_none_or(|mounted| mounted.filesystem == Filesystem::Hosts) {
+            return text("remount: no filesystem was made there; \"bind\" beside it changes the mount alone");
+        }
+        if options.superblock.contains(&IVERSION) {
+            return text("iversion is for a new filesystem");
+        }
+        let tree = super::target::existing(p, &planned.seen.path);
+        p.doing("remount");
+        if whole {
+            let context = p
+                .call(libc::SYS_fspick, &[tree.into(), self.empty.into(), (FSPICK_CLOEXEC | FSPICK_EMPTY_PATH).into()])
+                .out();
+            let mut flags = options.superblock.clone();
+            let attributes = options.attributes();
+            for (bits, name) in [(attributes.set, "ro"), (attributes.clear, "rw")] {
+                if bits & RDONLY != 0 {
+                    flags.push(name);
+                }
+            }
+            configure(p, context, &flags, &options.data);
+            p.call(libc::SYS_fsconfig, &[context.into(), CMD_RECONFIGURE.into(), 0.into(), 0.into(), 0.into()]);
+        }
+        if !options.own.is_empty() {
+            set_attributes(p, tree, self.empty, libc::AT_EMPTY_PATH, [options.own.set, options.own.clear, 0, 0]);
+        }
+        let all = options.recursive;
+        if !all.is_empty() {
+            set_attributes(p, tree, self.empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [all.set, all.clear, 0, 0]);
+        }
+        Ok(tree)
+    }
+}

@@ -1,0 +1,148 @@
+//! New filesystems, by fsopen(2) and its family; by mount(2) what those cannot express.
+
+use nix::libc;
+
+use super::{Filesystem, Made, Mounts, Planned, What};
+use crate::error::{Error, Result};
+use crate::plan::lsm;
+use crate::plan::mount_options::{IVERSION, RDONLY};
+use crate::plan::program::{Arg, Data, Program, Slot};
+use crate::plan::rootfs::T_EMPTY_PATH;
+
+const FSOPEN_CLOEXEC: i32 = 1;
+const FSMOUNT_CLOEXEC: i32 = 1;
+const SET_FLAG: i32 = 0;
+const SET_STRING: i32 = 1;
+const CMD_CREATE: i32 = 6;
+/// The longest value that fsconfig(2) takes, with its NUL (fs/fsopen.c: `strndup_user(_value, 256)`).
+const LONGEST_VALUE: usize = 256;
+
+/// What a filesystem is made of.
+pub(super) struct Recipe<'r> {
+    pub(super) typ: &'r str,
+    pub(super) source: &'r [u8],
+    pub(super) flags: &'r [&'r str],
+    pub(super) data: &'r [String],
+    pub(super) attributes: u64,
+}
+
+impl Mounts<'_> {
+    /// Makes a filesystem of the mount's type.
+    pub(super) fn filesystem(&mut self, p: &mut Program, planned: &Planned<'_>) -> Result<Made> {
+        let typ = planned.typ();
+        let options = &planned.options;
+        let mut data = options.data.clone();
+        if let Some(mode) = planned.seen.mode.filter(|_| typ == "tmpfs") {
+            // As runc: a tmpfs takes over the mode of the directory that it covers; without one it is the kernel's, 1777.
+            data.insert(0, format!("mode={mode:04o}"));
+        }
+        let source =
+            planned.mount.source().as_ref().map_or(typ.as_bytes(), |source| source.as_os_str().as_encoded_bytes());
+        let mut attributes = options.attributes().set;
+        let too_long = |text: &[u8]| text.len() >= LONGEST_VALUE;
+        if too_long(source)
+            || data.iter().any(|option| too_long(option.split_once('=').map_or("", |(_, value)| value).as_bytes()))
+        {
+            return self.classic(p, planned, source, &data);
+        }
+        let mut flags = options.superblock.clone();
+        flags.retain(|name| *name != IVERSION);
+        let readonly = attributes & RDONLY != 0;
+        match typ {
+            // What is mounted below it needs its directories first.
+            "tmpfs" => attributes &= !RDONLY,
+            // The filesystem as well as the mount, as mount(2) does: a disk may not be written to at all.
+            _ if readonly => flags.push("ro"),
+            _ => {}
+        }
+        let slot = self.make(p, &Recipe { typ, source, flags: &flags, data: &data, attributes });
+        if typ == "tmpfs" && readonly {
+            self.readonly_later.push((planned.place.clone(), slot));
+        }
+        // What was copied up may have links.
+        let fresh = typ == "tmpfs" && !options.copy_up;
+        Ok(Made::Detached(slot, if fresh { Filesystem::Fresh(slot) } else { Filesystem::New }))
+    }
+
+    pub(super) fn make(&self, p: &mut Program, recipe: &Recipe<'_>) -> Slot {
+        let mut data = recipe.data.to_vec();
+        data.extend(lsm::context(recipe.typ, self.label, &data));
+        p.doing(what(recipe.typ, &data));
+        let name = p.text(recipe.typ);
+        let context = p.call(libc::SYS_fsopen, &[name.into(), FSOPEN_CLOEXEC.into()]).out();
+        let key = p.text("source");
+        let value = p.text(recipe.source);
+        p.call(libc::SYS_fsconfig, &[context.into(), SET_STRING.into(), key.into(), value.into(), 0.into()]);
+        configure(p, context, recipe.flags, &data);
+        p.call(libc::SYS_fsconfig, &[context.into(), CMD_CREATE.into(), 0.into(), 0.into(), 0.into()]);
+        p.call(libc::SYS_fsmount, &[context.into(), FSMOUNT_CLOEXEC.into(), recipe.attributes.into()]).out()
+    }
+
+    /// mount(2), for options that are too long for fsconfig(2) (the layers of an overlay), at the working directory.
+    fn classic(&self, p: &mut Program, planned: &Planned<'_>, source: &[u8], data: &[String]) -> Result<Made> {
+        if !planned.work.is_empty() {
+            return Err(Error::spec(
+                planned.place.as_str(),
+                "an option of more than 255 bytes goes with no id mapping or tmpcopyup",
+            ));
+        }
+        let typ = planned.typ();
+        let slot = match self.target(p, &planned.seen.path, planned.kind, planned.seen.there) {
+            (Arg::Slot(slot), _, flags) if flags & T_EMPTY_PATH != 0 => slot,
+            (directory, name, _) => super::resolve(p, directory, name, libc::O_PATH),
+        };
+        p.call(libc::SYS_fchdir, &[slot.into()]);
+        p.doing(what(typ, &data));
+        let dot = p.text(".");
+        let flags = planned.options.classic(planned.options.attributes().set);
+        let mut data = data.to_vec();
+        data.extend(lsm::context(typ, self.label, &data));
+        let joined: Vec<String> = data.iter().map(|option| option.replace(',', "\\,")).collect();
+        let (source, typ, data) = (p.text(source), p.text(typ), p.text(joined.join(",")));
+        p.call(libc::SYS_mount, &[source.into(), dot.into(), typ.into(), flags.into(), data.into()]);
+        leave(p);
+        Ok(Made::Attached(super::target::existing(p, &planned.seen.path), Filesystem::New))
+    }
+
+    /// `iversion`, which only mount(2) sets: on what is attached, from its own root.
+    pub(super) fn versions(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
+        if !planned.options.superblock.contains(&IVERSION) || !matches!(planned.what, What::New | What::Prepared(_)) {
+            return;
+        }
+        p.doing("set iversion");
+        let later = if planned.typ() == "tmpfs" { RDONLY } else { 0 };
+        let flags = libc::MS_REMOUNT | planned.options.classic(planned.options.attributes().set & !later);
+        let dot = p.text(".");
+        p.call(libc::SYS_fchdir, &[tree.into()]);
+        p.call(libc::SYS_mount, &[0.into(), dot.into(), 0.into(), flags.into(), 0.into()]);
+        leave(p);
+    }
+}
+
+/// Back to the root.
+fn leave(p: &mut Program) {
+    let slash = p.text("/");
+    p.call(libc::SYS_chdir, &[slash.into()]);
+}
+
+/// Superblock flags and the filesystem's own options, for a context.
+pub(super) fn configure(p: &mut Program, context: Slot, flags: &[&str], data: &[String]) {
+    for flag in flags {
+        let key = p.text(flag);
+        p.call(libc::SYS_fsconfig, &[context.into(), SET_FLAG.into(), key.into(), 0.into(), 0.into()]);
+    }
+    for option in data {
+        let (command, key, value): (i32, Data, Arg) = match option.split_once('=') {
+            Some((key, value)) => (SET_STRING, p.text(key), p.text(value).into()),
+            None => (SET_FLAG, p.text(option), 0.into()),
+        };
+        p.call(libc::SYS_fsconfig, &[context.into(), command.into(), key.into(), value, 0.into()]);
+    }
+}
+
+fn what(typ: &str, data: &[String]) -> String {
+    match data {
+        [] => format!("mount {typ}"),
+        _ => format!("mount {typ} with {:?}", data.join(",")),
+    }
+}

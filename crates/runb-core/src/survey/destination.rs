@@ -1,0 +1,261 @@
+//! What is at a destination in the root filesystem: its path without links, and how much of it is there.
+//!
+//! A link is followed here only to know its end; init resolves again, so that one which changes meanwhile misleads nobody
+//! but the container.
+
+use std::collections::VecDeque;
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, readlinkat};
+use nix::libc;
+use nix::sys::stat::Mode;
+use oci_spec::runtime::Mount;
+
+use super::{Found, is_bind};
+use crate::sys::{Resolve, openat2};
+
+/// What is at the destination of a mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Destination {
+    /// The absolute path without links, `.` and `..`, as far as it could be seen.
+    pub path: PathBuf,
+    /// How many of the leading names of `path` are there.
+    pub there: usize,
+    /// The mode of the directory that is there: a new tmpfs takes it over.
+    pub mode: Option<u32>,
+}
+
+impl Destination {
+    /// A destination that nobody looked at.
+    pub fn unseen(path: &Path) -> Self {
+        Destination { path: clean(path), there: 0, mode: None }
+    }
+}
+
+/// What is wanted of a destination.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Where it is.
+    Place,
+    /// Its mode as well.
+    Mode,
+}
+
+impl Wanted {
+    pub(super) fn of(mount: &Mount) -> Self {
+        if mount.typ().as_deref() == Some("tmpfs") { Wanted::Mode } else { Wanted::Place }
+    }
+}
+
+/// An earlier mount, that covers what the root filesystem has.
+pub(super) struct Cover {
+    at: PathBuf,
+    with: With,
+}
+
+enum With {
+    Bind(PathBuf),
+    /// A tmpfs with this mode.
+    Tmpfs(Option<u32>),
+    Other,
+}
+
+impl Cover {
+    pub(super) fn of(mount: &Mount, bundle: &Path, seen: &Destination) -> Self {
+        let mode = mount.options().iter().flatten().rev().find_map(|option| option.strip_prefix("mode="));
+        let with = match mount.source() {
+            Some(source) if is_bind(mount) => With::Bind(bundle.join(source)),
+            _ if mount.typ().as_deref() == Some("tmpfs") => {
+                With::Tmpfs(mode.and_then(|mode| u32::from_str_radix(mode, 8).ok()).or(seen.mode))
+            }
+            _ => With::Other,
+        };
+        Cover { at: seen.path.clone(), with }
+    }
+}
+
+/// The path as an absolute one without `.` and `..`.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// Looks for `path` below `root`, where `covers` are mounted.
+pub(super) fn look(root: BorrowedFd<'_>, path: &Path, covers: &[Cover], wanted: Wanted) -> Destination {
+    let path = clean(path);
+    if let Some(cover) = covering(&path, covers) {
+        return below(cover, &path, wanted);
+    }
+    match at(root, &path, 0) {
+        Ok(place) => {
+            let there = path.iter().count() - 1;
+            Destination { path, there, mode: mode(place, wanted) }
+        }
+        Err(Errno::ELOOP) => walk(root, &path, covers, wanted),
+        Err(_) => {
+            let mut leading = path.as_path();
+            while let Some(parent) = leading.parent().filter(|parent| *parent != Path::new("/")) {
+                leading = parent;
+                match at(root, leading, libc::O_DIRECTORY) {
+                    Ok(_) => return Destination { there: leading.iter().count() - 1, path, mode: None },
+                    Err(Errno::ELOOP) => return walk(root, &path, covers, wanted),
+                    Err(_) => {}
+                }
+            }
+            // The last name may be a link to nowhere.
+            walk(root, &path, covers, wanted)
+        }
+    }
+}
+
+fn covering<'c>(path: &Path, covers: &'c [Cover]) -> Option<&'c Cover> {
+    covers.iter().rev().find(|cover| path.starts_with(&cover.at))
+}
+
+fn at(root: BorrowedFd<'_>, path: &Path, flags: i32) -> Result<OwnedFd, Errno> {
+    let relative = path.strip_prefix("/").unwrap_or(path).as_os_str();
+    let relative = if relative.is_empty() { ".".as_ref() } else { relative };
+    let path = CString::new(relative.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    openat2(root, &path, libc::O_PATH | flags, Resolve::InRootNoLinks)
+}
+
+fn mode(place: OwnedFd, wanted: Wanted) -> Option<u32> {
+    let meta = (wanted == Wanted::Mode).then(|| File::from(place).metadata().ok())??;
+    meta.is_dir().then(|| meta.mode() & 0o7777)
+}
+
+/// What is at the path of a device; the last name is not followed.
+pub(super) fn found(root: BorrowedFd<'_>, path: &Path, covers: &[Cover]) -> Found {
+    let Some((parent, name)) = path.parent().zip(path.file_name()) else { return Found::Unknown };
+    let seen = look(root, parent, covers, Wanted::Place);
+    if covering(&seen.path.join(name), covers).is_some() {
+        return Found::Unknown;
+    }
+    match at(root, &seen.path.join(name), libc::O_NOFOLLOW) {
+        Err(Errno::ENOENT) => Found::Absent,
+        Err(_) => Found::Unknown,
+        Ok(place) => File::from(place)
+            .metadata()
+            .map_or(Found::Unknown, |meta| Found::Node { kind: meta.mode() & libc::S_IFMT, number: meta.rdev() }),
+    }
+}
+
+/// A destination that an earlier mount covers.
+fn below(cover: &Cover, path: &Path, wanted: Wanted) -> Destination {
+    let rest = path.strip_prefix(&cover.at).unwrap_or(path);
+    let mode = match &cover.with {
+        _ if wanted == Wanted::Place => None,
+        With::Tmpfs(mode) if rest.as_os_str().is_empty() => *mode,
+        With::Bind(source) => {
+            let source = open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok();
+            source
+                .and_then(
+                    |source| if rest.as_os_str().is_empty() { Some(source) } else { at(source.as_fd(), rest, 0).ok() },
+                )
+                .and_then(|place| mode(place, wanted))
+        }
+        With::Tmpfs(_) | With::Other => None,
+    };
+    Destination { path: path.to_owned(), there: cover.at.iter().count() - 1, mode }
+}
+
+/// How many links a path may have, as for the kernel (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
+
+/// Follows `path` name by name.
+fn walk(root: BorrowedFd<'_>, path: &Path, covers: &[Cover], wanted: Wanted) -> Destination {
+    let mut rest: VecDeque<OsString> = path.iter().skip(1).map(OsString::from).collect();
+    let mut so_far = PathBuf::from("/");
+    let mut links = 0;
+    let mut last = None;
+    while let Some(name) = rest.pop_front() {
+        if name == ".." {
+            so_far.pop();
+            continue;
+        }
+        let next = so_far.join(&name);
+        if let Some(cover) = covering(&next, covers) {
+            return below(cover, &clean(&rest.iter().fold(next.clone(), |path, name| path.join(name))), wanted);
+        }
+        let Ok(place) = at(root, &next, libc::O_NOFOLLOW) else {
+            let there = so_far.iter().count() - 1;
+            return Destination {
+                path: clean(&rest.iter().fold(next, |path, name| path.join(name))),
+                there,
+                mode: None,
+            };
+        };
+        match readlinkat(&place, "") {
+            Ok(target) if links < MAX_LINKS => {
+                links += 1;
+                let target = PathBuf::from(target);
+                if target.is_absolute() {
+                    so_far = PathBuf::from("/");
+                }
+                for part in target.components().rev() {
+                    match part {
+                        Component::Normal(name) => rest.push_front(name.to_owned()),
+                        Component::ParentDir => rest.push_front("..".into()),
+                        _ => {}
+                    }
+                }
+            }
+            // Init's own lookup says ELOOP, at the right place.
+            Ok(_) => return Destination::unseen(path),
+            Err(_) => {
+                so_far = next;
+                last = Some(place);
+            }
+        }
+    }
+    let there = so_far.iter().count() - 1;
+    Destination { path: so_far, there, mode: last.and_then(|place| mode(place, wanted)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn seen(root: &Path, path: &str, covers: &[Cover]) -> (String, usize, Option<u32>) {
+        let root = open(root, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).expect("the root");
+        let seen = look(root.as_fd(), Path::new(path), covers, Wanted::Mode);
+        (seen.path.display().to_string(), seen.there, seen.mode)
+    }
+
+    #[test]
+    fn a_destination_is_followed_through_links_and_never_out_of_the_root() {
+        let dir = std::env::temp_dir().join(format!("runb-destination-{}", std::process::id()));
+        fs::create_dir_all(dir.join("var/lib")).expect("directories");
+        fs::create_dir_all(dir.join("run")).expect("directories");
+        fs::set_permissions(dir.join("var/lib"), fs::Permissions::from_mode(0o711)).expect("chmod");
+        for (target, link) in [("/run", "var/run"), ("../../../../../etc/new", "out"), ("loop", "loop")] {
+            symlink(target, dir.join(link)).expect("a link");
+        }
+        let tmpfs = || vec![Cover { at: "/run".into(), with: With::Tmpfs(None) }];
+        assert_eq!(seen(&dir, "/var/lib", &[]), ("/var/lib".into(), 2, Some(0o711)));
+        assert_eq!(seen(&dir, "/var/lib/a/b", &[]), ("/var/lib/a/b".into(), 2, None));
+        assert_eq!(seen(&dir, "/var/run/a", &[]), ("/run/a".into(), 1, None));
+        assert_eq!(seen(&dir, "/var/run/a/b", &tmpfs()), ("/run/a/b".into(), 1, None));
+        assert_eq!(seen(&dir, "/out", &[]), ("/etc/new".into(), 0, None));
+        assert_eq!(seen(&dir, "/loop/a", &[]), ("/loop/a".into(), 0, None));
+        fs::remove_dir_all(&dir).expect("removed");
+    }
+}
