@@ -3,6 +3,7 @@
 mod console;
 mod exec;
 mod foreground;
+mod pidfd_socket;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -35,6 +36,8 @@ use crate::survey::Survey;
 use crate::sys;
 use crate::terminal::{ConsoleSocket, Master};
 use crate::undo::Journal;
+
+use pidfd_socket::PidfdSocket;
 
 pub use foreground::{Foreground, Subreaper, Workload};
 
@@ -218,6 +221,7 @@ impl Launch<'_> {
         let plan = &self.planned.plan;
         let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
         let listener = listener(plan.filter.as_ref())?;
+        let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         // The journal is on disk before there is anything to take back.
         self.dir.save_intent(&self.saved)?;
         self.dir.save_config(&self.planned.bundle.text)?;
@@ -254,6 +258,9 @@ impl Launch<'_> {
         }
         if let Some(file) = &self.options.pid_file {
             state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))?;
+        }
+        if let Some(socket) = &socket {
+            socket.send(ready.pidfd())?;
         }
         let (pid, pidfd) = match ending {
             Ending::Fifo => ready.release(),

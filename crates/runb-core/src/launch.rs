@@ -298,6 +298,11 @@ impl Ready {
         self.init.pid
     }
 
+    /// A descriptor of init.
+    pub(crate) fn pidfd(&self) -> &OwnedFd {
+        self.init.pidfd.as_ref().expect("an init that was neither released nor killed")
+    }
+
     /// The master of the terminal, if there is one; once.
     pub(crate) fn take_terminal(&mut self) -> Option<Master> {
         self.terminal.take()
