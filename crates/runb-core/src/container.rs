@@ -1,5 +1,7 @@
 //! The handle of a container: make it, load it, start, signal, delete. What the verbs of the CLI call.
 
+mod console;
+mod exec;
 mod foreground;
 
 use std::fs;
@@ -22,16 +24,18 @@ use crate::hearing::reap;
 use crate::hooks::{self, Namespaces};
 use crate::host::Host;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
-use crate::options::Options;
+use crate::options::{Caller, Options};
+use crate::plan::seccomp::Filter;
 use crate::plan::{self, Ending, Late, Plan, Request};
 use crate::signal::Signal;
 use crate::spec::Bundle;
 use crate::state::{self, ProcessRef, Saved, StateDir, Status};
 use crate::survey::Survey;
 use crate::sys;
+use crate::terminal::{ConsoleSocket, Master};
 use crate::undo::Journal;
 
-pub use foreground::{Foreground, Subreaper};
+pub use foreground::{Foreground, Subreaper, Workload};
 
 /// Which processes a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +92,7 @@ pub struct Container {
 #[derive(Debug)]
 pub struct Running {
     container: Container,
-    pid: i32,
-    pidfd: OwnedFd,
+    workload: Workload,
 }
 
 /// A plan with what it was made from.
@@ -122,6 +125,14 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     Ok(Planned { bundle, rootfs, plan })
 }
 
+/// What a launch has come to.
+struct Launched {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// For a caller that waits.
+    terminal: Option<Master>,
+}
+
 /// What a launch works with.
 struct Launch<'a> {
     options: &'a Options,
@@ -130,27 +141,48 @@ struct Launch<'a> {
     saved: Saved,
 }
 
-/// Plans, launches, and takes everything back if it fails.
-fn launch(options: &Options, ending: Ending) -> Result<Running> {
-    let kept = options.kept_descriptors();
+/// What is to be preserved must be there.
+fn check_descriptors(kept: u32) -> Result<()> {
     if let Err(descriptor) = sys::descriptors_are_open(3, kept) {
         let text = format!("{kept} descriptors are to be preserved, and descriptor {descriptor} is not open");
         return Err(Error::new(Kind::Usage, text).with_errno(Errno::EBADF));
     }
+    Ok(())
+}
+
+/// Plans, launches, and takes everything back if it fails.
+fn launch(options: &Options, ending: Ending) -> Result<Running> {
+    check_descriptors(options.kept_descriptors())?;
     let host = Host::probe()?;
     let planned = planned(options, &host, ending)?;
+    console_fits(options, &planned.bundle.spec)?;
     let dir = StateDir::create(&options.root, &options.id)?;
     let saved = saved(options, &planned, &host);
     let mut launch = Launch { options, planned: &planned, dir: &dir, saved };
     let result = launch.go(ending);
     let saved = launch.saved;
     match result {
-        Ok((pid, pidfd)) => {
+        Ok(Launched { pid, pidfd, terminal }) => {
             let warnings = [planned.bundle.warnings, planned.plan.warnings].concat();
-            Ok(Running { container: Container { dir: dir.path().to_owned(), saved, warnings }, pid, pidfd })
+            let container = Container { dir: dir.path().to_owned(), saved, warnings };
+            Ok(Running { container, workload: Workload { pid, pidfd, terminal } })
         }
         Err(error) => Err(take_back(dir, &saved, options, error)),
     }
+}
+
+/// A terminal wants somebody who has its master, and only what leaves gives it away (as runc).
+fn console_fits(options: &Options, spec: &Spec) -> Result<()> {
+    let wanted = spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
+    let text = match (wanted, options.caller, &options.console_socket) {
+        (true, Caller::Leaves, None) => "cannot allocate a tty for a detached container without --console-socket",
+        (false, _, Some(_)) => "cannot use --console-socket: process.terminal is not true",
+        (true, Caller::Waits, Some(_)) => {
+            "cannot use --console-socket in the foreground, where the caller has the terminal"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, text))
 }
 
 fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
@@ -168,15 +200,17 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         namespaces: planned.plan.namespaces,
         hooks: later.iter().any(|kind| !hooks::of_kind(spec.hooks().as_ref(), kind).is_empty()),
         cgroup: Cgroup::of(&planned.plan.cgroup),
+        keyring: options.keyring,
         journal: Journal { cgroups: cgroup::missing(&planned.plan.cgroup) },
         late: planned.plan.late(),
     }
 }
 
 impl Launch<'_> {
-    fn go(&mut self, ending: Ending) -> Result<(i32, OwnedFd)> {
+    fn go(&mut self, ending: Ending) -> Result<Launched> {
         let plan = &self.planned.plan;
-        let listener = listener(plan)?;
+        let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
+        let listener = listener(plan.filter.as_ref())?;
         // The journal is on disk before there is anything to take back.
         self.dir.save_intent(&self.saved)?;
         self.dir.save_config(&self.planned.bundle.text)?;
@@ -197,8 +231,20 @@ impl Launch<'_> {
         if !plan.has_twin() {
             self.record(running.pid())?;
         }
-        let context = Context { hooks: self.planned.bundle.spec.hooks().as_ref(), saved: &self.saved, listener };
-        let ready = running.until_ready(plan, &context)?;
+        let context = Context {
+            hooks: self.planned.bundle.spec.hooks().as_ref(),
+            saved: &self.saved,
+            status: Status::Creating,
+            listener,
+        };
+        let mut ready = running.until_ready(plan, &context)?;
+        let mut terminal = ready.take_terminal();
+        if let (Some(console), Some(master)) = (console, terminal.take_if(|_| self.options.caller == Caller::Leaves)) {
+            console.send(&master)?;
+        }
+        if let Some(master) = &terminal {
+            console::prepare(master)?;
+        }
         let pid = ready.pid();
         if plan.has_twin() {
             self.record(pid)?;
@@ -206,11 +252,11 @@ impl Launch<'_> {
         if let Some(file) = &self.options.pid_file {
             state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))?;
         }
-        let init = match ending {
+        let (pid, pidfd) = match ending {
             Ending::Fifo => ready.release(),
             Ending::Stop => self.start(ready)?,
         };
-        Ok(init)
+        Ok(Launched { pid, pidfd, terminal })
     }
 
     /// Writes who init is.
@@ -235,8 +281,8 @@ impl Launch<'_> {
 }
 
 /// Connects to whoever listens to the seccomp filter; that nobody does is an error before anything is made.
-fn listener(plan: &Plan) -> Result<Option<UnixStream>> {
-    let Some(listener) = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
+fn listener(filter: Option<&Filter>) -> Result<Option<UnixStream>> {
+    let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
     let failed = |e: std::io::Error| Error::io(format!("connect to {}", listener.path.display()), &e);
     UnixStream::connect(&listener.path).map(Some).map_err(|e| failed(e).at("linux.seccomp.listenerPath"))
 }
@@ -609,14 +655,9 @@ impl Running {
         &self.container
     }
 
-    /// The process id of the workload.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// A descriptor of the workload's process, readable when it has ended.
-    pub fn pidfd(&self) -> &OwnedFd {
-        &self.pidfd
+    /// The workload's process.
+    pub fn workload(&self) -> &Workload {
+        &self.workload
     }
 
     /// Leaves the workload alone: `run --detach`.

@@ -1,17 +1,17 @@
 //! What a spawned program says over its socket, as the runtime hears it.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use runb_init::{REPORT_SIZE, Report, ReportKind};
 
 use crate::error::{Error, Result};
+use crate::sys;
 
 /// What came over the socket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Said {
     /// Init has come to a point.
     Reached(Report),
@@ -19,6 +19,8 @@ pub(crate) enum Said {
     Failed(Report),
     /// A sibling goes on.
     Twin(i32),
+    /// The master of a terminal that was opened.
+    Terminal(OwnedFd),
     /// The other end is closed: init has executed, or ended.
     Gone,
 }
@@ -26,18 +28,21 @@ pub(crate) enum Said {
 /// Waits for the next message.
 pub(crate) fn receive(socket: &OwnedFd) -> Result<Said> {
     let mut bytes = [0u8; REPORT_SIZE];
-    let length = loop {
-        match recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+    let (length, descriptor) = loop {
+        match sys::receive(socket, &mut bytes) {
             Err(Errno::EINTR) => continue,
-            Err(Errno::ECONNRESET) => break 0,
-            Err(errno) => return Err(Error::host("recv from init", errno)),
-            Ok(length) => break length,
+            Err(Errno::ECONNRESET) => break (0, None),
+            Err(errno) => return Err(Error::host("recvmsg from init", errno)),
+            Ok(message) => break message,
         }
     };
     if length == 0 {
         return Ok(Said::Gone);
     }
     let report = Report::from_bytes(bytes);
+    if let Some(master) = descriptor.filter(|_| report.kind == ReportKind::Terminal as u8) {
+        return Ok(Said::Terminal(master));
+    }
     match report.kind {
         kind if length == REPORT_SIZE && kind == ReportKind::Reached as u8 => Ok(Said::Reached(report)),
         kind if length == REPORT_SIZE && kind == ReportKind::Failed as u8 => Ok(Said::Failed(report)),

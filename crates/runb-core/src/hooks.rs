@@ -60,7 +60,7 @@ pub fn state(saved: &Saved, status: Status, pid: i32) -> Result<Vec<u8>> {
 }
 
 /// What a seccomp listener gets beside its descriptor (config-linux.md, "The Container Process State").
-pub(crate) fn process_state(saved: &Saved, pid: i32, metadata: Option<&str>) -> Result<Vec<u8>> {
+pub(crate) fn process_state(saved: &Saved, status: Status, pid: i32, metadata: Option<&str>) -> Result<Vec<u8>> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct ProcessState<'a> {
@@ -74,8 +74,8 @@ pub(crate) fn process_state(saved: &Saved, pid: i32, metadata: Option<&str>) -> 
     let state = State {
         oci_version: &saved.oci_version,
         id: &saved.id,
-        status: Status::Creating,
-        pid,
+        status,
+        pid: saved.init.map_or(pid, |init| init.pid),
         bundle: &saved.bundle,
         annotations: &saved.annotations,
     };
@@ -166,6 +166,7 @@ fn run(hook: &Hook, state: &[u8], namespaces: Namespaces<'_>) -> Result<()> {
         cgroup: None,
         executable: executable.as_fd(),
         socket: theirs.as_fd(),
+        more: None,
         preserve: 0,
         stdio: Some([input.as_fd(), output.as_fd(), output.as_fd()]),
     })
@@ -185,7 +186,7 @@ fn run(hook: &Hook, state: &[u8], namespaces: Namespaces<'_>) -> Result<()> {
                 reap(pid)?;
                 (pid, pidfd) = (twin, sys::pidfd_open(twin).map_err(host("pidfd_open"))?);
             }
-            Said::Reached(_) => return Err(Error::internal("a hook's program has no stop")),
+            Said::Reached(_) | Said::Terminal(_) => return Err(Error::internal("a hook's program has no stop")),
         }
     }
     let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());

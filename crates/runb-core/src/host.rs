@@ -32,13 +32,21 @@ impl Host {
     /// # Errors
     /// /proc/sys/kernel/cap_last_cap or what tells of the cgroups cannot be read.
     pub fn probe() -> Result<Self> {
+        Ok(Host { cgroups: CgroupMounts::probe()?, ..Host::probe_processes()? })
+    }
+
+    /// Asks for what a process in a container that exists depends on, so not for the cgroups.
+    ///
+    /// # Errors
+    /// /proc/sys/kernel/cap_last_cap cannot be read.
+    pub fn probe_processes() -> Result<Self> {
         const CAP: &str = "/proc/sys/kernel/cap_last_cap";
         let last = fs::read_to_string(CAP).map_err(|e| Error::io(format!("read {CAP}"), &e))?;
         let last_capability = last.trim().parse().map_err(|e| Error::internal(format!("{CAP}: {last:?}: {e}")))?;
         let names = uname().map_err(|errno| Error::host("uname", errno))?;
         Ok(Host {
             kernel: version(&names.release().to_string_lossy()),
-            cgroups: CgroupMounts::probe()?,
+            cgroups: CgroupMounts::None,
             ids: (geteuid().as_raw(), getegid().as_raw()),
             capabilities: own_capabilities()?,
             last_capability,

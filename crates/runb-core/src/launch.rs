@@ -20,11 +20,14 @@ use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, reap, receive};
 use crate::hooks::{self, Namespaces};
+use crate::plan::exec::ExecPlan;
 use crate::plan::program::Program;
+use crate::plan::seccomp::Filter;
 use crate::plan::{IdMaps, Plan};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::sys::spawn::{self, Spawn};
+use crate::terminal::Master;
 
 /// How long the end of a killed process is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,6 +73,8 @@ impl Drop for Init {
 pub(crate) struct Context<'a> {
     pub(crate) hooks: Option<&'a Hooks>,
     pub(crate) saved: &'a Saved,
+    /// Where the container is in its life.
+    pub(crate) status: Status,
     /// The connection to whoever listens to the seccomp filter.
     pub(crate) listener: Option<UnixStream>,
 }
@@ -79,23 +84,39 @@ pub(crate) struct Running<'p> {
     program: &'p Program,
     init: Init,
     cgroup: Cgroup,
+    terminal: Option<Master>,
 }
 
 /// Spawns the init of `plan` into the cgroups that were made.
 pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Running<'p>> {
-    let init = spawn_program(&plan.program, plan.clone, made.unified(), preserve)?;
-    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone() })
+    let place = Place { namespaces: plan.clone, cgroup: made.unified(), more: None, preserve };
+    let init = spawn_program(&plan.program, place)?;
+    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone(), terminal: None })
 }
 
-/// Spawns an init that runs `program`.
-fn spawn_program(program: &Program, namespaces: u64, cgroup: Option<BorrowedFd<'_>>, preserve: u32) -> Result<Init> {
+/// Where a process is born, and with what.
+#[derive(Clone, Copy, Default)]
+struct Place<'a> {
+    /// `CLONE_NEW*` flags of the clone itself.
+    namespaces: u64,
+    /// The version 2 cgroup.
+    cgroup: Option<BorrowedFd<'a>>,
+    /// One more descriptor, after the socket's.
+    more: Option<BorrowedFd<'a>>,
+    /// How many descriptors from 3 on it keeps.
+    preserve: u32,
+}
+
+/// Spawns a process that runs `program`.
+fn spawn_program(program: &Program, place: Place<'_>) -> Result<Init> {
     let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
     let (ours, theirs) = pair.map_err(|errno| Error::host("socketpair", errno))?;
     let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning init)"), errno);
     let executable = spawn::executable(&program.image()).map_err(failed)?;
     let (executable, socket) = (executable.as_fd(), theirs.as_fd());
+    let Place { namespaces, cgroup, more, preserve } = place;
     let spawned =
-        spawn::spawn(&Spawn { namespaces, cgroup, executable, socket, preserve, stdio: None }).map_err(failed)?;
+        spawn::spawn(&Spawn { namespaces, cgroup, executable, socket, more, preserve, stdio: None }).map_err(failed)?;
     Ok(Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours })
 }
 
@@ -120,14 +141,14 @@ impl Running<'_> {
                 Point::Mount => mounts.next(&self.init, report.value as i32)?,
                 Point::Hooks => self.run_hooks(context)?,
                 Point::Ready => break,
-                Point::Notify => self.hand_over(plan, context, report.value as i32)?,
+                Point::Notify => self.hand_over(plan.filter.as_ref(), context, report.value as i32)?,
                 Point::Cgroup | Point::Network => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
                 }
             }
             self.init.resume()?;
         }
-        Ok(Ready { init: self.init, cgroup: self.cgroup })
+        Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal })
     }
 
     fn reach(&mut self, point: Point) -> Result<Report> {
@@ -139,6 +160,7 @@ impl Running<'_> {
                 }
                 Said::Failed(report) => return Err(failure(self.program, &report, &self.init)),
                 Said::Gone => return Err(died(&mut self.init, &self.cgroup)),
+                Said::Terminal(master) => self.terminal = Some(Master::verified(master)?),
                 Said::Twin(pid) => {
                     let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
                     reap(self.init.pid)?;
@@ -154,14 +176,14 @@ impl Running<'_> {
     }
 
     /// Sends the filter's listener with the state of the process (config-linux.md, "The Container Process State").
-    fn hand_over(&self, plan: &Plan, context: &Context<'_>, descriptor: i32) -> Result<()> {
+    fn hand_over(&self, filter: Option<&Filter>, context: &Context<'_>, descriptor: i32) -> Result<()> {
         let at = |errno| Error::host("hand over the seccomp listener", errno).at("linux.seccomp.listenerPath");
-        let listener = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref());
+        let listener = filter.and_then(|filter| filter.listener.as_ref());
         let (Some(listener), Some(socket), Some(pidfd)) = (listener, &context.listener, &self.init.pidfd) else {
             return Err(Error::internal("a stop for a listener that is not planned"));
         };
         let copy = sys::pidfd_getfd(pidfd, descriptor).map_err(at)?;
-        let text = hooks::process_state(context.saved, self.init.pid, listener.metadata.as_deref())?;
+        let text = hooks::process_state(context.saved, context.status, self.init.pid, listener.metadata.as_deref())?;
         let descriptors = [copy.as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&descriptors)];
         let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], &rights, MsgFlags::MSG_NOSIGNAL, None);
@@ -188,16 +210,77 @@ fn write_id_maps(pid: i32, maps: &IdMaps, places: [&str; 2]) -> Result<()> {
     Ok(())
 }
 
+/// What an exec joins.
+pub(crate) struct Target<'a> {
+    /// The container's init, proven to be it.
+    pub(crate) init: BorrowedFd<'a>,
+    /// The version 2 cgroup that the process is born in.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// How many descriptors from 3 on are the workload's.
+    pub(crate) preserve: u32,
+}
+
+/// Spawns the process of an exec; the errno where the cgroup takes none, by which the caller may choose another.
+pub(crate) fn join<'p>(plan: &'p ExecPlan, target: &Target<'_>, cgroup: &Cgroup) -> Result<Running<'p>> {
+    let place = Place { namespaces: 0, cgroup: target.cgroup, more: Some(target.init), preserve: target.preserve };
+    let init = spawn_program(&plan.program, place)?;
+    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None })
+}
+
+impl Running<'_> {
+    /// Waits until the process of an exec has executed.
+    ///
+    /// # Errors
+    /// A call of it failed, or it was killed before it joined. It does not live any more then.
+    pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: &Context<'_>) -> Result<(i32, OwnedFd)> {
+        // In the container's pid namespace the process may be in the hands of another: it is heard no more than once.
+        let mut twin = plan.twin;
+        let mut notify = plan.program.points().any(|point| point == Point::Notify);
+        let mut failed = None;
+        loop {
+            match receive(&self.init.socket)? {
+                Said::Twin(pid) if twin.is_some() => {
+                    let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
+                    reap(self.init.pid)?;
+                    (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
+                    twin = None;
+                }
+                Said::Failed(report) if failed.is_none() => failed = Some(report),
+                Said::Reached(report) if notify && failed.is_none() && report.point == Point::Notify as u8 => {
+                    notify = false;
+                    self.hand_over(plan.filter.as_ref(), context, report.value as i32)?;
+                    self.init.resume()?;
+                }
+                Said::Gone if failed.is_none() && twin.is_none() => return Ok(self.init.release()),
+                Said::Gone if failed.is_none() => return Err(died(&mut self.init, &self.cgroup)),
+                Said::Gone => {}
+                other => return Err(Error::internal(format!("the process said {other:?} out of turn"))),
+            }
+            // A twin may fail before the process that made it has said who it is.
+            let known = |report: &Report| twin.is_none_or(|twin| usize::from(report.call) <= twin);
+            if let Some(report) = failed.filter(known) {
+                return Err(failure(self.program, &report, &self.init));
+            }
+        }
+    }
+}
+
 /// An init for which everything is done but the execve.
 pub(crate) struct Ready {
     init: Init,
     cgroup: Cgroup,
+    terminal: Option<Master>,
 }
 
 impl Ready {
     /// The process id of init.
     pub(crate) fn pid(&self) -> i32 {
         self.init.pid
+    }
+
+    /// The master of the terminal, if there is one; once.
+    pub(crate) fn take_terminal(&mut self) -> Option<Master> {
+        self.terminal.take()
     }
 
     /// Leaves init waiting.

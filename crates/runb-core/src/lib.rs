@@ -16,6 +16,7 @@ pub mod state;
 pub mod survey;
 mod sys;
 pub mod template;
+pub mod terminal;
 pub mod undo;
 
 pub use error::{Error, Kind, Result};

@@ -1,6 +1,11 @@
 //! What the caller wants beside the configuration. The library reads no environment: a program fills this in.
 
 use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind};
 
 /// How the root filesystem becomes `/`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,13 +18,24 @@ pub enum RootEntry {
 }
 
 /// Which session keyring the container's process gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Keyring {
     /// A new one, named `_ses.ID` as runc does.
     #[default]
     New,
     /// The caller's (`--no-new-keyring`).
     Inherit,
+}
+
+/// What becomes of the caller once the workload runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// It leaves: `create`, `run --detach`.
+    #[default]
+    Leaves,
+    /// It waits for the workload's end, and carries its terminal: `run`.
+    Waits,
 }
 
 /// Who makes the cgroup.
@@ -41,6 +57,8 @@ pub struct Options {
     pub root: PathBuf,
     /// The bundle's folder.
     pub bundle: PathBuf,
+    /// What becomes of the caller.
+    pub caller: Caller,
     /// A unix socket that receives the terminal's master.
     pub console_socket: Option<PathBuf>,
     /// Where the process id of init is written, without a newline, atomically.
@@ -65,5 +83,105 @@ impl Options {
     /// How many descriptors from 3 on the workload keeps.
     pub fn kept_descriptors(&self) -> u32 {
         self.preserve_fds + self.listen_fds
+    }
+}
+
+/// Whether a paused container is an obstacle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Paused {
+    /// It is an error.
+    #[default]
+    Refuse,
+    /// The process is made, and waits with the others for the resume (`--ignore-paused`).
+    Ignore,
+}
+
+/// `UID[:GID]` of an exec: numbers, never names, which only the image could explain (CVE-2016-3697).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserIds {
+    /// The user.
+    pub uid: u32,
+    /// The group; the one that it would be otherwise where absent.
+    pub gid: Option<u32>,
+}
+
+impl FromStr for UserIds {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let number = |part: &str| match part.parse::<u32>() {
+            // -1 is what set*id(2) takes for "leave it".
+            Ok(id) if id != u32::MAX && part.bytes().all(|byte| byte.is_ascii_digit()) => Ok(id),
+            _ => Err(Error::new(
+                Kind::Usage,
+                format!("user {text:?} is not UID or UID:GID in decimal digits, each below 4294967295"),
+            )),
+        };
+        let (uid, gid) = match text.split_once(':') {
+            None => (text, None),
+            Some((uid, gid)) => (uid, Some(gid)),
+        };
+        Ok(UserIds { uid: number(uid)?, gid: gid.map(number).transpose()? })
+    }
+}
+
+/// What the caller of `exec` asks for. What is absent is as the container's own process has it.
+#[derive(Clone, Debug, Default)]
+pub struct ExecOptions {
+    /// A file with the process as JSON, in place of the container's own process.
+    pub process: Option<PathBuf>,
+    /// The command.
+    pub args: Vec<String>,
+    /// The working directory.
+    pub cwd: Option<PathBuf>,
+    /// `NAME=VALUE` beside, and instead of, what the process has.
+    pub env: Vec<String>,
+    /// The user.
+    pub user: Option<UserIds>,
+    /// More supplementary groups.
+    pub additional_gids: Vec<u32>,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// A unix socket that receives the terminal's master.
+    pub console_socket: Option<PathBuf>,
+    /// The SELinux label.
+    pub selinux_label: Option<String>,
+    /// The AppArmor profile.
+    pub apparmor_profile: Option<String>,
+    /// Whether no_new_privs is set, whatever the process has.
+    pub no_new_privileges: bool,
+    /// More capabilities: bounding, effective and permitted.
+    pub capabilities: Vec<String>,
+    /// `[CONTROLLER[,CONTROLLER]:]PATH` of cgroups below the container's.
+    pub cgroups: Vec<String>,
+    /// Where the process id is written, without a newline, atomically.
+    pub pid_file: Option<PathBuf>,
+    /// A unix socket that receives a pidfd.
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many descriptors from 3 on are handed to the process.
+    pub preserve_fds: u32,
+    /// Whether a paused container is an obstacle.
+    pub paused: Paused,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_one_or_two_numbers_and_nothing_else() {
+        let ids = |uid, gid| UserIds { uid, gid };
+        for (text, expected) in [
+            ("0", ids(0, None)),
+            ("1", ids(1, None)),
+            ("1:2", ids(1, Some(2))),
+            ("65534", ids(65534, None)),
+            ("4294967294", ids(4294967294, None)),
+        ] {
+            assert_eq!(text.parse::<UserIds>().expect(text), expected);
+        }
+        for text in ["4294967295", "4294967296", "-1", "+1", "1:", ":1", " 1", "0x1", "1e3", "1:2:3", "root", "", ":"] {
+            assert_eq!(text.parse::<UserIds>().expect_err(text).kind(), Kind::Usage);
+        }
     }
 }

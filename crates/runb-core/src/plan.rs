@@ -6,6 +6,7 @@ pub mod cgroup;
 mod check;
 mod describe;
 mod devices;
+pub mod exec;
 mod hooks;
 mod lsm;
 mod masks;
@@ -17,6 +18,7 @@ pub mod program;
 mod rootfs;
 mod schedule;
 pub mod seccomp;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 
@@ -233,6 +235,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     }
     mounts.attach(p)?;
     devices.attach(p, &mounts);
+    terminal::open(p, process, &mounts)?;
     process::make_cwd(p, process, &mounts, &request.survey.cwd);
     if site == Site::AtPath {
         root.leave(p);

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
+use crate::options::Keyring;
 use crate::plan::{FIFO, Late};
 use crate::undo::Journal;
 
@@ -111,6 +112,9 @@ pub struct Saved {
     pub namespaces: u64,
     /// Whether a startContainer, poststart or poststop hook is configured.
     pub hooks: bool,
+    /// Which session keyring the container's processes have.
+    #[serde(default)]
+    pub keyring: Keyring,
     /// The cgroup.
     pub cgroup: Cgroup,
     /// What takes it back.

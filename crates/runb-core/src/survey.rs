@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::Mode;
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::host::lsm::Lsm;
 use crate::options::RootEntry;
@@ -158,12 +158,36 @@ fn nodes(spec: &Spec, root: &OwnedFd, covers: &[Cover]) -> Vec<(PathBuf, Found)>
     own.chain(default).map(found).collect()
 }
 
+impl Survey {
+    /// What an exec of `process` beside the container's init `pid` wants to know. `namespaces` are the container's own, by
+    /// `CLONE_NEW*` flags.
+    pub(crate) fn of_exec(process: &Process, pid: i32, namespaces: u64) -> Self {
+        let named = process.env().iter().flatten().any(|entry| entry.starts_with("HOME="));
+        let root = || PathBuf::from(format!("/proc/{pid}/root"));
+        let label = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+        let labels = label(process.apparmor_profile()) || label(process.selinux_label());
+        Survey {
+            home: if named { None } else { home_of(process.user().uid(), &root()) },
+            rlimits: match namespaces & libc::CLONE_NEWUSER as u64 {
+                0 => Vec::new(),
+                _ => rlimits_of(process),
+            },
+            lsm: if labels { Lsm::probe() } else { Lsm::default() },
+            ..Survey::default()
+        }
+    }
+}
+
 fn rlimits(spec: &Spec) -> Vec<(u64, u64)> {
     let mut namespaces = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
     if !namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
         return Vec::new();
     }
-    let limits = spec.process().iter().filter_map(|process| process.rlimits().as_ref()).flatten();
+    spec.process().as_ref().map(rlimits_of).unwrap_or_default()
+}
+
+fn rlimits_of(process: &Process) -> Vec<(u64, u64)> {
+    let limits = process.rlimits().iter().flatten();
     limits.map(|limit| rlimit(0, limit.typ() as u32).unwrap_or((0, 0))).collect()
 }
 

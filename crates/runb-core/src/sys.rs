@@ -5,10 +5,12 @@ pub mod bpf;
 pub mod spawn;
 
 use std::ffi::CStr;
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// pidfd_open(2): a descriptor of the process `pid`.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
@@ -37,6 +39,53 @@ pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64), Errno> {
         libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
     };
     Errno::result(result).map(|_| (limit.rlim_cur, limit.rlim_max))
+}
+
+/// recvmsg(2) of one message, with the first descriptor that comes with it.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let mut first = None;
+    for control in message.cmsgs()? {
+        let ControlMessageOwned::ScmRights(descriptors) = control else { continue };
+        for descriptor in descriptors {
+            // SAFETY: the kernel made this descriptor for this message, and nobody else owns it.
+            let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+            first.get_or_insert(descriptor);
+        }
+    }
+    Ok((message.bytes, first))
+}
+
+/// ioctl_tty(2), TIOCGPTN: the number of the pseudoterminal whose master this is.
+pub fn pty_number(master: impl AsFd) -> Result<u32, Errno> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the request writes an unsigned int, to which the pointer leads.
+    Errno::result(unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTN, &raw mut number) })?;
+    Ok(number)
+}
+
+/// ioctl_tty(2), TIOCGPTPEER: the slave of a pseudoterminal's master, opened without any path.
+pub fn pty_peer(master: impl AsFd) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the request takes flags as a number; its result is a new descriptor that nobody else owns.
+    unsafe { owned(libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTPEER, flags).into()) }
+}
+
+/// ioctl_tty(2), TIOCGWINSZ: the size of a terminal, in cells and in pixels.
+pub fn window_size(terminal: impl AsFd) -> Result<libc::winsize, Errno> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request writes a struct winsize, to which the pointer leads.
+    Errno::result(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
+    Ok(size)
+}
+
+/// ioctl_tty(2), TIOCSWINSZ.
+pub fn set_window_size(terminal: impl AsFd, size: &libc::winsize) -> Result<(), Errno> {
+    // SAFETY: the request reads a struct winsize, to which the pointer leads.
+    Errno::result(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const *size) }).map(drop)
 }
 
 /// How [`openat2`] takes a path.

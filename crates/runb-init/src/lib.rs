@@ -107,6 +107,8 @@ pub enum ReportKind {
     Failed = 2,
     /// A twin was made; its process id is the value.
     Twin = 3,
+    /// A terminal was opened; its master comes with the message (SCM_RIGHTS).
+    Terminal = 4,
 }
 
 /// What init says: 16 bytes, in one message.
@@ -133,6 +135,11 @@ impl Report {
     /// The report that is sent when init reaches `point`.
     pub const fn reached(point: Point, call: u16) -> Self {
         Report { kind: ReportKind::Reached as u8, point: point as u8, call, errno: 0, value: 0 }
+    }
+
+    /// The report that carries the master of a terminal.
+    pub const fn terminal() -> Self {
+        Report { kind: ReportKind::Terminal as u8, point: 0, call: 0, errno: 0, value: 0 }
     }
 
     /// The bytes on the wire.

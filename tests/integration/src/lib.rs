@@ -24,6 +24,7 @@ pub mod host;
 pub mod leftovers;
 pub mod modes;
 pub mod runtime;
+pub mod terminal;
 pub mod wait;
 
 pub use bundle::{Bundle, Container, default_spec};
@@ -31,3 +32,4 @@ pub use host::Test;
 pub use modes::{ALL, HYBRID, LIFECYCLE, Mode, V1, V2, in_modes};
 pub use runtime::{Kind, Outcome};
 pub use serde_json::{Value, json};
+pub use terminal::{ConsoleSocket, Screen, User};

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod delete;
+pub mod exec;
 pub mod features;
 pub mod kill;
 pub mod list;
@@ -56,6 +57,7 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Run(args) => run::run(args, context),
         Verb::List(args) => list::run(args, context),
         Verb::Plan(args) => plan::run(args, context),
+        Verb::Exec(args) => exec::run(args, context),
         Verb::Spec(args) => spec::run(args),
         Verb::Features(_) => features::run(),
         Verb::Log(args) => log::run(args, context),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use runb_core::options::{CgroupManager, Keyring, Options, RootEntry};
+use runb_core::options::{Caller, CgroupManager, Keyring, Options, RootEntry};
 use runb_core::{Error, Kind, Result};
 
 use crate::args::{Create, Global};
@@ -24,6 +24,7 @@ pub fn options(global: &Global, create: &Create, environment: &Environment) -> R
         id: create.id.clone(),
         root: root(global, environment)?,
         bundle: absolute(create.bundle.clone().unwrap_or_else(|| PathBuf::from(".")))?,
+        caller: Caller::Leaves,
         console_socket: create.console_socket.clone(),
         pid_file: create.pid_file.clone(),
         pidfd_socket: create.pidfd_socket.clone(),

@@ -2,13 +2,15 @@
 
 use runb_core::Result;
 use runb_core::container::{Container, Force, Foreground, Subreaper};
+use runb_core::options::Caller;
 
 use super::{Context, options};
 use crate::args::Run;
 
 /// Runs the container; in the foreground its exit status is the workload's.
 pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
-    let options = options::options(context.global, &args.create, context.environment)?;
+    let mut options = options::options(context.global, &args.create, context.environment)?;
+    options.caller = if args.detach { Caller::Leaves } else { Caller::Waits };
     if args.detach {
         let container = Container::run(&options)?.detach();
         context.warn(container.warnings());
@@ -18,7 +20,7 @@ pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
     let foreground = Foreground::begin(subreaper)?;
     let running = Container::run(&options)?;
     context.warn(running.container().warnings());
-    let status = foreground.wait(&running);
+    let status = foreground.wait(running.workload());
     if !args.keep {
         super::delete::report(running.container().delete(Force::Yes), context)?;
     }

@@ -9,11 +9,9 @@ pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
     let flags = [
         (global.systemd_cgroup, "--systemd-cgroup"),
         (global.rootless == Rootless::True, "--rootless true"),
-        (create(verb).is_some_and(|create| create.console_socket.is_some()), "--console-socket"),
         (create(verb).is_some_and(|create| create.pidfd_socket.is_some()), "--pidfd-socket"),
     ];
     let verb = match verb {
-        Verb::Exec(_) => Some("exec"),
         Verb::Ps(_) => Some("ps"),
         Verb::Pause(_) => Some("pause"),
         Verb::Resume(_) => Some("resume"),

@@ -1,6 +1,6 @@
 //! Waiting for a workload in the foreground: signals are passed on, and its exit status is returned.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -11,9 +11,10 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::Running;
+use super::console::Console;
 use crate::error::{Error, Result};
 use crate::sys;
+use crate::terminal::Master;
 
 /// Whether orphans of the container come to this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,31 @@ pub enum Subreaper {
     Yes,
     /// They go to whoever else is one (`--no-subreaper`).
     No,
+}
+
+/// A process that is this one's child and runs in a container.
+#[derive(Debug)]
+pub struct Workload {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    pub(super) terminal: Option<Master>,
+}
+
+impl Workload {
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// A descriptor of it, readable when it has ended.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    /// The master of its terminal, if it has one.
+    pub fn terminal(&self) -> Option<&Master> {
+        self.terminal.as_ref()
+    }
 }
 
 /// The signals of this thread, held for a workload. Made before the workload is, so that none is lost.
@@ -56,31 +82,60 @@ impl Foreground {
     ///
     /// # Errors
     /// A call fails.
-    pub fn wait(&self, running: &Running) -> Result<i32> {
-        loop {
-            let mut fds = [
-                PollFd::new(running.pidfd().as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::host("poll", errno)),
-            }
-            let ended = fds[0].any() == Some(true);
-            self.pass_on(running)?;
-            if ended {
-                return self.status(running.pid());
-            }
+    pub fn wait(&self, workload: &Workload) -> Result<i32> {
+        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+        let console = |master| Console::new(master, stdin.as_fd(), stdout.as_fd());
+        let mut console = workload.terminal().map(console).transpose()?;
+        while !self.wait_once(workload, console.as_mut())? {}
+        if let Some(console) = console {
+            console.finish(self.signals.as_fd(), || self.is_interrupted())?;
         }
+        self.status(workload.pid())
     }
 
-    fn pass_on(&self, running: &Running) -> Result<()> {
+    /// Waits until anything happens, and acts on it; true when the workload has ended.
+    fn wait_once(&self, workload: &Workload, mut console: Option<&mut Console<'_>>) -> Result<bool> {
+        let mut fds = vec![
+            PollFd::new(workload.pidfd().as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        let wanted = console.as_deref().map_or_else(Default::default, Console::waits_for);
+        let places = wanted.map(|wanted| {
+            let place = wanted.is_some().then_some(fds.len());
+            fds.extend(wanted);
+            place
+        });
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(false),
+            Err(errno) => return Err(Error::host("poll", errno)),
+        }
+        let ready = places.map(|place| place.and_then(|place| fds[place].revents()).unwrap_or(PollFlags::empty()));
+        let ended = fds[0].any() == Some(true);
+        drop(fds);
+        self.pass_on(workload, console.as_deref())?;
+        if let Some(console) = &mut console {
+            console.copy(ready);
+        }
+        Ok(ended)
+    }
+
+    /// Whether a signal has come that asks this process to end.
+    fn is_interrupted(&self) -> bool {
+        let ends = |signal: i32| [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM].contains(&signal);
+        let next = || self.signals.read_signal().ok().flatten();
+        std::iter::from_fn(next).any(|info| ends(info.ssi_signo as i32))
+    }
+
+    fn pass_on(&self, workload: &Workload, console: Option<&Console<'_>>) -> Result<()> {
         while let Some(info) = self.signals.read_signal().map_err(|errno| Error::host("read signalfd", errno))? {
             match info.ssi_signo as i32 {
                 // A pipe that this process wrote to, and the scheduler's own: not meant for the workload.
                 libc::SIGPIPE | libc::SIGURG => {}
-                libc::SIGCHLD => reap_orphans(running.pid())?,
-                signal => match sys::pidfd_send_signal(running.pidfd(), signal) {
+                // The kernel tells the container's own foreground.
+                libc::SIGWINCH if console.is_some() => console.into_iter().for_each(Console::resize),
+                libc::SIGCHLD => reap_orphans(workload.pid())?,
+                signal => match sys::pidfd_send_signal(workload.pidfd(), signal) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(errno) => return Err(Error::host(format!("pidfd_send_signal {signal}"), errno)),
                 },

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 use runb_init::Point;
 
-use super::{Init, Said, copy_up, receive, spawn_program, write_id_maps};
+use super::{Init, Place, Said, copy_up, receive, spawn_program, write_id_maps};
 use crate::error::{Error, Result};
 use crate::plan::program::{Arg, Program};
 use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach};
@@ -78,7 +78,7 @@ fn user_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     let mut program = Program::new(3);
     program.call(libc::SYS_unshare, &[Arg::from(libc::CLONE_NEWUSER)]);
     program.stop(Point::IdMap);
-    let maker = spawn_program(&program, 0, None, 0)?;
+    let maker = spawn_program(&program, Place::default())?;
     match receive(&maker.socket)? {
         Said::Reached(_) => {}
         Said::Failed(report) => return Err(Error::host("unshare CLONE_NEWUSER", Errno::from_raw(report.errno))),

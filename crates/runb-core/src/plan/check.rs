@@ -1,6 +1,6 @@
 //! The rules that refuse a configuration, each with its sentence.
 
-use oci_spec::runtime::{Hook, Spec};
+use oci_spec::runtime::{Hook, Process, Spec};
 
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
@@ -51,6 +51,11 @@ fn version(version: &str) -> Result<()> {
 
 fn process(spec: &Spec) -> Result<()> {
     let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
+    process_object(process)
+}
+
+/// The rules for a process object.
+pub(super) fn process_object(process: &Process) -> Result<()> {
     let args = process.args().as_deref().unwrap_or_default();
     if args.first().is_none_or(String::is_empty) {
         return Err(Error::spec("process.args", "is empty: there is nothing to execute"));
@@ -103,10 +108,8 @@ fn hooks(spec: &Spec) -> Result<()> {
 
 /// Fields that a later version delivers. None is accepted and ignored.
 fn not_yet(spec: &Spec) -> Result<()> {
-    let process = spec.process().as_ref();
     let linux = spec.linux().as_ref();
     let fields = [
-        ("process.terminal", process.is_some_and(|p| p.terminal() == Some(true))),
         ("linux.intelRdt", linux.is_some_and(|l| l.intel_rdt().is_some())),
         ("linux.netDevices", linux.is_some_and(|l| l.net_devices().as_ref().is_some_and(|map| !map.is_empty()))),
         ("linux.memoryPolicy", linux.is_some_and(|l| l.memory_policy().is_some())),

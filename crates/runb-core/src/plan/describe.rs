@@ -142,6 +142,7 @@ const RLIMIT: &[(u64, &str)] = names!(
     RLIMIT_SIGPENDING,
     RLIMIT_STACK,
 );
+const IOCTL: &[(u64, &str)] = names!(SIOCSIFFLAGS, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ, TIOCSCTTY);
 const AT: &[(u64, &str)] = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW);
 
 /// The calls that a planner makes: name and arguments.
@@ -167,6 +168,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_mknodat, "mknodat", &[Descriptor, Text, Octal, Hexadecimal]),
     (libc::SYS_symlinkat, "symlinkat", &[Text, Descriptor, Text]),
     (libc::SYS_unlinkat, "unlinkat", &[Descriptor, Text, Hexadecimal]),
+    (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_fchownat, "fchownat", &[Descriptor, Text, Decimal, Decimal, Flags(AT)]),
     (libc::SYS_fchmodat, "fchmodat", &[Descriptor, Text, Octal]),
     (libc::SYS_faccessat, "faccessat", &[Descriptor, Text, Hexadecimal]),
@@ -193,7 +195,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_sched_setaffinity, "sched_setaffinity", &[Decimal, Decimal, Opaque]),
     (libc::SYS_seccomp, "seccomp", &[Decimal, Hexadecimal, Opaque]),
     (libc::SYS_socket, "socket", &[Decimal, Hexadecimal, Decimal]),
-    (libc::SYS_ioctl, "ioctl", &[Descriptor, Hexadecimal, Opaque]),
+    (libc::SYS_ioctl, "ioctl", &[Descriptor, Named(IOCTL), Opaque]),
     (libc::SYS_sendmsg, "sendmsg", &[Descriptor, Opaque, Hexadecimal]),
     (libc::SYS_fcntl, "fcntl", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_pidfd_open, "pidfd_open", &[Decimal, Hexadecimal]),

@@ -64,6 +64,8 @@ struct Mounted {
     /// Where it is.
     at: PathBuf,
     filesystem: Filesystem,
+    /// The root of a new devpts.
+    devpts: Option<Slot>,
 }
 
 /// What was mounted.
@@ -310,7 +312,8 @@ impl<'a> Mounts<'a> {
                 set_attributes(p, tree, self.empty, libc::AT_EMPTY_PATH | recursive, [0, 0, flags & !libc::MS_REC, 0]);
             }
             if !matches!(planned.what, What::Change) {
-                self.done.push(Mounted { destination: planned.destination, at: planned.seen.path, filesystem });
+                let devpts = (planned.typ() == "devpts" && filesystem != Filesystem::Hosts).then_some(tree);
+                self.done.push(Mounted { destination: planned.destination, at: planned.seen.path, filesystem, devpts });
             }
         }
         Ok(())
@@ -322,6 +325,11 @@ impl<'a> Mounts<'a> {
             p.section(place.as_str());
             set_attributes(p, *tree, self.empty, libc::AT_EMPTY_PATH, [RDONLY, 0, 0, 0]);
         }
+    }
+
+    /// The filesystem that was mounted at `path` last, if it is a new devpts.
+    pub(super) fn devpts(&self, path: &Path) -> Option<Slot> {
+        self.done.iter().rev().find(|mounted| mounted.destination == path)?.devpts
     }
 
     /// The filesystem that was mounted at `path` last, if it is new and empty.

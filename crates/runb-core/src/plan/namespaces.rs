@@ -176,7 +176,7 @@ fn open(p: &mut Program, joined: &Joined) -> Slot {
 }
 
 /// What init makes from here on belongs to the root of the user namespace.
-fn become_root(p: &mut Program) {
+pub(super) fn become_root(p: &mut Program) {
     p.call(libc::SYS_setresgid, &[0.into(), 0.into(), 0.into()]);
     p.call(libc::SYS_setresuid, &[0.into(), 0.into(), 0.into()]);
 }

@@ -11,7 +11,7 @@ use super::mounts::Mounts;
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Program, Slot};
 use super::seccomp::Filter;
-use super::{Ending, Request, schedule};
+use super::{Ending, Request, schedule, terminal};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::options::{Keyring, Options};
@@ -32,7 +32,7 @@ pub(super) fn begin(p: &mut Program) -> Begun {
 }
 
 /// open, write, close.
-pub(super) fn write_file(p: &mut Program, path: &str, text: &str) {
+pub(super) fn write_file(p: &mut Program, path: impl AsRef<[u8]>, text: &str) {
     let (path, length, text) = (p.text(path), text.len(), p.text(text));
     let flags = libc::O_WRONLY | libc::O_CLOEXEC;
     let file = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
@@ -61,11 +61,24 @@ pub(super) fn privileged(p: &mut Program, process: &Process, namespaces: &Namesp
         return Ok(());
     }
     raise_rlimits(p, process, &survey.rlimits);
-    if namespaces.has(libc::CLONE_NEWPID as u64) && schedule::is_lost_by_fork(process) {
-        let text = "SCHED_DEADLINE and SCHED_FLAG_RESET_ON_FORK do not outlive the fork into a pid namespace that a user namespace owns";
-        return Err(Error::spec("process.scheduler", text));
+    if namespaces.has(libc::CLONE_NEWPID as u64) {
+        outlives_fork(process)?;
     }
     schedule::scheduler(p, process)
+}
+
+/// Refuses a scheduler that a twin would not have.
+///
+/// # Errors
+/// process.scheduler is one.
+pub(super) fn outlives_fork(process: &Process) -> Result<()> {
+    match schedule::is_lost_by_fork(process) {
+        true => Err(Error::spec(
+            "process.scheduler",
+            "SCHED_DEADLINE and SCHED_FLAG_RESET_ON_FORK do not outlive the fork into a pid namespace that exists or that a user namespace owns",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// A new network namespace has a loopback device that is down.
@@ -245,7 +258,12 @@ pub(super) enum UserNamespace {
 
 impl UserNamespace {
     pub(super) fn of(namespaces: &Namespaces) -> Self {
-        if namespaces.has(libc::CLONE_NEWUSER as u64) { UserNamespace::Own } else { UserNamespace::Runtimes }
+        Self::of_flags(namespaces.all())
+    }
+
+    /// By the `CLONE_NEW*` flags of the namespaces that are the container's own.
+    pub(super) fn of_flags(namespaces: u64) -> Self {
+        if namespaces & libc::CLONE_NEWUSER as u64 != 0 { UserNamespace::Own } else { UserNamespace::Runtimes }
     }
 }
 
@@ -472,6 +490,43 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Executes it, where somebody hears of a failure to the end: what [`Command::check`] asks before is asked only after
+    /// the execve has failed.
+    pub(super) fn attempt(&self, p: &mut Program) {
+        p.section("process.args[0]");
+        let name = self.name().to_owned();
+        let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
+        if self.searched {
+            p.doing(format!("exec: {name:?}"));
+            for (i, candidate) in self.candidates.iter().enumerate() {
+                let path = p.text(candidate);
+                let call = p.call(libc::SYS_execve, &[path.into(), argv.into(), envp.into()]).tolerate(&NOT_HERE);
+                if i > 0 {
+                    call.after_failure();
+                }
+            }
+            p.doing(format!("exec: {name:?}: executable file not found in $PATH"));
+            let nothing = p.text("");
+            p.call(libc::SYS_execve, &[nothing.into(), argv.into(), envp.into()]);
+            return;
+        }
+        let path = p.text(&name);
+        p.doing(format!("exec: {name:?}"));
+        let execve = [path.into(), argv.into(), envp.into()];
+        p.call(libc::SYS_execve, &execve).tolerate(&[libc::ENOENT, libc::EACCES]);
+        p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), libc::F_OK.into()])
+            .after(libc::ENOENT)
+            .doing(format!("exec: {name:?}: stat {name}"));
+        // A directory answers EISDIR to a wish to write, anything else ENOTDIR, and nothing is opened.
+        let flags = libc::O_RDWR | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()])
+            .after(libc::EACCES)
+            .tolerate(&[libc::ENOTDIR]);
+        p.call(libc::SYS_execve, &execve);
+    }
+}
+
 /// What the environment gets beside process.env.
 fn additions(request: &Request<'_>, process: &Process) -> Vec<String> {
     let mut more = Vec::new();
@@ -479,10 +534,14 @@ fn additions(request: &Request<'_>, process: &Process) -> Vec<String> {
         more.push(format!("LISTEN_FDS={}", request.options.listen_fds));
         more.push("LISTEN_PID=1".to_owned());
     }
-    if !process.env().iter().flatten().any(|entry| entry.starts_with("HOME=")) {
-        more.push(format!("HOME={}", request.survey.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/")));
-    }
+    more.extend(home(process, request.survey));
     more
+}
+
+/// HOME by what the survey found, unless process.env has it.
+pub(super) fn home(process: &Process, survey: &Survey) -> Option<String> {
+    let given = process.env().iter().flatten().any(|entry| entry.starts_with("HOME="));
+    (!given).then(|| format!("HOME={}", survey.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/")))
 }
 
 /// The last part of a program: only the process itself changes, then it becomes the workload.
@@ -499,6 +558,9 @@ pub(super) fn finish(
     let warnings = sets.grant(if user == UserNamespace::Own { !0 } else { request.host.capabilities });
     let report = p.report();
     session(p);
+    if terminal::wanted(process) {
+        terminal::control(p);
+    }
     keyring(p, request.options, user);
     // Beyond the report and the fifo nothing of the launch is needed any more.
     p.call(libc::SYS_close_range, &[(report + 2).into(), u64::from(u32::MAX).into(), 0.into()]);
@@ -573,6 +635,11 @@ impl<'a> Guard<'a> {
         self.filter.is_some_and(|filter| filter.listener.is_some())
     }
 
+    /// Whether the process has a capability only until the filter is loaded.
+    pub(super) fn has_too_much(&self, sets: Sets) -> bool {
+        self.before(sets) != sets
+    }
+
     /// The sets until the filter is loaded.
     pub(super) fn before(&self, mut sets: Sets) -> Sets {
         if self.borrows {
@@ -597,14 +664,14 @@ impl<'a> Guard<'a> {
             let listener = load.out();
             p.stop_with(Point::Notify, listener);
         }
-        if self.borrows && sets != self.before(sets) {
+        if self.has_too_much(sets) {
             capset(p, sets);
         }
     }
 }
 
 /// The workload starts with no signal blocked, and with SIGPIPE as the kernel has it: Rust programs ignore it.
-fn signals(p: &mut Program) {
+pub(super) fn signals(p: &mut Program) {
     p.section("");
     let zeroes = p.longs(&[0; 4]);
     p.call(libc::SYS_rt_sigaction, &[libc::SIGPIPE.into(), zeroes.into(), 0.into(), 8.into()]);

@@ -154,7 +154,6 @@ pub(super) enum Affinity {
 ///
 /// # Errors
 /// The text is no list of CPUs.
-#[allow(dead_code, reason = "of an exec alone")]
 pub(super) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Result<()> {
     let Some(mask) = affinity_mask(process, part)? else { return Ok(()) };
     p.section(part.place());

@@ -129,6 +129,8 @@ pub struct Spawn<'a> {
     pub executable: BorrowedFd<'a>,
     /// Its end of the socket to the runtime; it becomes descriptor `3 + preserve`.
     pub socket: BorrowedFd<'a>,
+    /// One more descriptor for it, which becomes `4 + preserve`.
+    pub more: Option<BorrowedFd<'a>>,
     /// How many descriptors from 3 on it keeps.
     pub preserve: u32,
     /// Its descriptors 0, 1 and 2; those of the runtime where absent.
@@ -149,6 +151,7 @@ pub struct Spawned {
 struct Child {
     executable: RawFd,
     socket: RawFd,
+    more: RawFd,
     preserve: RawFd,
     stdio: [RawFd; 3],
     name: *const libc::c_char,
@@ -184,6 +187,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, (&'static str, Errno)> {
     let mut child = Child {
         executable: spawn.executable.as_raw_fd(),
         socket: spawn.socket.as_raw_fd(),
+        more: spawn.more.map_or(-1, |more| more.as_raw_fd()),
         preserve: spawn.preserve as RawFd,
         stdio: spawn.stdio.map_or([-1; 3], |stdio| stdio.map(|descriptor| descriptor.as_raw_fd())),
         name: c"runb-init".as_ptr(),
@@ -291,13 +295,15 @@ fn execute(child: &Child) -> (i32, u32) {
     // descriptors of the child alone, whose table is a copy (no CLONE_FILES).
     let call = |nr, args| unsafe { raw(nr, args) };
     let socket = 3 + child.preserve as usize;
+    let more = socket + usize::from(child.more >= 0);
+    let last = more + 1;
     let dup =
         |from: RawFd, least: usize| call(libc::SYS_fcntl, [from as usize, libc::F_DUPFD_CLOEXEC as usize, least, 0, 0]);
     // Out of the way first: the numbers that are wanted may be in use by each other.
     let mut stdio = [0usize; 3];
     if child.stdio[0] >= 0 {
         for (i, slot) in stdio.iter_mut().enumerate() {
-            let copy = dup(child.stdio[i], socket + 2);
+            let copy = dup(child.stdio[i], last + 1);
             if copy < 0 {
                 return (-copy as i32, 4);
             }
@@ -310,21 +316,23 @@ fn execute(child: &Child) -> (i32, u32) {
             }
         }
     }
-    let own = dup(child.socket, socket + 2);
-    let executable = dup(child.executable, socket + 2);
-    for result in [own, executable] {
+    let own = dup(child.socket, last + 1);
+    let executable = dup(child.executable, last + 1);
+    let another = if child.more >= 0 { dup(child.more, last + 1) } else { own };
+    for result in [own, executable, another] {
         if result < 0 {
             return (-result as i32, 1);
         }
     }
-    for (from, to, flags) in [(own, socket, 0), (executable, socket + 1, libc::O_CLOEXEC as usize)] {
+    // Without another descriptor its place is the socket's, which is put there last.
+    for (from, to, flags) in [(another, more, 0), (own, socket, 0), (executable, last, libc::O_CLOEXEC as usize)] {
         let result = call(libc::SYS_dup3, [from as usize, to, flags, 0, 0]);
         if result < 0 {
             return (-result as i32, 1);
         }
     }
     // What else the caller left open never reaches the container.
-    let result = call(libc::SYS_close_range, [socket + 2, u32::MAX as usize, 0, 0, 0]);
+    let result = call(libc::SYS_close_range, [last + 1, u32::MAX as usize, 0, 0, 0]);
     if result < 0 {
         return (-result as i32, 2);
     }
@@ -332,13 +340,7 @@ fn execute(child: &Child) -> (i32, u32) {
     let envp: [*const libc::c_char; 1] = [std::ptr::null()];
     let result = call(
         libc::SYS_execveat,
-        [
-            socket + 1,
-            c"".as_ptr() as usize,
-            argv.as_ptr() as usize,
-            envp.as_ptr() as usize,
-            libc::AT_EMPTY_PATH as usize,
-        ],
+        [last, c"".as_ptr() as usize, argv.as_ptr() as usize, envp.as_ptr() as usize, libc::AT_EMPTY_PATH as usize],
     );
     (-result as i32, 3)
 }

@@ -1,0 +1,211 @@
+//! process.terminal: a pseudoterminal of the container's own devpts. Sources: config.md "Process", pts(4), ioctl_tty(2).
+//!
+//! Neither end is opened by a name that the image could have chosen: the master by the descriptor of the devpts that this
+//! program mounted, the slave by TIOCGPTPEER from the master, and /dev/console covers what is there without following it
+//! (CVE-2025-52565).
+
+use std::path::Path;
+
+use nix::libc;
+use oci_spec::runtime::Process;
+use runb_init::{REPORT_SIZE, Report};
+
+use super::mounts::{Mounts, resolve};
+use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
+use super::rootfs::{F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH};
+use crate::error::{Error, Result};
+
+/// Where init's terminal comes from.
+const DEVPTS: &str = "/dev/pts";
+const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+const RESOLVE_BENEATH: u64 = 0x08;
+
+/// A terminal that was opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terminal {
+    slave: Slot,
+}
+
+/// Whether the process has a terminal.
+pub(super) fn wanted(process: &Process) -> bool {
+    process.terminal() == Some(true)
+}
+
+/// Opens the terminal of init in the devpts of `mounts`, if process.terminal asks for it, and puts it on /dev/console.
+///
+/// # Errors
+/// The configuration mounts no devpts at /dev/pts, or consoleSize is out of range.
+pub(super) fn open(p: &mut Program, process: &Process, mounts: &Mounts<'_>) -> Result<Option<Terminal>> {
+    if !wanted(process) {
+        return Ok(None);
+    }
+    let Some(devpts) = mounts.devpts(Path::new(DEVPTS)) else {
+        return Err(Error::spec("process.terminal", "needs a devpts of the container's own at /dev/pts among mounts"));
+    };
+    p.section("process.terminal");
+    p.doing("open the master of a new pseudoterminal");
+    let name = p.text("ptmx");
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let master = Master::new(p);
+    p.call(libc::SYS_openat, &[devpts.into(), name.into(), flags.into()]).into_slot(master.slot);
+    let terminal = pair(p, process, master)?;
+    console(p, terminal, mounts);
+    Ok(Some(terminal))
+}
+
+/// Opens the terminal of a process that joins a container: the devpts at /dev/pts of the root and mount namespace that init
+/// is in by then, which the container may have changed. The runtime looks at the master before it lets init go on.
+///
+/// # Errors
+/// consoleSize is out of range.
+#[allow(dead_code, reason = "of an exec alone")]
+pub(super) fn open_joined(p: &mut Program, process: &Process) -> Result<Option<Terminal>> {
+    if !wanted(process) {
+        return Ok(None);
+    }
+    p.section("process.terminal");
+    p.doing("open the master of a new pseudoterminal");
+    let path = p.text("dev/pts/ptmx");
+    let opened = resolve(p, AT_FDCWD.into(), path, libc::O_RDWR | libc::O_NOCTTY);
+    let master = Master::new(p);
+    // To where the message takes it from.
+    p.call(libc::SYS_fcntl, &[opened.into(), libc::F_DUPFD_CLOEXEC.into(), 0.into()]).into_slot(master.slot);
+    p.call(libc::SYS_close, &[opened.into()]);
+    pair(p, process, master).map(Some)
+}
+
+/// The master, in a message to the runtime.
+struct Master {
+    /// In the message's control data.
+    slot: Slot,
+    message: Data,
+}
+
+impl Master {
+    /// The message is the report of a terminal, with the master by SCM_RIGHTS (unix(7), cmsg(3)).
+    fn new(p: &mut Program) -> Self {
+        let report = p.bytes(&Report::terminal().to_bytes());
+        // struct cmsghdr: length, level and type; then the descriptor.
+        const LENGTH: u64 = 16 + 4;
+        let level_and_type = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;
+        let control = p.longs(&[LENGTH, level_and_type, 0]);
+        let vector = p.longs(&[report.address(), REPORT_SIZE as u64]);
+        let message = p.longs(&[0, 0, vector.address(), 1, control.address(), 24, 0]);
+        Master { slot: p.slot_in(control, 16), message }
+    }
+}
+
+/// From the master to the standard descriptors. Init keeps no master: its end would not be seen otherwise.
+fn pair(p: &mut Program, process: &Process, master: Master) -> Result<Terminal> {
+    let unlocked = p.bytes(&0u32.to_ne_bytes());
+    p.doing("unlock the pseudoterminal");
+    p.call(libc::SYS_ioctl, &[master.slot.into(), libc::TIOCSPTLCK.into(), unlocked.into()]);
+    p.doing("open the slave of the pseudoterminal");
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let slave = p.call(libc::SYS_ioctl, &[master.slot.into(), libc::TIOCGPTPEER.into(), flags.into()]).out();
+    size(p, process, slave)?;
+    let uid = process.user().uid();
+    if uid != 0 {
+        p.doing(format!("give the terminal to the user {uid}"));
+        p.call(libc::SYS_fchown, &[slave.into(), uid.into(), (-1).into()]);
+    }
+    p.doing("hand the terminal to the runtime");
+    let report = p.report();
+    p.call(libc::SYS_sendmsg, &[report.into(), master.message.into(), libc::MSG_NOSIGNAL.into()]);
+    p.call(libc::SYS_close, &[master.slot.into()]);
+    p.doing("make the terminal the standard descriptors");
+    for standard in 0..3 {
+        p.call(libc::SYS_dup3, &[slave.into(), standard.into(), 0.into()]);
+    }
+    Ok(Terminal { slave })
+}
+
+/// process.consoleSize.
+fn size(p: &mut Program, process: &Process, slave: Slot) -> Result<()> {
+    let Some(size) = process.console_size() else { return Ok(()) };
+    let cells = |field: &str, value: u64| {
+        let wrong =
+            |_| Error::spec(format!("process.consoleSize.{field}"), format!("{value} is more than {}", u16::MAX));
+        u16::try_from(value).map_err(wrong)
+    };
+    let (rows, columns) = (cells("height", size.height())?, cells("width", size.width())?);
+    p.section("process.consoleSize");
+    let data: Vec<u8> = [rows, columns, 0, 0].iter().flat_map(|number| number.to_ne_bytes()).collect();
+    let data = p.bytes(&data);
+    p.call(libc::SYS_ioctl, &[slave.into(), libc::TIOCSWINSZ.into(), data.into()]);
+    p.section("process.terminal");
+    Ok(())
+}
+
+/// Mounts the slave on /dev/console. What the image has there may be a link: it is not followed, and refused.
+fn console(p: &mut Program, terminal: Terminal, mounts: &Mounts<'_>) {
+    p.section("process.terminal");
+    p.doing("make /dev/console");
+    let (name, empty) = (p.text("console"), p.text(""));
+    let dev: Arg = match mounts.fresh(Path::new("/dev")) {
+        Some(slot) => slot.into(),
+        None => {
+            let dev = p.text("dev");
+            resolve(p, AT_FDCWD.into(), dev, libc::O_PATH | libc::O_DIRECTORY).into()
+        }
+    };
+    p.call(libc::SYS_mknodat, &[dev, name.into(), (libc::S_IFREG | 0o620).into(), 0.into()])
+        .tolerate(&[libc::EEXIST, libc::EROFS]);
+    let how = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+    let how = p.longs(&[(libc::O_PATH | libc::O_CLOEXEC) as u64, 0, how]);
+    let target = p.call(libc::SYS_openat2, &[dev, name.into(), how.into(), 24.into()]).out();
+    p.doing("mount the terminal on /dev/console");
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH;
+    let tree = p.call(libc::SYS_open_tree, &[terminal.slave.into(), empty.into(), flags.into()]).out();
+    let flags = F_EMPTY_PATH | T_EMPTY_PATH;
+    p.call(libc::SYS_move_mount, &[tree.into(), empty.into(), target.into(), empty.into(), flags.into()]);
+}
+
+/// Makes the terminal the controlling one; after setsid(2).
+pub(super) fn control(p: &mut Program) {
+    p.section("process.terminal");
+    p.doing("make it the controlling terminal");
+    p.call(libc::SYS_ioctl, &[0.into(), libc::TIOCSCTTY.into(), 0.into()]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_joined_terminal_reaches_the_runtime_in_one_message_and_init_keeps_no_master() {
+        let whole = serde_json::json!({"user": {"uid": 5, "gid": 5}, "cwd": "/", "args": ["sh"], "terminal": true,
+            "consoleSize": {"height": 25, "width": 80}});
+        let process: Process = serde_json::from_value(whole).expect("a process");
+        let mut p = Program::new(3);
+        open_joined(&mut p, &process).expect("planned").expect("a terminal");
+        let calls: Vec<String> = (0..p.calls().len()).map(|index| p.describe(index)).collect();
+        let position = |text: &str| calls.iter().position(|call| call.contains(text)).expect(text);
+        let (peer, sent) = (position("TIOCGPTPEER"), position("sendmsg(3, "));
+        // The slot of the master lies in the control data of the message.
+        let master = p.calls()[peer].args[0];
+        let word = |address: u64, index: u64| {
+            let bytes = p.bytes_at(address + index * 8, 8).expect("in the program");
+            u64::from_ne_bytes(bytes.try_into().expect("eight bytes"))
+        };
+        let control = word(p.calls()[sent].args[1], 4);
+        assert_eq!((master, word(control, 0), word(control, 1)), (control + 16, 20, 1 << 32 | 1));
+        assert!(peer < sent && calls[sent + 1].starts_with("close("), "{calls:#?}");
+        assert_eq!(p.calls()[sent + 1].args[0], master);
+        assert!(
+            calls[sent + 2..].iter().zip(0..3).all(|(call, i)| call.starts_with(&format!("dup3($2, {i}"))),
+            "{calls:#?}"
+        );
+        assert_eq!(p.bytes_at(p.calls()[position("TIOCSWINSZ")].args[2], 4), Some(&[25, 0, 80, 0][..]));
+    }
+
+    #[test]
+    fn a_console_that_is_too_large_is_refused_by_name() {
+        let whole = serde_json::json!({"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["sh"], "terminal": true,
+            "consoleSize": {"height": 25, "width": 70000}});
+        let process: Process = serde_json::from_value(whole).expect("a process");
+        let error = open_joined(&mut Program::new(3), &process).expect_err("it is refused");
+        assert_eq!(error.to_string(), "process.consoleSize.width: 70000 is more than 65535");
+    }
+}
