@@ -424,6 +424,24 @@ pub struct Plan {
     pub id: String,
 }
 
+/// `seccomp`: the compiled filter, or what it says to a call.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seccomp {
+    /// The bundle's folder [default: the current one]
+    #[arg(long, short)]
+    pub bundle: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Ask about a process of this architecture: x86_64, x32, x86, aarch64 or arm [default: the machine's own]
+    #[arg(long)]
+    pub arch: Option<String>,
+    /// A system call, by name or number
+    pub syscall: Option<String>,
+    /// Its arguments, decimal or 0x…; those that are left out are 0
+    pub arguments: Vec<String>,
+}
+
 /// `log`: reads the invocation log.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
@@ -491,6 +509,7 @@ verbs! {
     "checkpoint" Checkpoint(Checkpoint) Any "Save a container by CRIU";
     "restore" Restore(Restore) Any "Bring back a container from a checkpoint";
     "plan" Plan(Plan) Any "Print what create would do, call by call, and do nothing";
+    "seccomp" Seccomp(Seccomp) Any "Print the compiled seccomp filter, or whether a system call would pass";
     "log" Log(Log) Any "Print the invocation log";
     "help" Help(Help) Any "Explain a verb";
 }
@@ -553,7 +572,8 @@ pub fn parse(argv: &[OsString]) -> Parsed {
         Err(error) => (lenient(&words.global), words.error.clone().or(Some(one_line(&error)))),
     };
     let known = words.verb.as_deref().and_then(definition);
-    let takes_id = known.is_some_and(|known| !matches!(known.name, "list" | "spec" | "features" | "log" | "help"));
+    let takes_id =
+        known.is_some_and(|known| !matches!(known.name, "list" | "spec" | "features" | "seccomp" | "log" | "help"));
     Parsed {
         global,
         verb: words.verb.as_ref().map(|verb| verb.to_string_lossy().into_owned()),

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 
 use oci_spec::runtime::{
     ApparmorBuilder, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder, LinuxFeature,
-    LinuxFeatureBuilder, LinuxNamespaceType, MountExtensionsBuilder, NetDevicesBuilder, SeccompBuilder, SelinuxBuilder,
+    LinuxFeatureBuilder, LinuxNamespaceType, MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder,
+    SelinuxBuilder,
 };
 
 use oci_spec::OciSpecError;
 
+use crate::plan::{self, seccomp};
 use crate::{Error, Result};
 
 /// The oldest version of the specification that a config.json may name.
@@ -20,69 +22,6 @@ pub const OCI_VERSION_MAX: &str = "1.3.0";
 /// The hooks of config.md, in the order in which they run.
 pub const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-
-/// The mount options of config.md that are not the file system's own, sorted.
-pub const MOUNT_OPTIONS: [&str; 59] = [
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "unbindable",
-];
 
 /// The namespaces of config-linux.md, sorted by name.
 pub const NAMESPACES: [LinuxNamespaceType; 8] = [
@@ -113,7 +52,7 @@ pub fn features() -> Result<Features> {
             .oci_version_min(OCI_VERSION_MIN)
             .oci_version_max(OCI_VERSION_MAX)
             .hooks(HOOKS.map(String::from))
-            .mount_options(MOUNT_OPTIONS.map(String::from))
+            .mount_options(plan::option_names())
             .linux(linux)
             .annotations(HashMap::from([("org.runb.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]))
             .potentially_unsafe_config_annotations(Vec::new())
@@ -123,19 +62,32 @@ pub fn features() -> Result<Features> {
 }
 
 fn linux() -> std::result::Result<LinuxFeature, OciSpecError> {
-    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(false).systemd_user(false).rdma(false).build()?;
+    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(false).systemd_user(false).rdma(true).build()?;
     LinuxFeatureBuilder::default()
         .namespaces(NAMESPACES)
         .capabilities(capabilities())
         .cgroup(cgroup)
-        .seccomp(SeccompBuilder::default().enabled(false).build()?)
+        .seccomp(seccomp()?)
         .apparmor(ApparmorBuilder::default().enabled(true).build()?)
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         .mount_extensions(
-            MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(false).build()?).build()?,
+            MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(plan::IDMAP).build()?).build()?,
         )
         .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
+        .build()
+}
+
+/// All flags are named as supported: whether the kernel has them is not this structure's matter.
+fn seccomp() -> std::result::Result<Seccomp, OciSpecError> {
+    let flags = seccomp::FLAGS.map(|flag| flag.to_string());
+    SeccompBuilder::default()
+        .enabled(seccomp::Native::of_build().is_some())
+        .actions(seccomp::ACTIONS)
+        .operators(seccomp::OPERATORS.map(|operator| operator.to_string()))
+        .archs(seccomp::Abi::ALL.map(seccomp::Abi::spec))
+        .known_flags(flags.clone())
+        .supported_flags(flags)
         .build()
 }
 
@@ -150,13 +102,52 @@ mod tests {
         let has = |list: &serde_json::Value, name: &str| list.as_array().unwrap().iter().any(|item| item == name);
         assert!(has(&value["mountOptions"], "rro"));
         assert!(has(&value["linux"]["namespaces"], "user"));
-        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], plan::IDMAP);
         assert_eq!(value["linux"]["capabilities"][0], "CAP_CHOWN");
         assert_eq!(value["linux"]["capabilities"].as_array().unwrap().last().unwrap(), "CAP_CHECKPOINT_RESTORE");
     }
 
     #[test]
+    fn the_seccomp_names_are_the_specifications() {
+        let value = serde_json::to_value(features().unwrap()).unwrap();
+        let seccomp = &value["linux"]["seccomp"];
+        assert_eq!(seccomp["enabled"], true);
+        for (field, prefix, count) in [
+            ("actions", "SCMP_ACT_", 9),
+            ("operators", "SCMP_CMP_", 7),
+            ("archs", "SCMP_ARCH_", 5),
+            ("knownFlags", "SECCOMP_FILTER_FLAG_", 4),
+            ("supportedFlags", "SECCOMP_FILTER_FLAG_", 4),
+        ] {
+            let names: Vec<_> = seccomp[field].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+            assert_eq!(names.len(), count, "{field}: {names:?}");
+            assert!(names.iter().all(|name| name.starts_with(prefix)), "{field}: {names:?}");
+        }
+    }
+
+    #[test]
+    fn every_action_that_is_named_compiles() {
+        for action in seccomp::ACTIONS {
+            let profile = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/l",
+                "flags": seccomp::FLAGS, "syscalls": [{"names": ["mkdir"], "action": action}]});
+            let profile = serde_json::from_value(profile).unwrap();
+            let kernel = seccomp::Kernel::of_release(6, 12);
+            seccomp::compile(&profile, seccomp::Native::X86_64, &kernel).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_configuration_may_not_name_is_not_enabled() {
+        let value = serde_json::to_value(features().unwrap()).unwrap();
+        let linux = &value["linux"];
+        for absent in [&linux["intelRdt"], &linux["netDevices"]] {
+            assert_eq!(absent["enabled"], false);
+        }
+        assert!(linux["memoryPolicy"].is_null());
+    }
+
+    #[test]
     fn the_mount_options_are_sorted_and_each_is_there_once() {
-        assert!(MOUNT_OPTIONS.is_sorted_by(|a, b| a < b));
+        assert!(plan::option_names().is_sorted_by(|a, b| a < b));
     }
 }

@@ -38,7 +38,7 @@ use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
 pub use check::{SPEC_VERSION, check};
-pub use mount_options::{Reach, option_names};
+pub use mount_options::{IDMAP, Reach, option_names};
 pub use mounts::{MountStep, MountWork};
 
 /// The name of the exec fifo in the state's folder.
@@ -264,8 +264,11 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     })
 }
 
-/// linux.seccomp, compiled for this machine.
-pub(crate) fn filter(spec: &Spec, host: &Host) -> Result<Option<Filter>> {
+/// linux.seccomp, compiled for this machine; none where the configuration has no profile.
+///
+/// # Errors
+/// As [`seccomp::compile`].
+pub fn filter(spec: &Spec, host: &Host) -> Result<Option<Filter>> {
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let Some(profile) = seccomp else { return Ok(None) };
     let unsupported = || Error::spec("linux.seccomp", "has no table of system calls for this architecture");

@@ -10,6 +10,7 @@ pub mod log;
 pub mod options;
 pub mod plan;
 pub mod run;
+pub mod seccomp;
 pub mod spec;
 pub mod start;
 pub mod state;
@@ -60,6 +61,7 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Exec(args) => exec::run(args, context),
         Verb::Spec(args) => spec::run(args),
         Verb::Features(_) => features::run(),
+        Verb::Seccomp(args) => seccomp::run(args),
         Verb::Log(args) => log::run(args, context),
         _ => Err(Error::internal("a verb that is neither delivered nor refused")),
     }

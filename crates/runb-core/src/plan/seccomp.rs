@@ -12,7 +12,7 @@ mod rules;
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompFilterFlag};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
 
 pub use arch::{Abi, Native};
 pub use explain::{Call, Verdict, explain, run, verdict};
@@ -27,6 +27,38 @@ use rules::Profile;
 
 /// `BPF_MAXINSNS`, include/uapi/linux/bpf_common.h: the kernel takes no longer program.
 pub const MOST_INSTRUCTIONS: usize = 4096;
+
+/// The actions that a profile may name.
+pub const ACTIONS: [LinuxSeccompAction; 9] = [
+    LinuxSeccompAction::ScmpActAllow,
+    LinuxSeccompAction::ScmpActErrno,
+    LinuxSeccompAction::ScmpActKill,
+    LinuxSeccompAction::ScmpActKillProcess,
+    LinuxSeccompAction::ScmpActKillThread,
+    LinuxSeccompAction::ScmpActLog,
+    LinuxSeccompAction::ScmpActNotify,
+    LinuxSeccompAction::ScmpActTrace,
+    LinuxSeccompAction::ScmpActTrap,
+];
+
+/// The comparisons that a profile may name.
+pub const OPERATORS: [LinuxSeccompOperator; 7] = [
+    LinuxSeccompOperator::ScmpCmpEq,
+    LinuxSeccompOperator::ScmpCmpGe,
+    LinuxSeccompOperator::ScmpCmpGt,
+    LinuxSeccompOperator::ScmpCmpLe,
+    LinuxSeccompOperator::ScmpCmpLt,
+    LinuxSeccompOperator::ScmpCmpMaskedEq,
+    LinuxSeccompOperator::ScmpCmpNe,
+];
+
+/// The flags that a profile may name.
+pub const FLAGS: [LinuxSeccompFilterFlag; 4] = [
+    LinuxSeccompFilterFlag::SeccompFilterFlagLog,
+    LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow,
+    LinuxSeccompFilterFlag::SeccompFilterFlagTsync,
+    LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv,
+];
 
 /// Flags of seccomp(2)'s `SECCOMP_SET_MODE_FILTER`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -112,6 +112,22 @@ impl Abi {
         }
     }
 
+    /// The name that the configuration has for it.
+    pub const fn spec(self) -> Arch {
+        match self {
+            Abi::X86_64 => Arch::ScmpArchX86_64,
+            Abi::X32 => Arch::ScmpArchX32,
+            Abi::X86 => Arch::ScmpArchX86,
+            Abi::Aarch64 => Arch::ScmpArchAarch64,
+            Abi::Arm => Arch::ScmpArchArm,
+        }
+    }
+
+    /// The ABI that people call `name`, by [`Abi::name`].
+    pub fn named(name: &str) -> Option<Abi> {
+        Abi::ALL.into_iter().find(|abi| abi.name() == name)
+    }
+
     pub(super) const fn width(self) -> Width {
         match self {
             Abi::X86_64 | Abi::Aarch64 => Width::Double,
