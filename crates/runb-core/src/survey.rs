@@ -192,13 +192,9 @@ fn rlimits_of(process: &Process) -> Vec<(u64, u64)> {
 }
 
 fn kernel_filesystems() -> Vec<PathBuf> {
-    let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
-    let of = |line: &str| {
-        let (mount, rest) = line.split_once(" - ")?;
-        let point = mount.split(' ').nth(4)?;
-        ["proc ", "sysfs "].iter().any(|kind| rest.starts_with(kind)).then(|| PathBuf::from(point))
-    };
-    let mut paths: Vec<PathBuf> = text.lines().filter_map(of).collect();
+    let Ok(mounts) = procfs::process::Process::myself().and_then(|this| this.mountinfo()) else { return Vec::new() };
+    let kernels = mounts.into_iter().filter(|mount| ["proc", "sysfs"].contains(&mount.fs_type.as_str()));
+    let mut paths: Vec<PathBuf> = kernels.map(|mount| mount.mount_point).collect();
     paths.reverse();
     paths
 }
