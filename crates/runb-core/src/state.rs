@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
+use crate::notify;
 use crate::options::Keyring;
 use crate::plan::{FIFO, Late};
 use crate::undo::Journal;
@@ -274,6 +275,15 @@ impl StateDir {
     /// # Errors
     /// A call fails.
     pub fn remove(self) -> Result<()> {
+        let folder = self.path.join(notify::FOLDER);
+        for result in [fs::remove_file(folder.join(notify::SOCKET)), fs::remove_dir(&folder)] {
+            match result {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io(format!("remove {}", folder.display()), &e));
+                }
+                _ => {}
+            }
+        }
         for name in [FILE, CONFIG, FIFO, "state.json.new", INTENT] {
             match fs::remove_file(self.path.join(name)) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {

@@ -737,21 +737,6 @@ fn a_command_that_reads_its_stdin_gets_all_of_it() {
 }
 
 #[test]
-fn a_terminal_is_refused() {
-    in_modes(V2, |t| {
-        t.runb_only("peers have terminals");
-        let container = t.bundle().idle().run_detached();
-        refused(t, exec(t, &container, &["--tty"], &["true"]), &["process.terminal: is not supported"]);
-        refused(
-            t,
-            exec(t, &container, &["--console-socket", "/x"], &["true"]),
-            &["process.terminal: is not supported"],
-        );
-        container.delete_force().ok();
-    });
-}
-
-#[test]
 fn a_thousand_execs_eight_at_a_time_leave_nothing() {
     in_modes(LIFECYCLE, |t| {
         let container = t.bundle().idle().run_detached();

@@ -14,12 +14,13 @@ use crate::error::{Error, Kind, Result};
 use crate::hearing::reap;
 use crate::host::Host;
 use crate::host::cgroups::CgroupMounts;
-use crate::launch::{self, Context, Target};
+use crate::launch::{self, Context, Executed, Target};
 use crate::options::{ExecOptions, Paused};
 use crate::plan::exec::{self, ExecPlan, Inside, Request};
 use crate::state::{self, ProcessRef, Saved, Status};
 use crate::survey::Survey;
 use crate::sys;
+use crate::terminal::{ConsoleSocket, Master};
 
 impl Container {
     /// Starts another process in the container: `exec`. It is a child of the calling process. What is odd and no error is
@@ -32,6 +33,7 @@ impl Container {
         let (init, pidfd, status) = self.joinable(options.paused)?;
         let spec = self.config()?;
         let (process, mut warnings) = exec::process(&spec, options)?;
+        super::console_fits(Some(&process), options.caller, options.console_socket.as_deref())?;
         let host = Host::probe_processes()?;
         // A setns by the pidfd succeeds only while init lives: then what was seen at its pid before was init's.
         let survey = Survey::of_exec(&process, init.pid, self.saved.namespaces);
@@ -45,10 +47,15 @@ impl Container {
         })?;
         let socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         let listener = listener(plan.filter.as_ref())?;
-        let context = Context { hooks: None, saved: &self.saved, status, listener };
+        let console = options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
+        let terminal = |master: &Master| match &console {
+            Some(console) => console.send(master),
+            None => super::console::prepare(master),
+        };
+        let context = Context { hooks: None, saved: &self.saved, status, listener, terminal: &terminal };
         let running = self.spawn(&plan, &pidfd, init, options)?;
-        let (pid, pidfd) = running.until_executed(&plan, &context)?;
-        let workload = Workload { pid, pidfd, terminal: None };
+        let Executed { pid, pidfd, terminal } = running.until_executed(&plan, &context)?;
+        let workload = Workload { pid, pidfd, terminal: terminal.filter(|_| console.is_none()), readiness: None };
         if let Err(error) = announce(&workload, options, socket.as_ref()) {
             let _ = sys::pidfd_send_signal(&workload.pidfd, libc::SIGKILL);
             reap(workload.pid)?;

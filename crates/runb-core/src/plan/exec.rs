@@ -12,7 +12,7 @@ use super::process::{self, Command, Guard, Sets, UserNamespace};
 use super::program::Program;
 use super::schedule::{self, Affinity};
 use super::seccomp::Filter;
-use super::{check, lsm, namespaces};
+use super::{check, lsm, namespaces, terminal};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::options::{ExecOptions, Keyring, Options};
@@ -88,9 +88,6 @@ pub fn process(spec: &Spec, options: &ExecOptions) -> Result<(Process, Vec<Strin
     };
     change(&mut process, options)?;
     check::process_object(&process)?;
-    if process.terminal() == Some(true) || options.console_socket.is_some() {
-        return Err(Error::spec("process.terminal", "is not supported by this version"));
-    }
     Ok((process, warnings))
 }
 
@@ -286,6 +283,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         p.section("linux.namespaces");
         namespaces::become_root(p);
     }
+    terminal::open_joined(p, process)?;
     keyring(p, inside, user);
     process::rlimits(p, process);
     if let Some(umask) = process.user().umask() {
@@ -308,6 +306,9 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     }
     let twin = enters_pid.then(|| enter_pid(p));
     process::session(p);
+    if terminal::wanted(process) {
+        terminal::control(p);
+    }
     process::signals(p);
     if !early {
         guard.load(p, sets);
