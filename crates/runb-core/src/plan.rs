@@ -219,10 +219,19 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     process::names_and_sysctls(p, spec, &namespaces)?;
 
     // From here on the container's namespaces are the own ones.
+    // A process of a pid namespace that is joined may look into this one if it has CAP_SYS_PTRACE: it comes there as late
+    // as it can, without the host's root. With a user namespace procfs is made before the pivot, and that inside.
+    let late = site == Site::OnRoot && !namespaces.has(libc::CLONE_NEWUSER as u64);
+    if !late {
+        namespaces.become_child(p);
+    }
     mounts.prepare(p)?;
     root.attach(p, request, site);
     if site == Site::OnRoot {
         root.pivot(p, request, site);
+    }
+    if late {
+        namespaces.become_child(p);
     }
     mounts.attach(p)?;
     devices.attach(p, &mounts);

@@ -108,6 +108,14 @@ impl Namespaces {
         Some(IdMaps { uids: map(linux.uid_mappings()), gids: map(linux.gid_mappings()) })
     }
 
+    /// Goes on in a child, if a pid namespace was joined, or made by a user namespace's root: only a child enters one.
+    pub(super) fn become_child(&self, p: &mut Program) {
+        if self.has(PID) && self.clone_flags() & PID == 0 {
+            p.section("linux.namespaces");
+            p.twin();
+        }
+    }
+
     /// Joins and makes them.
     pub(super) fn enter(&self, p: &mut Program, spec: &Spec, host: &Host) -> Result<()> {
         let opened: Vec<(&Joined, Slot)> = self.joined.iter().map(|joined| (joined, open(p, joined))).collect();
@@ -142,11 +150,6 @@ impl Namespaces {
         }
         if self.makes(TIME) {
             time_offsets(p, spec, host)?;
-        }
-        if self.has(PID) && self.clone_flags() & PID == 0 {
-            // Only a child enters a pid namespace.
-            p.section("linux.namespaces");
-            p.twin();
         }
         Ok(())
     }
