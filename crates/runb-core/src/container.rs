@@ -3,6 +3,7 @@
 mod console;
 mod exec;
 mod foreground;
+mod pidfd_socket;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::{Hooks, Spec};
+use oci_spec::runtime::{Hooks, Process, Spec};
 use runb_init::{REPORT_SIZE, Report};
 use serde::Serialize;
 
@@ -24,6 +25,7 @@ use crate::hearing::reap;
 use crate::hooks::{self, Namespaces};
 use crate::host::Host;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
+use crate::notify::{self, Readiness};
 use crate::options::{Caller, Options};
 use crate::plan::seccomp::Filter;
 use crate::plan::{self, Ending, Late, Plan, Request};
@@ -34,6 +36,8 @@ use crate::survey::Survey;
 use crate::sys;
 use crate::terminal::{ConsoleSocket, Master};
 use crate::undo::Journal;
+
+use pidfd_socket::PidfdSocket;
 
 pub use foreground::{Foreground, Subreaper, Workload};
 
@@ -110,7 +114,10 @@ pub struct Planned {
 /// The bundle or its configuration is wrong, or this machine cannot do what it asks for.
 pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
     state::check_id(&options.id)?;
-    let bundle = Bundle::load(&options.bundle)?;
+    let mut bundle = Bundle::load(&options.bundle)?;
+    if options.notify_socket.is_some() {
+        notify::add_to(&mut bundle.spec, &options.root.join(&options.id))?;
+    }
     let rootfs = bundle.rootfs().unwrap_or_default();
     if bundle.spec.root().is_some() {
         let meta =
@@ -131,6 +138,7 @@ struct Launched {
     pidfd: OwnedFd,
     /// For a caller that waits.
     terminal: Option<Master>,
+    readiness: Option<Readiness>,
 }
 
 /// What a launch works with.
@@ -155,26 +163,28 @@ fn launch(options: &Options, ending: Ending) -> Result<Running> {
     check_descriptors(options.kept_descriptors())?;
     let host = Host::probe()?;
     let planned = planned(options, &host, ending)?;
-    console_fits(options, &planned.bundle.spec)?;
+    console_fits(planned.bundle.spec.process().as_ref(), options.caller, options.console_socket.as_deref())?;
     let dir = StateDir::create(&options.root, &options.id)?;
     let saved = saved(options, &planned, &host);
     let mut launch = Launch { options, planned: &planned, dir: &dir, saved };
     let result = launch.go(ending);
     let saved = launch.saved;
     match result {
-        Ok(Launched { pid, pidfd, terminal }) => {
+        Ok(Launched { pid, pidfd, terminal, readiness }) => {
             let warnings = [planned.bundle.warnings, planned.plan.warnings].concat();
-            let container = Container { dir: dir.path().to_owned(), saved, warnings };
-            Ok(Running { container, workload: Workload { pid, pidfd, terminal } })
+            Ok(Running {
+                container: Container { dir: dir.path().to_owned(), saved, warnings },
+                workload: Workload { pid, pidfd, terminal, readiness },
+            })
         }
         Err(error) => Err(take_back(dir, &saved, options, error)),
     }
 }
 
 /// A terminal wants somebody who has its master, and only what leaves gives it away (as runc).
-fn console_fits(options: &Options, spec: &Spec) -> Result<()> {
-    let wanted = spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
-    let text = match (wanted, options.caller, &options.console_socket) {
+fn console_fits(process: Option<&Process>, caller: Caller, socket: Option<&Path>) -> Result<()> {
+    let wanted = process.is_some_and(|process| process.terminal() == Some(true));
+    let text = match (wanted, caller, socket) {
         (true, Caller::Leaves, None) => "cannot allocate a tty for a detached container without --console-socket",
         (false, _, Some(_)) => "cannot use --console-socket: process.terminal is not true",
         (true, Caller::Waits, Some(_)) => {
@@ -182,7 +192,7 @@ fn console_fits(options: &Options, spec: &Spec) -> Result<()> {
         }
         _ => return Ok(()),
     };
-    Err(Error::new(Kind::Usage, text))
+    Err(Error::new(Kind::Usage, text).at("process.terminal"))
 }
 
 fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
@@ -211,12 +221,14 @@ impl Launch<'_> {
         let plan = &self.planned.plan;
         let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
         let listener = listener(plan.filter.as_ref())?;
+        let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         // The journal is on disk before there is anything to take back.
         self.dir.save_intent(&self.saved)?;
         self.dir.save_config(&self.planned.bundle.text)?;
         if ending == Ending::Fifo {
             self.dir.make_fifo()?;
         }
+        let readiness = self.readiness(ending)?;
         let made = cgroup::make(&plan.cgroup)?;
         self.saved.cgroup = made.cgroup.clone();
         // Nobody can join a version 1 cpuset that is empty; on version 2 init works meanwhile.
@@ -236,15 +248,10 @@ impl Launch<'_> {
             saved: &self.saved,
             status: Status::Creating,
             listener,
+            terminal: &|_| Ok(()),
         };
         let mut ready = running.until_ready(plan, &context)?;
-        let mut terminal = ready.take_terminal();
-        if let (Some(console), Some(master)) = (console, terminal.take_if(|_| self.options.caller == Caller::Leaves)) {
-            console.send(&master)?;
-        }
-        if let Some(master) = &terminal {
-            console::prepare(master)?;
-        }
+        let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
         let pid = ready.pid();
         if plan.has_twin() {
             self.record(pid)?;
@@ -252,11 +259,24 @@ impl Launch<'_> {
         if let Some(file) = &self.options.pid_file {
             state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))?;
         }
+        if let Some(socket) = &socket {
+            socket.send(ready.pidfd())?;
+        }
         let (pid, pidfd) = match ending {
             Ending::Fifo => ready.release(),
             Ending::Stop => self.start(ready)?,
         };
-        Ok(Launched { pid, pidfd, terminal })
+        Ok(Launched { pid, pidfd, terminal, readiness })
+    }
+
+    /// Makes the folder that the workload finds the socket in; the socket itself when the workload is started.
+    fn readiness(&self, ending: Ending) -> Result<Option<Readiness>> {
+        let Some(callers) = &self.options.notify_socket else { return Ok(None) };
+        notify::make_folder(self.dir.path())?;
+        match ending {
+            Ending::Fifo => Ok(None),
+            Ending::Stop => Readiness::listen(self.dir.path(), callers).map(Some),
+        }
     }
 
     /// Writes who init is.
@@ -277,6 +297,15 @@ impl Launch<'_> {
             return Err(error);
         }
         Ok((pid, pidfd))
+    }
+}
+
+/// Gives the terminal's master to whoever awaits it: the socket, if the caller leaves; else the caller.
+fn hand_over(master: Option<Master>, caller: Caller, console: Option<ConsoleSocket>) -> Result<Option<Master>> {
+    match (master, console) {
+        (Some(master), _) if caller == Caller::Waits => console::prepare(&master).map(|()| Some(master)),
+        (Some(master), Some(console)) => console.send(&master).map(|()| None),
+        _ => Ok(None),
     }
 }
 
@@ -434,6 +463,23 @@ impl Container {
             let _ = self.end();
         }
         result
+    }
+
+    /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
+    /// it (`NOTIFY_SOCKET`). A container that was created without such a socket is only started: it has nowhere to report to.
+    ///
+    /// # Errors
+    /// As [`Container::start`]; or its readiness cannot be passed on, while it runs.
+    pub fn start_until_ready(&self, callers: &Path) -> Result<()> {
+        if !self.dir.join(notify::FOLDER).exists() || self.status() != Status::Created {
+            return self.start();
+        }
+        let Some(init) = self.saved.init else { return self.start() };
+        let pidfd =
+            sys::pidfd_open(init.pid).map_err(|errno| Error::host(format!("pidfd_open {}", init.pid), errno))?;
+        let readiness = Readiness::listen(&self.dir, callers)?;
+        self.start()?;
+        readiness.wait(init.pid, pidfd)
     }
 
     /// Writes the byte that init waits for, and learns what became of the execve: the end of init's descriptor, with a
@@ -660,8 +706,15 @@ impl Running {
         &self.workload
     }
 
-    /// Leaves the workload alone: `run --detach`.
-    pub fn detach(self) -> Container {
-        self.container
+    /// Leaves the workload alone: `run --detach`; as soon as it is ready, if somebody awaits that.
+    ///
+    /// # Errors
+    /// Its readiness cannot be passed on; it runs all the same.
+    pub fn detach(self) -> Result<Container> {
+        let Workload { pid, pidfd, readiness, .. } = self.workload;
+        if let Some(readiness) = readiness {
+            readiness.wait(pid, pidfd)?;
+        }
+        Ok(self.container)
     }
 }

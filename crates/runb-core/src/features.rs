@@ -129,8 +129,8 @@ fn linux() -> std::result::Result<LinuxFeature, OciSpecError> {
         .capabilities(capabilities())
         .cgroup(cgroup)
         .seccomp(SeccompBuilder::default().enabled(false).build()?)
-        .apparmor(ApparmorBuilder::default().enabled(false).build()?)
-        .selinux(SelinuxBuilder::default().enabled(false).build()?)
+        .apparmor(ApparmorBuilder::default().enabled(true).build()?)
+        .selinux(SelinuxBuilder::default().enabled(true).build()?)
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         .mount_extensions(
             MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(false).build()?).build()?,

@@ -77,6 +77,8 @@ pub(crate) struct Context<'a> {
     pub(crate) status: Status,
     /// The connection to whoever listens to the seccomp filter.
     pub(crate) listener: Option<UnixStream>,
+    /// What becomes of the terminal of a process that joins.
+    pub(crate) terminal: &'a dyn Fn(&Master) -> Result<()>,
 }
 
 /// A launch that goes on in init.
@@ -145,7 +147,7 @@ impl Running<'_> {
                 Point::Hooks => self.run_hooks(context)?,
                 Point::Ready => break,
                 Point::Notify => self.hand_over(plan.filter.as_ref(), context, report.value as i32)?,
-                Point::Cgroup | Point::Network => {
+                Point::Cgroup | Point::Network | Point::Terminal => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
                 }
             }
@@ -249,7 +251,7 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of it failed, or it was killed before it joined. It does not live any more then.
-    pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: &Context<'_>) -> Result<(i32, OwnedFd)> {
+    pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: &Context<'_>) -> Result<Executed> {
         // In the container's pid namespace the process may be in the hands of another: it is heard no more than once.
         let mut twin = plan.twin;
         let mut notify = plan.program.points().any(|point| point == Point::Notify);
@@ -268,7 +270,18 @@ impl Running<'_> {
                     self.hand_over(plan.filter.as_ref(), context, report.value as i32)?;
                     self.init.resume()?;
                 }
-                Said::Gone if failed.is_none() && twin.is_none() => return Ok(self.init.release()),
+                Said::Terminal(master) if self.terminal.is_none() => self.terminal = Some(Master::verified(master)?),
+                Said::Reached(report) if report.point == Point::Terminal as u8 && failed.is_none() => {
+                    let Some(master) = &self.terminal else {
+                        return Err(Error::internal("the process has no terminal at the stop for it"));
+                    };
+                    (context.terminal)(master)?;
+                    self.init.resume()?;
+                }
+                Said::Gone if failed.is_none() && twin.is_none() => {
+                    let (pid, pidfd) = self.init.release();
+                    return Ok(Executed { pid, pidfd, terminal: self.terminal });
+                }
                 Said::Gone if failed.is_none() => return Err(died(&mut self.init, &self.cgroup)),
                 Said::Gone => {}
                 other => return Err(Error::internal(format!("the process said {other:?} out of turn"))),
@@ -282,6 +295,13 @@ impl Running<'_> {
     }
 }
 
+/// A process that has become the workload.
+pub(crate) struct Executed {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) terminal: Option<Master>,
+}
+
 /// An init for which everything is done but the execve.
 pub(crate) struct Ready {
     init: Init,
@@ -293,6 +313,11 @@ impl Ready {
     /// The process id of init.
     pub(crate) fn pid(&self) -> i32 {
         self.init.pid
+    }
+
+    /// A descriptor of init.
+    pub(crate) fn pidfd(&self) -> &OwnedFd {
+        self.init.pidfd.as_ref().expect("an init that was neither released nor killed")
     }
 
     /// The master of the terminal, if there is one; once.

@@ -8,6 +8,7 @@ mod hearing;
 pub mod hooks;
 pub mod host;
 pub mod launch;
+mod notify;
 pub mod options;
 pub mod plan;
 pub mod signal;

@@ -142,6 +142,8 @@ pub struct ExecOptions {
     pub additional_gids: Vec<u32>,
     /// Whether it has a terminal.
     pub terminal: bool,
+    /// What becomes of the caller.
+    pub caller: Caller,
     /// A unix socket that receives the terminal's master.
     pub console_socket: Option<PathBuf>,
     /// The SELinux label.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
+use crate::notify;
 use crate::options::Keyring;
 use crate::plan::{FIFO, Late};
 use crate::undo::Journal;
@@ -79,7 +80,10 @@ impl ProcessRef {
 
 /// The state letter and the start time of a process.
 fn stat(pid: i32) -> Option<(u8, u64)> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // One read tells all: the file has no size by which fs::read would know that.
+    let mut buffer = [0; 1024];
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+    let text = &buffer[..length];
     // The name in parentheses may have anything in it.
     let after = text.iter().rposition(|byte| *byte == b')')?;
     let mut fields = std::str::from_utf8(text.get(after + 2..)?).ok()?.split(' ');
@@ -271,6 +275,15 @@ impl StateDir {
     /// # Errors
     /// A call fails.
     pub fn remove(self) -> Result<()> {
+        let folder = self.path.join(notify::FOLDER);
+        for result in [fs::remove_file(folder.join(notify::SOCKET)), fs::remove_dir(&folder)] {
+            match result {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io(format!("remove {}", folder.display()), &e));
+                }
+                _ => {}
+            }
+        }
         for name in [FILE, CONFIG, FIFO, "state.json.new", INTENT] {
             match fs::remove_file(self.path.join(name)) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {

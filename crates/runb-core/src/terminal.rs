@@ -73,7 +73,7 @@ impl ConsoleSocket {
     ///
     /// # Errors
     /// The errno of sendmsg(2).
-    pub fn send(self, master: &Master) -> Result<()> {
+    pub fn send(&self, master: &Master) -> Result<()> {
         let descriptors = [master.as_fd().as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&descriptors)];
         loop {

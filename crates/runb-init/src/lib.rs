@@ -89,12 +89,14 @@ pub enum Point {
     /// A detached mount wants something that only the runtime can do: an id mapping, or contents. Its descriptor is the
     /// report's value.
     Mount = 4,
+    /// A terminal of a container that was joined was handed over, and is to be looked at.
+    Terminal = 5,
     /// The mounts are there, the root is not yet changed: the time of prestart, createRuntime and createContainer.
-    Hooks = 5,
+    Hooks = 6,
     /// The seccomp filter is loaded and its listener wants to be handed over.
-    Notify = 6,
+    Notify = 7,
     /// All is done but the execve.
-    Ready = 7,
+    Ready = 8,
 }
 
 /// What a [`Report`] says.

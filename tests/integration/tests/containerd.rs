@@ -188,3 +188,24 @@ fn containerd_shows_the_reason_of_a_failing_create() {
         assert!(outcome.stderr.contains("/no/such/command") && outcome.stderr.contains(text), "{outcome:?}");
     });
 }
+
+#[test]
+fn containerd_gives_a_container_a_terminal() {
+    in_modes(LIFECYCLE, |t| {
+        let containerd = Containerd::start(t);
+        let id = t.name("c");
+        let runtime = t.runtime().path().to_str().expect("text");
+        let mut user = User::default();
+        user.screen.resize(30, 90);
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait", "ctr", "--address"]).arg(&containerd.socket);
+        command.args(["--namespace", &containerd.namespace, "run", "--tty", "--rm", "--snapshotter", "native"]);
+        command.args(["--runtime", "io.containerd.runc.v2", "--runc-binary", runtime, IMAGE, &id]);
+        command.args(["sh", "-c", "tty; read line; echo got $line; exit 5"]);
+        let mut child = user.starts(command);
+        user.screen.shows("/dev/pts/0");
+        user.screen.types("words\r");
+        user.screen.shows("got words");
+        assert_eq!(child.wait().expect("wait").code(), Some(5), "{}", containerd.log());
+    });
+}

@@ -377,3 +377,112 @@ fn a_container_outlives_the_parent_that_created_it() {
         t.call(["delete", "--force", bundle.id()]).ok();
     });
 }
+
+/// A bundle whose workload reports that it is ready, after it was let go through `go`.
+fn reporting<'t>(t: &'t Test, script: &str) -> (Bundle<'t>, std::os::unix::net::UnixDatagram, std::path::PathBuf) {
+    let path = t.dir().join(t.name("n"));
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("bind the socket");
+    socket.set_nonblocking(true).expect("set O_NONBLOCK");
+    let bundle = t.bundle().writable().sh(script);
+    fs::copy(env!("CARGO_BIN_EXE_ready"), bundle.share_dir().join("ready")).expect("copy the workload");
+    (bundle, socket, path)
+}
+
+/// What the caller's socket has received.
+fn received(socket: &std::os::unix::net::UnixDatagram) -> String {
+    let mut all = String::new();
+    let mut message = [0; 256];
+    while let Ok(length) = socket.recv(&mut message) {
+        all.push_str(&String::from_utf8_lossy(&message[..length]));
+    }
+    all
+}
+
+#[test]
+fn run_detached_returns_when_the_workload_is_ready_and_tells_its_process_id() {
+    in_modes(V2, |t| {
+        if t.is(&[Kind::Crun]) {
+            t.skip("crun tells no process id");
+        }
+        let (bundle, socket, path) = reporting(t, "/share/ready && exec sleep 86400");
+        let mut command = bundle.write().command("run", &["--detach"]);
+        command.env("NOTIFY_SOCKET", &path);
+        let container = bundle.container(t.finish(command).ok());
+        let text = received(&socket);
+        assert!(text.contains("READY=1\n") && text.contains(&format!("MAINPID={}", container.pid())), "{text:?}");
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn start_returns_when_the_workload_is_ready() {
+    in_modes(V2, |t| {
+        if t.is(&[Kind::Crun]) {
+            t.skip("crun tells no process id");
+        }
+        let (bundle, socket, path) = reporting(t, "/share/ready && exec sleep 86400");
+        let mut command = bundle.write().command("create", &[]);
+        command.env("NOTIFY_SOCKET", &path);
+        let container = bundle.container(t.finish(command).ok());
+        assert_eq!(received(&socket), "");
+        let mut command = t.command(["start", container.id()]);
+        command.env("NOTIFY_SOCKET", &path);
+        t.finish(command).ok();
+        let text = received(&socket);
+        assert!(text.contains("READY=1\n") && text.contains(&format!("MAINPID={}", container.pid())), "{text:?}");
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn a_workload_that_ends_without_being_ready_is_not_waited_for() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers wait for ever");
+        let (bundle, socket, path) = reporting(t, "exit 3");
+        let mut command = bundle.write().command("run", &["--detach"]);
+        command.env("NOTIFY_SOCKET", &path);
+        let container = bundle.container(t.finish(command).ok());
+        assert_eq!(received(&socket), "");
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn a_notify_socket_that_nobody_listens_to_is_an_error_and_leaves_nothing() {
+    in_modes(V2, |t| {
+        t.runb_only("runc notices when there is something to send");
+        let bundle = t.bundle().writable().args(["true"]);
+        let mut command = bundle.write().command("run", &["--detach"]);
+        command.env("NOTIFY_SOCKET", t.dir().join("nobody"));
+        t.finish(command).fails_with(&["NOTIFY_SOCKET", "nobody", "ENOENT"]);
+    });
+}
+
+#[test]
+fn a_workload_that_is_stopped_and_goes_on_is_waited_for_to_its_end() {
+    in_modes(V2, |t| {
+        let bundle = t.bundle().sh("echo up >/share/events; read line </share/go; exit 4");
+        let (mut events, _go) = (t.fifo(&bundle, "events"), t.fifo(&bundle, "go"));
+        let mut child = bundle.write().command("run", &[]).stdin(Stdio::null()).spawn().expect("start the runtime");
+        assert_eq!(events.line(), "up");
+        t.call(["kill", bundle.id(), "STOP"]).ok();
+        assert!(child.try_wait().expect("wait").is_none());
+        t.call(["kill", bundle.id(), "CONT"]).ok();
+        fs::write(bundle.share_dir().join("go"), "go\n").expect("write into the fifo");
+        assert_eq!(child.wait().expect("wait").code(), Some(4));
+    });
+}
+
+#[test]
+fn a_container_whose_foreground_was_killed_can_be_deleted() {
+    in_modes(V2, |t| {
+        let bundle = t.bundle().sh("echo up >/share/events; exec sleep 86400");
+        let mut events = t.fifo(&bundle, "events");
+        let mut child = bundle.write().command("run", &[]).stdin(Stdio::null()).spawn().expect("start the runtime");
+        assert_eq!(events.line(), "up");
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert_eq!(t.call(["state", bundle.id()]).ok().json()["status"], "running");
+        t.call(["delete", "--force", bundle.id()]).ok();
+    });
+}

@@ -317,3 +317,76 @@ fn a_signal_to_the_foreground_reaches_a_workload_with_a_terminal() {
         assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(9), "term\n"));
     });
 }
+
+#[test]
+fn exec_hands_the_terminal_of_its_command_to_the_console_socket() {
+    in_modes(LIFECYCLE, |t| {
+        let container = t.bundle().idle().run_detached();
+        let socket = socket(t);
+        let script = "tty; test -t 1 && echo up; read line; echo got $line; read end";
+        let pid = t.dir().join("pid");
+        let mut command = t.command(["exec", "--detach", "--tty", "--console-socket", socket.path(), "--pid-file"]);
+        command.arg(&pid).args([container.id(), "sh", "-c", script]);
+        t.finish(command).ok();
+        let (mut screen, name) = socket.receive();
+        assert!(name.ends_with("/ptmx"), "{name:?}");
+        screen.shows("/dev/pts/0");
+        screen.shows("up");
+        screen.types("hello\n");
+        screen.shows("got hello");
+        screen.types("\n");
+        assert!(screen.ends());
+        container.reap(fs::read_to_string(&pid).expect("the pid file").parse().expect("a pid"));
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn exec_carries_the_terminal_in_the_foreground() {
+    in_modes(V2, |t| {
+        let container = t.bundle().idle().run_detached();
+        let mut user = User::default();
+        user.screen.resize(30, 90);
+        let before = user.screen.settings().local_modes;
+        let script = "stty size; read line; echo got $line; exit 6";
+        let command = t.wrapped(&["setsid", "--ctty", "--wait"], ["exec", "--tty", container.id(), "sh", "-c", script]);
+        let mut child = user.starts(command);
+        user.screen.shows("30 90");
+        user.screen.types("words\r");
+        user.screen.shows("got words");
+        assert_eq!(child.wait().expect("wait").code(), Some(6));
+        assert_eq!(user.screen.settings().local_modes, before);
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn exec_detached_without_a_console_socket_gets_no_terminal() {
+    in_modes(V2, |t| {
+        let container = t.bundle().idle().run_detached();
+        let outcome = t.call(["exec", "--detach", "--tty", container.id(), "true"]);
+        assert_ne!(outcome.code, 0, "{outcome:?}");
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn exec_takes_no_terminal_from_a_devpts_that_the_container_has_covered() {
+    in_modes(V2, |t| {
+        let all = json!(["CAP_SYS_ADMIN", "CAP_MKNOD"]);
+        let sets = json!({"bounding": all, "permitted": all, "effective": all});
+        let script = "mount -t tmpfs t /dev/pts && : >/dev/pts/ptmx && echo up >/share/events; sleep 86400";
+        let bundle = t.bundle().set("/process/capabilities", sets).sh(script);
+        let mut events = t.fifo(&bundle, "events");
+        let container = bundle.run_detached();
+        assert_eq!(events.line(), "up");
+        let socket = socket(t);
+        let flags = ["exec", "--detach", "--tty", "--console-socket", socket.path(), container.id(), "true"];
+        let outcome = t.call(flags);
+        assert_ne!(outcome.code, 0, "{outcome:?}");
+        if t.is(&[Kind::Runb]) {
+            assert!(outcome.message().contains("process.terminal"), "{outcome:?}");
+        }
+        container.delete_force().ok();
+    });
+}

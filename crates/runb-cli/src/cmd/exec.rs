@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use runb_core::container::{Container, Foreground, Subreaper};
-use runb_core::options::{ExecOptions, Paused};
+use runb_core::options::{Caller, ExecOptions, Paused};
 use runb_core::{Error, Kind, Result};
 
 use super::{Context, options};
@@ -33,6 +33,7 @@ fn exec_options(args: &Exec) -> Result<ExecOptions> {
         user: args.user.as_deref().filter(|user| !user.is_empty()).map(str::parse).transpose()?,
         additional_gids: args.additional_gids.clone(),
         terminal: args.tty,
+        caller: if args.detach { Caller::Leaves } else { Caller::Waits },
         console_socket: args.console_socket.clone(),
         selinux_label: args.process_label.clone(),
         apparmor_profile: args.apparmor.clone(),

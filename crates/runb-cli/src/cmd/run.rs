@@ -12,7 +12,7 @@ pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
     let mut options = options::options(context.global, &args.create, context.environment)?;
     options.caller = if args.detach { Caller::Leaves } else { Caller::Waits };
     if args.detach {
-        let container = Container::run(&options)?.detach();
+        let container = Container::run(&options)?.detach()?;
         context.warn(container.warnings());
         return Ok(0);
     }

@@ -8,6 +8,10 @@ use crate::args::Id;
 
 /// Starts the container.
 pub fn run(args: &Id, context: &Context<'_>) -> Result<u8> {
-    Container::load(&options::root(context.global, context.environment)?, &args.id)?.start()?;
+    let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
+    match &context.environment.notify_socket {
+        Some(socket) => container.start_until_ready(socket)?,
+        None => container.start()?,
+    }
     Ok(0)
 }

@@ -2,15 +2,11 @@
 
 use runb_core::{Error, Kind, Result};
 
-use crate::args::{Create, Global, Rootless, Verb};
+use crate::args::{Global, Rootless, Verb};
 
 /// Refuses what this version of runb does not do.
 pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
-    let flags = [
-        (global.systemd_cgroup, "--systemd-cgroup"),
-        (global.rootless == Rootless::True, "--rootless true"),
-        (create(verb).is_some_and(|create| create.pidfd_socket.is_some()), "--pidfd-socket"),
-    ];
+    let flags = [(global.systemd_cgroup, "--systemd-cgroup"), (global.rootless == Rootless::True, "--rootless true")];
     let verb = match verb {
         Verb::Ps(_) => Some("ps"),
         Verb::Pause(_) => Some("pause"),
@@ -25,15 +21,6 @@ pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
     match refused {
         Some(name) => Err(Error::new(Kind::Usage, format!("{name} is not supported by this version of runb"))),
         None => Ok(()),
-    }
-}
-
-fn create(verb: &Verb) -> Option<&Create> {
-    match verb {
-        Verb::Create(create) => Some(create),
-        Verb::Run(run) => Some(&run.create),
-        Verb::Restore(restore) => Some(&restore.run.create),
-        _ => None,
     }
 }
 

@@ -1,27 +1,26 @@
 //! One more process in a container: what `exec` does.
 
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::Mode;
 
+use super::pidfd_socket::PidfdSocket;
 use super::{Container, Workload, listener};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::reap;
 use crate::host::Host;
 use crate::host::cgroups::CgroupMounts;
-use crate::launch::{self, Context, Target};
+use crate::launch::{self, Context, Executed, Target};
 use crate::options::{ExecOptions, Paused};
-use crate::plan::exec::{self, ExecPlan, Request};
-use crate::state::{self, ProcessRef, Status};
+use crate::plan::exec::{self, ExecPlan, Inside, Request};
+use crate::state::{self, ProcessRef, Saved, Status};
 use crate::survey::Survey;
 use crate::sys;
+use crate::terminal::{ConsoleSocket, Master};
 
 impl Container {
     /// Starts another process in the container: `exec`. It is a child of the calling process. What is odd and no error is
@@ -34,23 +33,29 @@ impl Container {
         let (init, pidfd, status) = self.joinable(options.paused)?;
         let spec = self.config()?;
         let (process, mut warnings) = exec::process(&spec, options)?;
+        super::console_fits(Some(&process), options.caller, options.console_socket.as_deref())?;
         let host = Host::probe_processes()?;
         // A setns by the pidfd succeeds only while init lives: then what was seen at its pid before was init's.
         let survey = Survey::of_exec(&process, init.pid, self.saved.namespaces);
         let plan = exec::exec(&Request {
             spec: &spec,
             process: &process,
-            saved: &self.saved,
+            inside: &self.inside(),
             host: &host,
             survey: &survey,
             options,
         })?;
-        let socket = options.pidfd_socket.as_deref().map(connect).transpose()?;
+        let socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         let listener = listener(plan.filter.as_ref())?;
-        let context = Context { hooks: None, saved: &self.saved, status, listener };
+        let console = options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
+        let terminal = |master: &Master| match &console {
+            Some(console) => console.send(master),
+            None => super::console::prepare(master),
+        };
+        let context = Context { hooks: None, saved: &self.saved, status, listener, terminal: &terminal };
         let running = self.spawn(&plan, &pidfd, init, options)?;
-        let (pid, pidfd) = running.until_executed(&plan, &context)?;
-        let workload = Workload { pid, pidfd, terminal: None };
+        let Executed { pid, pidfd, terminal } = running.until_executed(&plan, &context)?;
+        let workload = Workload { pid, pidfd, terminal: terminal.filter(|_| console.is_none()), readiness: None };
         if let Err(error) = announce(&workload, options, socket.as_ref()) {
             let _ = sys::pidfd_send_signal(&workload.pidfd, libc::SIGKILL);
             reap(workload.pid)?;
@@ -58,6 +63,17 @@ impl Container {
         }
         warnings.extend(plan.warnings);
         Ok((workload, warnings))
+    }
+
+    fn inside(&self) -> Inside<'_> {
+        let Saved { id, namespaces, keyring, cgroup, .. } = &self.saved;
+        Inside {
+            id,
+            namespaces: *namespaces,
+            keyring: *keyring,
+            unified: cgroup.unified.as_deref(),
+            v1: cgroup.v1.iter().map(|dir| (dir.controllers.as_slice(), dir.path.as_path())).collect(),
+        }
     }
 
     /// The container's init with a pidfd of it, if processes can be added.
@@ -137,20 +153,10 @@ fn cgroup_of(init: ProcessRef) -> Result<Option<PathBuf>> {
     Ok(path.filter(|path| !path.starts_with("../")).zip(unified).map(|(path, unified)| unified.mountpoint.join(path)))
 }
 
-fn connect(path: &Path) -> Result<UnixStream> {
-    UnixStream::connect(path).map_err(|e| Error::io(format!("--pidfd-socket: connect to {}", path.display()), &e))
-}
-
 /// Tells the caller who the process is.
-fn announce(workload: &Workload, options: &ExecOptions, socket: Option<&UnixStream>) -> Result<()> {
+fn announce(workload: &Workload, options: &ExecOptions, socket: Option<&PidfdSocket>) -> Result<()> {
     if let Some(file) = &options.pid_file {
         state::write_whole(file, workload.pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))?;
     }
-    let Some(socket) = socket else { return Ok(()) };
-    let descriptors = [workload.pidfd.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&descriptors)];
-    let name = [IoSlice::new(b"pidfd")];
-    sendmsg::<()>(socket.as_raw_fd(), &name, &rights, MsgFlags::MSG_NOSIGNAL, None)
-        .map(drop)
-        .map_err(|errno| Error::host("--pidfd-socket: sendmsg", errno))
+    socket.map_or(Ok(()), |socket| socket.send(&workload.pidfd))
 }

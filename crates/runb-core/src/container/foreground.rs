@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::console::Console;
 use crate::error::{Error, Result};
+use crate::notify::{MainProcess, Readiness};
 use crate::sys;
 use crate::terminal::Master;
 
@@ -31,6 +32,8 @@ pub struct Workload {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
     pub(super) terminal: Option<Master>,
+    /// Whoever awaits its readiness.
+    pub(super) readiness: Option<Readiness>,
 }
 
 impl Workload {
@@ -39,14 +42,14 @@ impl Workload {
         self.pid
     }
 
+    /// The master of its terminal, if it has one that nobody else got.
+    pub fn terminal(&self) -> Option<&Master> {
+        self.terminal.as_ref()
+    }
+
     /// A descriptor of it, readable when it has ended.
     pub fn pidfd(&self) -> &OwnedFd {
         &self.pidfd
-    }
-
-    /// The master of its terminal, if it has one.
-    pub fn terminal(&self) -> Option<&Master> {
-        self.terminal.as_ref()
     }
 }
 
@@ -87,6 +90,7 @@ impl Foreground {
         let console = |master| Console::new(master, stdin.as_fd(), stdout.as_fd());
         let mut console = workload.terminal().map(console).transpose()?;
         while !self.wait_once(workload, console.as_mut())? {}
+        report(workload)?;
         if let Some(console) = console {
             console.finish(self.signals.as_fd(), || self.is_interrupted())?;
         }
@@ -99,6 +103,9 @@ impl Foreground {
             PollFd::new(workload.pidfd().as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
+        fds.extend(
+            workload.readiness.as_ref().and_then(Readiness::waits_for).map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
+        );
         let wanted = console.as_deref().map_or_else(Default::default, Console::waits_for);
         let places = wanted.map(|wanted| {
             let place = wanted.is_some().then_some(fds.len());
@@ -114,6 +121,7 @@ impl Foreground {
         let ended = fds[0].any() == Some(true);
         drop(fds);
         self.pass_on(workload, console.as_deref())?;
+        report(workload)?;
         if let Some(console) = &mut console {
             console.copy(ready);
         }
@@ -159,6 +167,11 @@ impl Drop for Foreground {
     fn drop(&mut self) {
         let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
     }
+}
+
+/// Passes on that the workload is ready, if it has said so.
+fn report(workload: &Workload) -> Result<()> {
+    workload.readiness.as_ref().map_or(Ok(()), |readiness| readiness.pass_on(MainProcess::Runtime))
 }
 
 /// Reaps what has ended, the workload aside.

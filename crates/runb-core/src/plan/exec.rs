@@ -12,13 +12,25 @@ use super::process::{self, Command, Guard, Sets, UserNamespace};
 use super::program::Program;
 use super::schedule::{self, Affinity};
 use super::seccomp::Filter;
-use super::{check, lsm, namespaces};
-use crate::cgroup::Cgroup;
+use super::{check, lsm, namespaces, terminal};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use crate::options::{ExecOptions, Options};
-use crate::state::Saved;
+use crate::options::{ExecOptions, Keyring, Options};
 use crate::survey::Survey;
+
+/// The container as a later process finds it.
+pub struct Inside<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// `CLONE_NEW*` of the namespaces that are its own.
+    pub namespaces: u64,
+    /// The session keyring of its processes.
+    pub keyring: Keyring,
+    /// Its version 2 cgroup.
+    pub unified: Option<&'a Path>,
+    /// Its version 1 cgroups, each with the controllers of its hierarchy.
+    pub v1: Vec<(&'a [String], &'a Path)>,
+}
 
 /// What an exec is planned from.
 pub struct Request<'a> {
@@ -27,7 +39,7 @@ pub struct Request<'a> {
     /// The process.
     pub process: &'a Process,
     /// The container.
-    pub saved: &'a Saved,
+    pub inside: &'a Inside<'a>,
     /// The machine.
     pub host: &'a Host,
     /// What the runtime saw in the container.
@@ -53,8 +65,8 @@ pub struct ExecPlan {
 
 /// The process of an exec: that of the file, or else the container's own, changed by the flags.
 ///
-/// What the file leaves out of rlimits, capabilities, oomScoreAdj, umask, labels, scheduling and priorities is the
-/// container's, as in runc; noNewPrivileges is not, since engines cannot write `false` in another way.
+/// What the file leaves out of capabilities, oomScoreAdj, umask, labels, scheduling and priorities is the container's, as
+/// in runc. Its rlimits and noNewPrivileges are all that there is, as in runc: engines leave `false` out.
 ///
 /// # Errors
 /// The file cannot be read, or what comes of it all is no process that can be executed.
@@ -76,18 +88,12 @@ pub fn process(spec: &Spec, options: &ExecOptions) -> Result<(Process, Vec<Strin
     };
     change(&mut process, options)?;
     check::process_object(&process)?;
-    if process.terminal() == Some(true) || options.console_socket.is_some() {
-        return Err(Error::spec("process.terminal", "is not supported by this version"));
-    }
     Ok((process, warnings))
 }
 
 fn complete(process: &mut Process, own: &Process) {
     if process.capabilities().is_none() {
         process.set_capabilities(own.capabilities().clone());
-    }
-    if process.rlimits().as_ref().is_none_or(Vec::is_empty) {
-        process.set_rlimits(own.rlimits().clone());
     }
     if process.oom_score_adj().is_none() {
         process.set_oom_score_adj(own.oom_score_adj());
@@ -108,7 +114,7 @@ fn complete(process: &mut Process, own: &Process) {
         process.set_scheduler(own.scheduler().clone());
     }
     if process.io_priority().is_none() {
-        process.set_io_priority(own.io_priority().clone());
+        process.set_io_priority(*own.io_priority());
     }
     if process.exec_cpu_affinity().is_none() {
         process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
@@ -198,9 +204,12 @@ struct Joins {
 }
 
 /// The container's cgroups, or those below them that the caller names.
-fn joins(cgroup: &Cgroup, named: &[String]) -> Result<Joins> {
-    let mut joins =
-        Joins { unified: cgroup.unified.clone(), v1: cgroup.v1.iter().map(|dir| dir.path.clone()).collect() };
+fn joins(inside: &Inside<'_>, named: &[String]) -> Result<Joins> {
+    let own = |below: &Path| Joins {
+        unified: inside.unified.map(|dir| dir.join(below)),
+        v1: inside.v1.iter().map(|(_, dir)| dir.join(below)).collect(),
+    };
+    let mut joins = own(Path::new(""));
     for text in named {
         let wrong = |why: &str| Error::new(Kind::Usage, format!("--cgroup {text:?}: {why}"));
         let (controllers, path) = match text.split_once(':') {
@@ -213,17 +222,13 @@ fn joins(cgroup: &Cgroup, named: &[String]) -> Result<Joins> {
             return Err(wrong("it would lead out of the container's cgroup"));
         }
         match controllers {
-            None => {
-                joins.unified = cgroup.unified.as_ref().map(|dir| dir.join(&below));
-                joins.v1 = cgroup.v1.iter().map(|dir| dir.path.join(&below)).collect();
-            }
-            Some(_) if cgroup.v1.is_empty() => return Err(wrong("version 2 has no cgroups of a controller alone")),
+            None => joins = own(&below),
+            Some(_) if inside.v1.is_empty() => return Err(wrong("version 2 has no cgroups of a controller alone")),
             Some(list) => {
                 for controller in list.split(',') {
-                    let has = |dir: &crate::cgroup::V1Dir| dir.controllers.iter().any(|name| name == controller);
-                    let index = cgroup.v1.iter().position(has);
+                    let index = inside.v1.iter().position(|(has, _)| has.iter().any(|name| name == controller));
                     let index = index.ok_or_else(|| wrong("the container has no cgroup of this controller"))?;
-                    joins.v1[index] = cgroup.v1[index].path.join(&below);
+                    joins.v1[index] = inside.v1[index].1.join(&below);
                 }
             }
         }
@@ -232,8 +237,8 @@ fn joins(cgroup: &Cgroup, named: &[String]) -> Result<Joins> {
 }
 
 /// The session keyring of the container's processes.
-fn keyring(p: &mut Program, saved: &Saved, user: UserNamespace) {
-    let options = Options { id: saved.id.clone(), keyring: saved.keyring, ..Options::default() };
+fn keyring(p: &mut Program, inside: &Inside<'_>, user: UserNamespace) {
+    let options = Options { id: inside.id.to_owned(), keyring: inside.keyring, ..Options::default() };
     process::keyring(p, &options, user);
 }
 
@@ -242,13 +247,17 @@ fn keyring(p: &mut Program, saved: &Saved, user: UserNamespace) {
 /// # Errors
 /// The process asks for what this version or this machine cannot do; with the place.
 pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
-    let Request { spec, process, saved, host, survey, options } = request;
-    let user = UserNamespace::of_flags(saved.namespaces);
-    let enters_pid = saved.namespaces & libc::CLONE_NEWPID as u64 != 0;
+    let Request { spec, process, inside, host, survey, options } = request;
+    let user = UserNamespace::of_flags(inside.namespaces);
+    let enters_pid = inside.namespaces & libc::CLONE_NEWPID as u64 != 0;
     let filter = super::filter(spec, host)?;
-    let joins = joins(&saved.cgroup, &options.cgroups)?;
+    let joins = joins(inside, &options.cgroups)?;
     let mut sets = Sets::of(process);
-    let warnings = sets.grant(if user == UserNamespace::Own { !0 } else { host.capabilities });
+    let mut warnings = sets.grant(if user == UserNamespace::Own { !0 } else { host.capabilities });
+    // The container's own were warned about when it was made.
+    if spec.process().as_ref().is_some_and(|own| own.capabilities() == process.capabilities()) {
+        warnings.clear();
+    }
     let mut program = Program::new((3 + options.preserve_fds) as i32);
     let p = &mut program;
 
@@ -269,12 +278,13 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     }
 
     // From here on its namespaces are the container's, but for the pid namespace.
-    enter(p, saved.namespaces);
+    enter(p, inside.namespaces);
     if user == UserNamespace::Own {
         p.section("linux.namespaces");
         namespaces::become_root(p);
     }
-    keyring(p, saved, user);
+    terminal::open_joined(p, process)?;
+    keyring(p, inside, user);
     process::rlimits(p, process);
     if let Some(umask) = process.user().umask() {
         p.section("process.user.umask");
@@ -296,6 +306,9 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     }
     let twin = enters_pid.then(|| enter_pid(p));
     process::session(p);
+    if terminal::wanted(process) {
+        terminal::control(p);
+    }
     process::signals(p);
     if !early {
         guard.load(p, sets);
@@ -343,4 +356,113 @@ fn enter_pid(p: &mut Program) -> usize {
     let index = p.calls().len();
     p.twin();
     index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+
+    fn spec(more: serde_json::Value) -> Spec {
+        let sets = serde_json::json!(["CAP_KILL"]);
+        let mut process = serde_json::json!({"user": {"uid": 7, "gid": 8}, "cwd": "/", "args": ["/bin/own"],
+            "env": ["PATH=/bin", "A=old"], "capabilities": {"bounding": sets, "effective": sets, "permitted": sets}});
+        process.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let seccomp = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        let whole = serde_json::json!({"ociVersion": "1.0.2", "process": process, "linux": {"seccomp": seccomp}});
+        serde_json::from_value(whole).expect("a spec")
+    }
+
+    fn inside() -> Inside<'static> {
+        let (pid, mount) = (libc::CLONE_NEWPID as u64, libc::CLONE_NEWNS as u64);
+        Inside { id: "web1", namespaces: pid | mount, keyring: Keyring::New, unified: None, v1: Vec::new() }
+    }
+
+    /// The numbers of the calls of an exec of `/bin/true`.
+    fn calls(spec: &Spec, inside: &Inside<'_>) -> Vec<libc::c_long> {
+        let options = ExecOptions { args: vec!["/bin/true".to_owned()], ..ExecOptions::default() };
+        let (process, _) = process(spec, &options).expect("a process");
+        let (host, survey) = (Host::plain(), Survey::default());
+        let request = Request { spec, process: &process, inside, host: &host, survey: &survey, options: &options };
+        let plan = exec(&request).expect("a plan");
+        plan.program.calls().iter().map(|call| libc::c_long::from(call.nr)).collect()
+    }
+
+    #[track_caller]
+    fn in_this_order(calls: &[libc::c_long], expected: &[libc::c_long]) {
+        let found: Vec<libc::c_long> = calls.iter().copied().filter(|nr| expected.contains(nr)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_pid_namespace_is_entered_after_the_rights_are_given_up_and_the_filter_is_last() {
+        let calls = calls(&spec(serde_json::json!({"noNewPrivileges": true})), &inside());
+        let order = [
+            libc::SYS_setns,
+            libc::SYS_setresuid,
+            libc::SYS_capset,
+            libc::SYS_clone,
+            libc::SYS_setsid,
+            libc::SYS_seccomp,
+            libc::SYS_faccessat,
+        ];
+        in_this_order(&calls, &order);
+    }
+
+    #[test]
+    fn a_capability_that_is_borrowed_for_the_filter_is_given_up_before_the_pid_namespace_is_entered() {
+        let calls = calls(&spec(serde_json::json!({})), &inside());
+        let order = [
+            libc::SYS_setns,
+            libc::SYS_setresuid,
+            libc::SYS_capset,
+            libc::SYS_seccomp,
+            libc::SYS_capset,
+            libc::SYS_clone,
+            libc::SYS_setsid,
+        ];
+        in_this_order(&calls, &order);
+    }
+
+    #[test]
+    fn without_a_pid_namespace_nothing_is_cloned() {
+        let calls = calls(&spec(serde_json::json!({})), &Inside { namespaces: libc::CLONE_NEWNS as u64, ..inside() });
+        assert!(!calls.contains(&libc::SYS_clone));
+    }
+
+    #[test]
+    fn a_variable_of_the_same_name_is_replaced() {
+        let options = ExecOptions {
+            args: vec!["true".to_owned()],
+            env: vec!["A=new".to_owned(), "B=x".to_owned(), "B=y".to_owned()],
+            ..ExecOptions::default()
+        };
+        let (process, _) = process(&spec(serde_json::json!({})), &options).expect("a process");
+        assert_eq!(process.env().as_deref(), Some(["PATH=/bin", "A=new", "B=y"].map(str::to_owned).as_slice()));
+    }
+
+    #[test]
+    fn cgroups_are_named_below_the_containers_and_by_controller() {
+        let (pids, cpu) = (["pids".to_owned()], ["cpu".to_owned(), "cpuacct".to_owned()]);
+        let v1: Vec<(&[String], &Path)> = vec![(&pids, Path::new("/p/web1")), (&cpu, Path::new("/c/web1"))];
+        let inside = Inside { v1, ..inside() };
+        let of = |named: &[&str]| {
+            let named: Vec<String> = named.iter().map(|text| (*text).to_owned()).collect();
+            joins(&inside, &named).map(|joins| joins.v1)
+        };
+        let paths = |p: &str, c: &str| vec![PathBuf::from(p), PathBuf::from(c)];
+        assert_eq!(of(&[]).expect("joins"), paths("/p/web1", "/c/web1"));
+        assert_eq!(of(&["/a/./b"]).expect("joins"), paths("/p/web1/a/b", "/c/web1/a/b"));
+        assert_eq!(of(&["a", "cpuacct:b"]).expect("joins"), paths("/p/web1/a", "/c/web1/b"));
+        for wrong in ["../a", "a/../../b", "none:a", "cpu,none:a"] {
+            assert_eq!(of(&[wrong]).expect_err(wrong).kind(), Kind::Usage);
+        }
+    }
+
+    #[test]
+    fn a_terminal_of_the_containers_own_process_is_not_that_of_an_exec() {
+        let options = ExecOptions { args: vec!["true".to_owned()], ..ExecOptions::default() };
+        let (process, _) = process(&spec(serde_json::json!({"terminal": true})), &options).expect("a process");
+        assert_eq!(process.terminal(), Some(false));
+    }
 }

@@ -46,7 +46,7 @@ pub(super) fn labels(p: &mut Program, process: &Process, lsm: Lsm) -> Result<()>
         p.section("process.selinuxLabel");
         for file in ["exec", "keycreate"] {
             p.doing(format!("write {label:?} to /proc/self/attr/{file}"));
-            write_file(p, &format!("/proc/self/attr/{file}"), label);
+            write_file(p, format!("/proc/self/attr/{file}"), label);
         }
     }
     Ok(())

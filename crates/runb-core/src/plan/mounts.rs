@@ -64,8 +64,6 @@ struct Mounted {
     /// Where it is.
     at: PathBuf,
     filesystem: Filesystem,
-    /// The root of a new devpts.
-    devpts: Option<Slot>,
 }
 
 /// What was mounted.
@@ -73,6 +71,8 @@ struct Mounted {
 enum Filesystem {
     /// The root of a filesystem that is new and empty: names in it are safe.
     Fresh(Slot),
+    /// A new devpts.
+    Devpts(Slot),
     /// A new one.
     New,
     /// One that others use as well.
@@ -312,8 +312,7 @@ impl<'a> Mounts<'a> {
                 set_attributes(p, tree, self.empty, libc::AT_EMPTY_PATH | recursive, [0, 0, flags & !libc::MS_REC, 0]);
             }
             if !matches!(planned.what, What::Change) {
-                let devpts = (planned.typ() == "devpts" && filesystem != Filesystem::Hosts).then_some(tree);
-                self.done.push(Mounted { destination: planned.destination, at: planned.seen.path, filesystem, devpts });
+                self.done.push(Mounted { destination: planned.destination, at: planned.seen.path, filesystem });
             }
         }
         Ok(())
@@ -327,16 +326,19 @@ impl<'a> Mounts<'a> {
         }
     }
 
-    /// The filesystem that was mounted at `path` last, if it is a new devpts.
-    pub(super) fn devpts(&self, path: &Path) -> Option<Slot> {
-        self.done.iter().rev().find(|mounted| mounted.destination == path)?.devpts
-    }
-
     /// The filesystem that was mounted at `path` last, if it is new and empty.
     pub(super) fn fresh(&self, path: &Path) -> Option<Slot> {
         match self.done.iter().rev().find(|mounted| mounted.destination == path)?.filesystem {
             Filesystem::Fresh(slot) => Some(slot),
-            Filesystem::New | Filesystem::Hosts => None,
+            _ => None,
+        }
+    }
+
+    /// The filesystem that was mounted at `path` last, if it is a new devpts.
+    pub(super) fn devpts(&self, path: &Path) -> Option<Slot> {
+        match self.done.iter().rev().find(|mounted| mounted.destination == path)?.filesystem {
+            Filesystem::Devpts(slot) => Some(slot),
+            _ => None,
         }
     }
 }

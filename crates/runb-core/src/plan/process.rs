@@ -117,7 +117,7 @@ pub(super) fn names_and_sysctls(p: &mut Program, spec: &Spec, namespaces: &Names
         let path = sysctl_path(&place, key, namespaces)?;
         p.section(place);
         p.doing(format!("write {value:?} to /proc/sys/{path}"));
-        write_file(p, &format!("/proc/sys/{path}"), value);
+        write_file(p, format!("/proc/sys/{path}"), value);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::libc;
 use oci_spec::runtime::Process;
-use runb_init::{REPORT_SIZE, Report};
+use runb_init::{Point, REPORT_SIZE, Report};
 
 use super::mounts::{Mounts, resolve};
 use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
@@ -59,7 +59,6 @@ pub(super) fn open(p: &mut Program, process: &Process, mounts: &Mounts<'_>) -> R
 ///
 /// # Errors
 /// consoleSize is out of range.
-#[allow(dead_code, reason = "of an exec alone")]
 pub(super) fn open_joined(p: &mut Program, process: &Process) -> Result<Option<Terminal>> {
     if !wanted(process) {
         return Ok(None);
@@ -72,7 +71,9 @@ pub(super) fn open_joined(p: &mut Program, process: &Process) -> Result<Option<T
     // To where the message takes it from.
     p.call(libc::SYS_fcntl, &[opened.into(), libc::F_DUPFD_CLOEXEC.into(), 0.into()]).into_slot(master.slot);
     p.call(libc::SYS_close, &[opened.into()]);
-    pair(p, process, master).map(Some)
+    let terminal = pair(p, process, master)?;
+    p.stop(Point::Terminal);
+    Ok(Some(terminal))
 }
 
 /// The master, in a message to the runtime.

@@ -61,7 +61,14 @@ impl Mounts<'_> {
         }
         // What was copied up may have links.
         let fresh = typ == "tmpfs" && !options.copy_up;
-        Ok(Made::Detached(slot, if fresh { Filesystem::Fresh(slot) } else { Filesystem::New }))
+        Ok(Made::Detached(
+            slot,
+            match typ {
+                "tmpfs" if fresh => Filesystem::Fresh(slot),
+                "devpts" => Filesystem::Devpts(slot),
+                _ => Filesystem::New,
+            },
+        ))
     }
 
     pub(super) fn make(&self, p: &mut Program, recipe: &Recipe<'_>) -> Slot {
