@@ -254,7 +254,8 @@ impl Running<'_> {
     pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: &Context<'_>) -> Result<Executed> {
         // In the container's pid namespace the process may be in the hands of another: it is heard no more than once.
         let mut twin = plan.twin;
-        let mut notify = plan.program.points().any(|point| point == Point::Notify);
+        let has = |wanted| plan.program.points().any(|point| point == wanted);
+        let (mut notify, mut carries) = (has(Point::Notify), has(Point::Terminal));
         let mut failed = None;
         loop {
             match receive(&self.init.socket)? {
@@ -270,8 +271,11 @@ impl Running<'_> {
                     self.hand_over(plan.filter.as_ref(), context, report.value as i32)?;
                     self.init.resume()?;
                 }
-                Said::Terminal(master) if self.terminal.is_none() => self.terminal = Some(Master::verified(master)?),
-                Said::Reached(report) if report.point == Point::Terminal as u8 && failed.is_none() => {
+                Said::Terminal(master) if carries && self.terminal.is_none() => {
+                    self.terminal = Some(Master::verified(master)?)
+                }
+                Said::Reached(report) if carries && failed.is_none() && report.point == Point::Terminal as u8 => {
+                    carries = false;
                     let Some(master) = &self.terminal else {
                         return Err(Error::internal("the process has no terminal at the stop for it"));
                     };
