@@ -14,7 +14,7 @@ use nix::libc;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::Hooks;
-use runb_init::{Point, REPORT_SIZE, Report};
+use runb_init::{Point, REPORT_SIZE, Report, ReportKind};
 
 use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
@@ -87,13 +87,16 @@ pub(crate) struct Running<'p> {
     init: Init,
     cgroup: Cgroup,
     terminal: Option<Master>,
+    /// The call that makes a twin, until the twin is known.
+    twin: Option<usize>,
 }
 
 /// Spawns the init of `plan` into the cgroups that were made.
 pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Running<'p>> {
     let place = Place { namespaces: plan.clone, cgroup: made.unified(), more: None, preserve };
     let init = spawn_program(&plan.program, place)?;
-    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone(), terminal: None })
+    let twin = plan.program.calls().iter().position(|call| call.kind == runb_init::Kind::Twin);
+    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone(), terminal: None, twin })
 }
 
 /// Where a process is born, and with what.
@@ -154,8 +157,16 @@ impl Running<'_> {
     }
 
     fn reach(&mut self, point: Point) -> Result<Report> {
+        // What the twin says may arrive before what its maker says of it.
+        let mut early = None;
         loop {
-            match receive(&self.init.socket)? {
+            let said = match early.filter(|report: &Report| !self.awaits_twin(report)) {
+                Some(report) if report.kind == ReportKind::Failed as u8 => Said::Failed(report),
+                Some(report) => Said::Reached(report),
+                None => receive(&self.init.socket)?,
+            };
+            match said {
+                Said::Reached(report) | Said::Failed(report) if self.awaits_twin(&report) => early = Some(report),
                 Said::Reached(report) if report.point == point as u8 => return Ok(report),
                 Said::Reached(report) => {
                     return Err(Error::internal(format!("init is at stop {}, not at {point:?}", report.point)));
@@ -167,9 +178,15 @@ impl Running<'_> {
                     let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
                     reap(self.init.pid)?;
                     (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
+                    self.twin = None;
                 }
             }
         }
+    }
+
+    /// Whether `report` is a twin's of which nothing was heard so far.
+    fn awaits_twin(&self, report: &Report) -> bool {
+        self.twin.is_some_and(|call| usize::from(report.call) > call)
     }
 
     fn map_ids(&self, plan: &Plan) -> Result<()> {
@@ -226,7 +243,7 @@ pub(crate) struct Target<'a> {
 pub(crate) fn join<'p>(plan: &'p ExecPlan, target: &Target<'_>, cgroup: &Cgroup) -> Result<Running<'p>> {
     let place = Place { namespaces: 0, cgroup: target.cgroup, more: Some(target.init), preserve: target.preserve };
     let init = spawn_program(&plan.program, place)?;
-    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None })
+    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None, twin: None })
 }
 
 impl Running<'_> {
@@ -237,7 +254,8 @@ impl Running<'_> {
     pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: &Context<'_>) -> Result<Executed> {
         // In the container's pid namespace the process may be in the hands of another: it is heard no more than once.
         let mut twin = plan.twin;
-        let mut notify = plan.program.points().any(|point| point == Point::Notify);
+        let has = |wanted| plan.program.points().any(|point| point == wanted);
+        let (mut notify, mut carries) = (has(Point::Notify), has(Point::Terminal));
         let mut failed = None;
         loop {
             match receive(&self.init.socket)? {
@@ -253,8 +271,11 @@ impl Running<'_> {
                     self.hand_over(plan.filter.as_ref(), context, report.value as i32)?;
                     self.init.resume()?;
                 }
-                Said::Terminal(master) if self.terminal.is_none() => self.terminal = Some(Master::verified(master)?),
-                Said::Reached(report) if report.point == Point::Terminal as u8 && failed.is_none() => {
+                Said::Terminal(master) if carries && self.terminal.is_none() => {
+                    self.terminal = Some(Master::verified(master)?)
+                }
+                Said::Reached(report) if carries && failed.is_none() && report.point == Point::Terminal as u8 => {
+                    carries = false;
                     let Some(master) = &self.terminal else {
                         return Err(Error::internal("the process has no terminal at the stop for it"));
                     };

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::libc;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, fstat};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::host::lsm::Lsm;
@@ -90,6 +90,8 @@ pub struct Survey {
     pub rlimits: Vec<(u64, u64)>,
     /// The security modules that the configuration has labels for.
     pub lsm: Lsm,
+    /// Which of the descriptors 0, 1 and 2 are not process.user's, and would have to be for it to open /dev/stdout.
+    pub stdio: Vec<i32>,
 }
 
 /// Whether `mount` is a bind mount.
@@ -126,6 +128,7 @@ impl Survey {
         let look =
             |(root, cwd): (&OwnedFd, &Path)| destination::look(root.as_fd(), cwd, &covers, destination::Wanted::Place);
         Survey {
+            stdio: spec.process().as_ref().map(stdio).unwrap_or_default(),
             cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
             destinations,
             nodes: root.as_ref().map(|root| nodes(spec, root, &covers)).unwrap_or_default(),
@@ -173,9 +176,19 @@ impl Survey {
                 _ => rlimits_of(process),
             },
             lsm: if labels { Lsm::probe() } else { Lsm::default() },
+            stdio: stdio(process),
             ..Survey::default()
         }
     }
+}
+
+/// The null device is everybody's: who gave it away would give the host's away.
+fn stdio(process: &Process) -> Vec<i32> {
+    let null = libc::makedev(1, 3);
+    let uid = process.user().uid();
+    let foreign = |stat: nix::Result<FileStat>| stat.is_ok_and(|stat| stat.st_uid != uid && stat.st_rdev != null);
+    let all = [fstat(std::io::stdin()), fstat(std::io::stdout()), fstat(std::io::stderr())];
+    (0..).zip(all).filter_map(|(descriptor, stat)| foreign(stat).then_some(descriptor)).collect()
 }
 
 fn rlimits(spec: &Spec) -> Vec<(u64, u64)> {
@@ -192,13 +205,9 @@ fn rlimits_of(process: &Process) -> Vec<(u64, u64)> {
 }
 
 fn kernel_filesystems() -> Vec<PathBuf> {
-    let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
-    let of = |line: &str| {
-        let (mount, rest) = line.split_once(" - ")?;
-        let point = mount.split(' ').nth(4)?;
-        ["proc ", "sysfs "].iter().any(|kind| rest.starts_with(kind)).then(|| PathBuf::from(point))
-    };
-    let mut paths: Vec<PathBuf> = text.lines().filter_map(of).collect();
+    let Ok(mounts) = procfs::process::Process::myself().and_then(|this| this.mountinfo()) else { return Vec::new() };
+    let kernels = mounts.into_iter().filter(|mount| ["proc", "sysfs"].contains(&mount.fs_type.as_str()));
+    let mut paths: Vec<PathBuf> = kernels.map(|mount| mount.mount_point).collect();
     paths.reverse();
     paths
 }

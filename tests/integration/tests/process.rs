@@ -486,3 +486,13 @@ fn a_container_whose_foreground_was_killed_can_be_deleted() {
         t.call(["delete", "--force", bundle.id()]).ok();
     });
 }
+
+#[test]
+fn a_user_without_rights_may_open_its_stdout_again() {
+    in_modes(LIFECYCLE, |t| {
+        let bundle = t.bundle().set("/process/user", json!({"uid": 1000, "gid": 1000}));
+        let child = bundle.sh("echo here > /dev/stdout").write().command("run", &[]).stdout(Stdio::piped()).spawn();
+        let output = child.and_then(std::process::Child::wait_with_output).expect("a run");
+        assert_eq!((output.status.code(), output.stdout.trim_ascii_end()), (Some(0), &b"here"[..]), "{output:?}");
+    });
+}

@@ -170,6 +170,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_unlinkat, "unlinkat", &[Descriptor, Text, Hexadecimal]),
     (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_fchownat, "fchownat", &[Descriptor, Text, Decimal, Decimal, Flags(AT)]),
+    (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_fchmodat, "fchmodat", &[Descriptor, Text, Octal]),
     (libc::SYS_faccessat, "faccessat", &[Descriptor, Text, Hexadecimal]),
     (libc::SYS_fchdir, "fchdir", &[Descriptor]),

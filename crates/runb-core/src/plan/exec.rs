@@ -295,6 +295,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         schedule::scheduler(p, process)?;
     }
     let guard = Guard::of(process, filter.as_ref());
+    process::own_stdio(p, process, &survey.stdio);
     process::become_user(p, process, host, guard.before(sets), user);
     process::no_new_privileges(p, process);
     close(p);

@@ -325,6 +325,23 @@ pub(super) fn capability_name(bit: u8) -> String {
     named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
 }
 
+/// Gives the descriptors 0, 1 and 2 to process.user, as runc does: the owner of a pipe is who may open /dev/stdout again. Where
+/// that cannot be (another user namespace, a filesystem that is read-only, a socket), it stays as it is.
+pub(super) fn own_stdio(p: &mut Program, process: &Process, stdio: &[i32]) {
+    if process.terminal() == Some(true) {
+        return;
+    }
+    p.section("process.user.uid");
+    for descriptor in stdio {
+        let nobody = u32::MAX;
+        p.call(libc::SYS_fchown, &[(*descriptor).into(), process.user().uid().into(), nobody.into()]).tolerate(&[
+            libc::EPERM,
+            libc::EINVAL,
+            libc::EROFS,
+        ]);
+    }
+}
+
 /// Becomes process.user with process.capabilities, in process.cwd.
 pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets: Sets, namespace: UserNamespace) {
     groups(p, process, namespace);
@@ -573,6 +590,7 @@ pub(super) fn finish(
         schedule::scheduler(p, process)?;
     }
     let guard = Guard::of(process, filter);
+    own_stdio(p, process, &request.survey.stdio);
     become_user(p, process, request.host, guard.before(sets), user);
     no_new_privileges(p, process);
     let command = Command::of(process, additions(request, process));

@@ -176,12 +176,8 @@ pub fn compile(seccomp: &LinuxSeccomp, native: Native, kernel: &Kernel) -> Resul
             parts.push(Part { start: length - 1 - index, abis });
         }
     }
-    let abis = Abi::ALL.into_iter().filter(|abi| parts_of(native).any(|one| one == *abi) && has(*abi)).collect();
+    let abis = Abi::ALL.into_iter().filter(|abi| native.abis().any(|one| one == *abi) && has(*abi)).collect();
     Ok(Filter { instructions, flags, listener, abis, parts })
-}
-
-fn parts_of(native: Native) -> impl Iterator<Item = Abi> {
-    native.kinds().iter().flat_map(|kind| std::iter::once(kind.abi).chain(kind.shared))
 }
 
 /// The code for the calls of one `AUDIT_ARCH` value: its entry.

