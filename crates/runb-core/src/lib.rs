@@ -21,3 +21,4 @@ pub mod terminal;
 pub mod undo;
 
 pub use error::{Error, Kind, Result};
+pub use sys::begin_process;

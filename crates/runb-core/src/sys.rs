@@ -12,6 +12,20 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
+/// What a program without Rust's own start has to do first: descriptors 0, 1 and 2 that the caller has closed become
+/// /dev/null, so that nothing opened later takes their numbers; a reader that goes away is an error and not the end.
+pub fn begin_process() {
+    for descriptor in 0..3 {
+        // SAFETY: F_GETFD takes a number and changes nothing.
+        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
+            // SAFETY: the path is a constant; the lowest free number is `descriptor`, which nobody owns.
+            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        }
+    }
+    // SAFETY: no handler is installed; the disposition is that of every Rust program.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// pidfd_open(2): a descriptor of the process `pid`.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two numbers; its result is a new descriptor that nobody else owns.
