@@ -147,7 +147,7 @@ impl Running<'_> {
                 Point::Hooks => self.run_hooks(context)?,
                 Point::Ready => break,
                 Point::Notify => self.hand_over(plan.filter.as_ref(), context, report.value as i32)?,
-                Point::Cgroup | Point::Network | Point::Terminal => {
+                Point::Terminal => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
                 }
             }

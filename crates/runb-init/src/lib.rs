@@ -82,21 +82,17 @@ pub struct Header {
 pub enum Point {
     /// The user namespace is new and wants its id mappings.
     IdMap = 1,
-    /// The process wants to be put into its cgroup.
-    Cgroup = 2,
-    /// The network namespace wants its devices.
-    Network = 3,
     /// A detached mount wants something that only the runtime can do: an id mapping, or contents. Its descriptor is the
     /// report's value.
-    Mount = 4,
+    Mount = 2,
     /// A terminal of a container that was joined was handed over, and is to be looked at.
-    Terminal = 5,
+    Terminal = 3,
     /// The mounts are there, the root is not yet changed: the time of prestart, createRuntime and createContainer.
-    Hooks = 6,
+    Hooks = 4,
     /// The seccomp filter is loaded and its listener wants to be handed over.
-    Notify = 7,
+    Notify = 5,
     /// All is done but the execve.
-    Ready = 8,
+    Ready = 6,
 }
 
 /// What a [`Report`] says.
@@ -110,7 +106,7 @@ pub enum ReportKind {
     /// A twin was made; its process id is the value.
     Twin = 3,
     /// A terminal was opened; its master comes with the message (SCM_RIGHTS).
-    Terminal = 4,
+    Terminal = 3,
 }
 
 /// What init says: 16 bytes, in one message.

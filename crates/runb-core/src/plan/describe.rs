@@ -270,10 +270,7 @@ pub(super) fn namespaces(value: u64) -> String {
 }
 
 fn program_point(number: u64) -> &'static str {
-    ["", "IdMap", "Cgroup", "Network", "Mount", "Terminal", "Hooks", "Notify", "Ready"]
-        .get(number as usize)
-        .copied()
-        .unwrap_or("")
+    ["", "IdMap", "Mount", "Terminal", "Hooks", "Notify", "Ready"].get(number as usize).copied().unwrap_or("")
 }
 
 fn argument(line: &mut String, program: &Program, call: &Call, index: usize, form: Form) {
