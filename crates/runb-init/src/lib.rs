@@ -106,7 +106,7 @@ pub enum ReportKind {
     /// A twin was made; its process id is the value.
     Twin = 3,
     /// A terminal was opened; its master comes with the message (SCM_RIGHTS).
-    Terminal = 3,
+    Terminal = 4,
 }
 
 /// What init says: 16 bytes, in one message.
