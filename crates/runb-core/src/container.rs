@@ -459,10 +459,10 @@ impl Container {
         let result = start_hooks(hooks, &self.saved, init.pid)
             .and_then(|()| self.release(&dir))
             .and_then(|()| poststart_hooks(hooks, &self.saved, init.pid));
-        if result.is_err() {
-            let _ = self.end();
-        }
-        result
+        result.map_err(|error| match self.end() {
+            Ok(()) => error,
+            Err(more) => error.and_cleanup(more),
+        })
     }
 
     /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of

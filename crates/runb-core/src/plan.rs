@@ -57,6 +57,9 @@ pub struct Late {
     pub nr: u16,
 }
 
+/// The longest program: a report has 16 bits for the index of a call.
+const MOST_CALLS: usize = u16::MAX as usize;
+
 /// What happens when everything is set up but the execve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -251,6 +254,13 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     warnings.extend(process::finish(p, request, process, &namespaces, &begun, filter.as_ref())?);
     warnings.append(&mut mounts.warnings);
     let mount_steps = mounts.steps;
+    if program.calls().len() > MOST_CALLS {
+        let text = format!(
+            "the configuration takes {} calls of init, and {MOST_CALLS} can be told apart",
+            program.calls().len()
+        );
+        return Err(Error::spec("mounts", text));
+    }
     let id_maps = namespaces.id_maps(spec);
     Ok(Plan {
         program,
