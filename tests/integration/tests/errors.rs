@@ -414,12 +414,3 @@ fn an_unknown_verb_or_flag_is_a_usage_error() {
         }
     });
 }
-
-#[test]
-fn more_mounts_than_init_can_tell_apart_are_refused_and_leave_nothing() {
-    in_modes(V2, |t| {
-        t.runb_only("the limit is that of its reports");
-        let mounts = vec![json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs"}); 10_000];
-        t.bundle().set("/mounts", json!(mounts)).try_create().fails_with(&["mounts", "calls of init"]);
-    });
-}
