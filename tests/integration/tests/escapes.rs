@@ -11,6 +11,8 @@ mod descriptors;
 mod destinations;
 #[path = "escapes/devices.rs"]
 mod devices;
+#[path = "escapes/exchange.rs"]
+mod exchange;
 #[path = "escapes/masks.rs"]
 mod masks;
 #[path = "escapes/names.rs"]

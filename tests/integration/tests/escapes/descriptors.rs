@@ -26,7 +26,7 @@ fn run_by_a_careless_caller(t: &Test, canary: &Canary, bundle: &Bundle<'_>) -> O
 
 #[test]
 fn the_workload_has_three_descriptors_and_no_more() {
-    in_modes(LIFECYCLE, |t| {
+    in_modes(ALL, |t| {
         t.needs_program("bash");
         let canary = Canary::new(t);
         for hooks in [json!([]), json!([{"path": "/bin/true"}])] {
@@ -39,7 +39,7 @@ fn the_workload_has_three_descriptors_and_no_more() {
 
 #[test]
 fn a_working_directory_in_a_leaked_descriptor_is_not_entered() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.needs_program("bash");
         let canary = Canary::new(t);
         let mut places: Vec<String> = (0..24).map(|i| format!("/proc/self/fd/{i}")).collect();
@@ -60,7 +60,7 @@ fn a_working_directory_in_a_leaked_descriptor_is_not_entered() {
 
 #[test]
 fn a_program_of_the_host_is_not_executed_through_a_descriptor() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.needs_program("bash");
         let canary = Canary::new(t);
         for i in [3, 4, 5, 6, 7, 8, 20] {
@@ -76,7 +76,7 @@ fn a_program_of_the_host_is_not_executed_through_a_descriptor() {
 
 #[test]
 fn no_descriptor_root_or_working_directory_leads_to_the_host() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.needs_program("bash");
         let canary = Canary::new(t);
         let mark = canary.file().display().to_string();
