@@ -13,6 +13,10 @@ mod destinations;
 mod devices;
 #[path = "escapes/exchange.rs"]
 mod exchange;
+#[path = "escapes/exec.rs"]
+mod exec;
+#[path = "escapes/joining.rs"]
+mod joining;
 #[path = "escapes/masks.rs"]
 mod masks;
 #[path = "escapes/names.rs"]

@@ -9,19 +9,22 @@ use runb_tests::*;
 use super::canary::{Canary, refused_or_harmless};
 
 /// Puts the attacker where the container sees it.
-fn armed(bundle: Bundle<'_>) -> Bundle<'_> {
+pub fn armed(bundle: Bundle<'_>) -> Bundle<'_> {
     fs::copy(env!("CARGO_BIN_EXE_attacker"), bundle.share_dir().join("attacker")).expect("copy the attacker");
     bundle
 }
 
-/// `run`, called by somebody who has a directory of the host open as descriptor 20.
-fn run_by_a_careless_caller(t: &Test, canary: &Canary, bundle: &Bundle<'_>) -> Outcome {
-    bundle.write();
+/// A call by somebody who has a directory of the host open as descriptor 20.
+pub fn careless_call(t: &Test, canary: &Canary, args: &[&str]) -> Outcome {
     let line = format!("exec 20<{}; exec \"$@\"", canary.dir().display());
     // dash has no descriptors above 9; bash has.
-    let mut command = t.wrapped(&["bash", "-c", &line, "bash"], ["run", "--bundle"]);
-    command.arg(bundle.dir()).arg(bundle.id());
-    t.finish(command)
+    t.finish(t.wrapped(&["bash", "-c", &line, "bash"], args))
+}
+
+/// `run`, called so.
+fn run_by_a_careless_caller(t: &Test, canary: &Canary, bundle: &Bundle<'_>) -> Outcome {
+    bundle.write();
+    careless_call(t, canary, &["run", "--bundle", bundle.dir().to_str().expect("a path"), bundle.id()])
 }
 
 #[test]

@@ -1,0 +1,1 @@
+//! What joins a container: taken over, imitated, or led to another container's processes.
