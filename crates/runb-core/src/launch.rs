@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair};
+use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::Hooks;
 use runb_init::{Point, REPORT_SIZE, Report, ReportKind};
 
 use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{Said, reap, receive};
+use crate::hearing::{Said, pair, reap, receive, receive_or_end};
 use crate::hooks::{self, Namespaces};
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::Program;
@@ -114,8 +114,7 @@ struct Place<'a> {
 
 /// Spawns a process that runs `program`.
 fn spawn_program(program: &Program, place: Place<'_>) -> Result<Init> {
-    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-    let (ours, theirs) = pair.map_err(|errno| Error::host("socketpair", errno))?;
+    let (ours, theirs) = pair()?;
     let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning init)"), errno);
     let executable = spawn::executable(&program.image()).map_err(failed)?;
     let (executable, socket) = (executable.as_fd(), theirs.as_fd());
@@ -174,12 +173,13 @@ impl Running<'_> {
                 Said::Failed(report) => return Err(failure(self.program, &report, &self.init)),
                 Said::Gone => return Err(died(&mut self.init, &self.cgroup)),
                 Said::Terminal(master) => self.terminal = Some(Master::verified(master)?),
-                Said::Twin(pid) => {
+                Said::Twin { pid, maker } if self.twin.is_some() && maker == self.init.pid => {
                     let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
                     reap(self.init.pid)?;
                     (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
                     self.twin = None;
                 }
+                Said::Twin { .. } => return Err(Error::internal("somebody else speaks of a twin of init's")),
             }
         }
     }
@@ -258,8 +258,13 @@ impl Running<'_> {
         let (mut notify, mut carries) = (has(Point::Notify), has(Point::Terminal));
         let mut failed = None;
         loop {
-            match receive(&self.init.socket)? {
-                Said::Twin(pid) if twin.is_some() => {
+            // Who traces the twin may keep its socket open.
+            let said = match &self.init.pidfd {
+                Some(pidfd) if twin.is_none() => receive_or_end(&self.init.socket, pidfd)?,
+                _ => receive(&self.init.socket)?,
+            };
+            match said {
+                Said::Twin { pid, maker } if twin.is_some() && maker == self.init.pid => {
                     let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
                     reap(self.init.pid)?;
                     (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
