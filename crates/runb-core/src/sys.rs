@@ -139,14 +139,17 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
         Resolve::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
         Resolve::Anywhere => 0,
     };
+    let mut tries = 0;
     loop {
+        tries += 1;
         // SAFETY: `path` and `how` live until the call returns; the result is a new descriptor that nobody else owns.
         let result = unsafe {
             owned(libc::syscall(libc::SYS_openat2, directory.as_raw_fd(), path.as_ptr(), &how, size_of_val(&how)))
         };
         match result {
-            // A rename in the middle of a lookup of `..`: the man page says to try again.
-            Err(Errno::EAGAIN) => continue,
+            // A rename in the middle of a lookup of `..`: the man page says to try again. Who renames all the time must
+            // not hold the runtime up.
+            Err(Errno::EAGAIN) if tries < 128 => continue,
             other => return other,
         }
     }
