@@ -125,3 +125,63 @@ fn a_root_filesystem_that_nobody_may_look_into_is_named() {
         }
     });
 }
+
+/// Root in its filesystem, place, whether it is read-only, type.
+type CgroupMount = (String, String, bool, String);
+
+/// The lines of mountinfo at or below /sys/fs/cgroup.
+fn cgroup_mounts(table: &str) -> Vec<CgroupMount> {
+    let line = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let left: Vec<&str> = left.split(' ').collect();
+        let read_only = left[5].split(',').any(|word| word == "ro");
+        let kind = right.split(' ').next()?;
+        left[4].starts_with("/sys/fs/cgroup").then(|| (left[3].into(), left[4].into(), read_only, kind.into()))
+    };
+    let mut mounts: Vec<CgroupMount> = table.lines().filter_map(line).collect();
+    // The order is that of the mounts' ids: what was copied early comes before what it lies on.
+    mounts.sort_by(|a, b| a.1.cmp(&b.1));
+    mounts
+}
+
+#[test]
+fn cgroups_are_mounted_in_a_user_namespace_with_a_cgroup_namespace_and_without() {
+    in_modes(ALL, |t| {
+        t.runb_only("Debian's runc cannot traverse the test's directory");
+        for (with_namespace, wish) in [(true, "ro"), (true, "rw"), (false, "ro"), (false, "rw")] {
+            let bundle = in_user_namespace(t.bundle().with_id(&t.name("g"))).spec(|spec| {
+                let mounts = spec["mounts"].as_array_mut().expect("mounts");
+                let mount = mounts.iter_mut().find(|mount| mount["type"] == "cgroup").expect("a cgroup mount");
+                mount["options"] = json!(["nosuid", "noexec", "nodev", wish]);
+            });
+            let bundle = if with_namespace { bundle } else { bundle.without_namespace("cgroup") };
+            let cgroup = format!("/{}", bundle_cgroup(&bundle));
+            let script = "cat /proc/self/mountinfo; for i in /sys/fs/cgroup /sys/fs/cgroup/*/; do \
+                          mkdir $i/canary 2>/dev/null && echo $i is writable; done; true";
+            let outcome = bundle.sh(script).run().ok();
+            let what = format!("{with_namespace}, {wish}: {}", outcome.stdout);
+            assert!(!outcome.stdout.contains("is writable") || wish == "rw", "{what}");
+            let mounts = cgroup_mounts(&outcome.stdout);
+            let (top, below) = mounts.split_first().unwrap_or_else(|| panic!("{what}"));
+            assert!(wish == "rw" || mounts.iter().all(|mount| mount.2), "{what}");
+            if t.mode() == Mode::V2 {
+                // Without a namespace of its own the whole of the host's is bound: the kernel lets nobody else mount it.
+                assert_eq!((top.3.as_str(), top.0.as_str(), below.len()), ("cgroup2", "/", 0), "{what}");
+                continue;
+            }
+            assert_eq!(top.3, "tmpfs", "{what}");
+            let hierarchies: Vec<_> = below.iter().filter(|mount| mount.3 == "cgroup").collect();
+            assert!(!hierarchies.is_empty(), "{what}");
+            // Each shows the container's own cgroup and nothing above it.
+            let root = if with_namespace { "/" } else { cgroup.as_str() };
+            assert!(hierarchies.iter().all(|mount| mount.0 == root), "{what}");
+        }
+    });
+}
+
+/// The name of the bundle's cgroup.
+fn bundle_cgroup(bundle: &Bundle<'_>) -> String {
+    let text = fs::read_to_string(bundle.write().dir().join("config.json")).expect("read config.json");
+    let spec: Value = text.parse().expect("JSON");
+    spec["linux"]["cgroupsPath"].as_str().expect("a path").trim_start_matches('/').to_owned()
+}
