@@ -9,6 +9,7 @@ use std::time::Instant;
 use runb_tests::*;
 
 use super::canary::Canary;
+use super::exchange::rounds;
 
 #[test]
 fn a_command_that_is_the_runtime_itself_runs_nothing_of_it() {
@@ -82,16 +83,11 @@ impl<'t> Besieger<'t> {
     }
 }
 
-/// How many processes come into the pid namespace of the attacker.
-fn rounds(t: &Test) -> u32 {
-    if t.mode() == Mode::V2 { 100 } else { 30 }
-}
-
 /// Containers are made that join the attacker's pid namespace.
 fn joined(t: &Test, arm: impl Fn(Bundle<'_>) -> Bundle<'_>) {
     let canary = Canary::new(t);
     let besieger = Besieger::of(t, &canary, arm);
-    for _ in 0..rounds(t) {
+    for _ in rounds(t) {
         let bundle = t.bundle().with_id(&t.name("v")).join_namespace("pid", &format!("/proc/{}/ns/pid", besieger.pid));
         let container = bundle.idle().create();
         let init = container.pid();
@@ -123,7 +119,7 @@ fn the_runtimes_programs_cannot_be_written_from_a_privileged_container_that_othe
 fn executed(t: &Test, arm: impl Fn(Bundle<'_>) -> Bundle<'_>) {
     let canary = Canary::new(t);
     let besieger = Besieger::of(t, &canary, arm);
-    for _ in 0..rounds(t) {
+    for _ in rounds(t) {
         t.call(["exec", besieger.watcher.id(), "true"]).ok();
     }
     let said = besieger.end();

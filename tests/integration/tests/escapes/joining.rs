@@ -89,7 +89,7 @@ fn what_another_says_in_the_place_of_a_process_that_joins_ends_that_exec_and_not
         let canary = Canary::new(t);
         let mut bystander = Bystander::start();
         let container = imitator(t, &bystander, "let go");
-        for _ in 0..rounds(t) * 2 {
+        for _ in rounds(t) {
             let outcome = t.call(["exec", container.id(), "true"]);
             assert!([0, 255, 137].contains(&outcome.code), "{outcome:?}");
             bystander.is_unharmed("exec");
@@ -109,7 +109,7 @@ fn what_another_says_in_the_place_of_an_init_that_joins_harms_nobody_else() {
         let mut bystander = Bystander::start();
         let container = imitator(t, &bystander, "let go");
         let path = format!("/proc/{}/ns/pid", container.pid());
-        for _ in 0..rounds(t) {
+        for _ in rounds(t) {
             let bundle = t.bundle().with_id(&t.name("v")).join_namespace("pid", &path).args(["true"]);
             let outcome = bundle.run();
             assert!([0, 1, 137].contains(&outcome.code), "{outcome:?}");
@@ -129,7 +129,7 @@ fn who_keeps_the_socket_of_a_process_that_joined_does_not_keep_the_exec() {
         t.runb_only("the peers have other sockets");
         let bystander = Bystander::start();
         let container = imitator(t, &bystander, "hold");
-        for _ in 0..rounds(t) {
+        for _ in rounds(t) {
             let outcome = t.call(["exec", container.id(), "sh", "-c", "exit 7"]);
             assert_eq!(outcome.code, 7, "{outcome:?}");
         }

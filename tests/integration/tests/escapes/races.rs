@@ -33,7 +33,7 @@ impl Volume {
     fn hammer(&self, t: &Test, canary: &Canary, bundle: Bundle<'_>) {
         let bundle = bundle.args(["true"]);
         let exchange = self.exchange();
-        for _ in 0..rounds(t) {
+        for _ in rounds(t) {
             refused_or_harmless(&exchange.during(|| bundle.run()));
         }
         let how = exchange.end();
@@ -83,7 +83,7 @@ fn destinations_that_are_made_meanwhile_are_never_made_on_the_host() {
         };
         let bundle = with(&volume.dir).args(["true"]);
         let exchange = volume.exchange();
-        for _ in 0..rounds(t) {
+        for _ in rounds(t) {
             refused_or_harmless(&exchange.during(|| bundle.run()));
             // Made again and again: what an earlier round left is taken away, under whichever name it has now.
             for volume in [&volume.dir.join("a"), &volume.dir.join("s")] {
@@ -111,7 +111,7 @@ fn a_proc_that_is_exchanged_for_a_link_is_mounted_on_a_directory_or_not_at_all()
         let rootfs = bundle.rootfs();
         symlink(Canary::upwards(&canary.dir()), rootfs.join("s")).expect("a link");
         let exchange = Exchange::of(&rootfs.join("proc"), &rootfs.join("s"));
-        for _ in 0..rounds(t) {
+        for _ in rounds(t) {
             refused_or_harmless(&exchange.during(|| bundle.run()));
         }
         let how = exchange.end();
