@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::libc;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
+use runb_init::Point;
 
 use super::process::{self, Command, Guard, Sets, UserNamespace};
 use super::program::Program;
@@ -313,6 +314,11 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     process::signals(p);
     if !early {
         guard.load(p, sets);
+    }
+    guard.check(p)?;
+    if guard.has_listener() {
+        p.section("");
+        p.stop(Point::Ready);
     }
     Command::of(process, process::home(process, survey).into_iter().collect()).attempt(p);
     Ok(ExecPlan { program, unified: joins.unified, filter, twin, warnings })

@@ -130,6 +130,32 @@ pub struct Filter {
     parts: Vec<Part>,
 }
 
+impl Filter {
+    /// Checks the calls that init makes under a filter with a listener before it is handed over: each is a number with its
+    /// arguments. Two of them nobody can answer but the kernel; and of a call that kills init nobody would hear.
+    ///
+    /// # Errors
+    /// The profile does not let one of them pass.
+    pub(super) fn check_init(&self, calls: impl Iterator<Item = (u32, [u64; 6])>) -> Result<()> {
+        let Some(native) = Native::of_build() else { return Ok(()) };
+        let refuse = |number: u32, action: Action| {
+            let name = numbers::name_of(native.abi(), number).unwrap_or("a call");
+            let text = format!("answers {name} with {action}: init needs it when the filter's listener is handed over");
+            Err(Error::spec("linux.seccomp", text))
+        };
+        let hand_over = rules::HAND_OVER.map(|(_, number)| number as u32);
+        for (number, arguments) in calls.chain(hand_over.map(|number| (number, [0; 6]))) {
+            let (action, _) = run(&self.instructions, &Call { arch: native.abi().audit(), number, arguments })?;
+            let passes = action == Action::ALLOW || action.class() == rules::LOG;
+            let can_tell = action == Action::NOTIFY || [rules::ERRNO, rules::TRACE].contains(&action.class());
+            if !passes && (hand_over.contains(&number) || !can_tell) {
+                return refuse(number, action);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Where the code of an architecture begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
