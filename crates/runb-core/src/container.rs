@@ -585,6 +585,10 @@ impl Container {
     /// # Errors
     /// It runs and `force` is [`Force::No`]; or something of it could not be removed, and the container is still there.
     pub fn delete(&self, force: Force) -> Result<Vec<Error>> {
+        // A start has the lock until the execve, and that may wait for a seccomp listener.
+        if force == Force::Yes && self.status() == Status::Created {
+            let _ = self.kill(Signal::KILL, Scope::Init);
+        }
         let dir = self.lock()?;
         match self.status() {
             Status::Stopped | Status::Creating => {}

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use libseccomp::{ScmpNotifReq, ScmpNotifResp, ScmpNotifRespFlags};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::Value;
+
+use crate::wait;
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,17 @@ impl Heard {
     }
 }
 
+/// A listener that nobody answers for.
+pub struct Kept(OwnedFd);
+
+impl Kept {
+    /// Waits until a call waits for the answer.
+    #[track_caller]
+    pub fn awaits_a_call(&self) {
+        assert!(wait::readable(self.0.as_fd(), Instant::now() + wait::DEADLINE), "nobody asks the listener");
+    }
+}
+
 /// The socket of an agent, one connection for each process whose filter it listens to.
 pub struct Agent(UnixListener);
 
@@ -53,12 +67,24 @@ impl Agent {
         Agent(UnixListener::bind(path).unwrap_or_else(|error| panic!("bind {path:?}: {error}")))
     }
 
-    /// Takes one state, to the end of its connection, then answers until nobody is under the filter any more. Calls that
-    /// `answers` does not name pass.
+    /// Takes one state, then answers until nobody is under the filter any more. Calls that `answers` does not name pass.
     pub fn answers(&self, answers: &[(&'static str, Answer)]) -> JoinHandle<Heard> {
+        self.serves(answers, |_| {})
+    }
+
+    /// The same, and the runtime has to close the connection before anything is answered.
+    pub fn answers_after_the_end(&self, answers: &[(&'static str, Answer)]) -> JoinHandle<Heard> {
+        self.serves(answers, |stream| {
+            let rest = stream.read(&mut [0]).expect("the end of the connection");
+            assert_eq!(rest, 0, "there is more than one state");
+        })
+    }
+
+    fn serves(&self, answers: &[(&'static str, Answer)], first: fn(&mut UnixStream)) -> JoinHandle<Heard> {
         let answers: BTreeMap<&str, Answer> = answers.iter().copied().collect();
-        self.takes(move |stream| {
-            let (state, descriptors) = receive(stream);
+        self.takes(move |mut stream| {
+            let (state, descriptors) = receive(&stream);
+            first(&mut stream);
             let [listener] = &descriptors[..] else { panic!("one descriptor, not {descriptors:?}") };
             let calls = serve(listener, &answers);
             Heard { state, descriptors: descriptors.len(), calls }
@@ -68,8 +94,16 @@ impl Agent {
     /// Takes one state, and lets go of the listener at once.
     pub fn lets_go(&self) -> JoinHandle<Heard> {
         self.takes(|stream| {
-            let (state, descriptors) = receive(stream);
+            let (state, descriptors) = receive(&stream);
             Heard { state, descriptors: descriptors.len(), calls: Vec::new() }
+        })
+    }
+
+    /// Takes one state, and keeps the listener without answering.
+    pub fn keeps(&self) -> JoinHandle<Kept> {
+        self.takes(|stream| {
+            let (_, mut descriptors) = receive(&stream);
+            Kept(descriptors.pop().expect("a listener"))
         })
     }
 
@@ -80,26 +114,30 @@ impl Agent {
 
     fn takes<T: Send + 'static>(&self, work: impl FnOnce(UnixStream) -> T + Send + 'static) -> JoinHandle<T> {
         let listener = self.0.try_clone().expect("dup");
-        std::thread::spawn(move || work(listener.accept().expect("accept").0))
+        std::thread::spawn(move || {
+            let stream = listener.accept().expect("accept").0;
+            drop(listener);
+            work(stream)
+        })
     }
 }
 
-/// Everything up to the end of the connection.
-fn receive(mut stream: UnixStream) -> (Value, Vec<OwnedFd>) {
+/// One state, with the descriptors that came with its first message.
+fn receive(stream: &UnixStream) -> (Value, Vec<OwnedFd>) {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut chunk = [0; 4096];
     let mut parts = [IoSliceMut::new(&mut chunk)];
-    let message = recvmsg(&stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).expect("the state");
+    let message = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).expect("the state");
     let mut descriptors = Vec::new();
     for item in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = item {
             descriptors.extend(rights);
         }
     }
-    let mut text = chunk[..message.bytes].to_vec();
-    stream.read_to_end(&mut text).expect("the rest of the state");
-    (serde_json::from_slice(&text).expect("the state is JSON"), descriptors)
+    let text = chunk[..message.bytes].chain(stream);
+    let state = serde_json::Deserializer::from_reader(text).into_iter().next();
+    (state.expect("a state").expect("the state is JSON"), descriptors)
 }
 
 /// Answers until the listener says that nobody is left.

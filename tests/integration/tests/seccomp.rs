@@ -1,8 +1,5 @@
 //! `linux.seccomp` as a workload meets it.
 
-use std::io::Read;
-use std::os::unix::net::UnixListener;
-
 use runb_tests::*;
 
 /// A profile that lets everything pass but what `rules` say.
@@ -85,42 +82,5 @@ fn the_filter_of_the_container_holds_for_exec() {
         let outcome = container.call("exec", &["grep", "Seccomp:", "/proc/self/status"]).ok();
         assert!(outcome.stdout.contains("Seccomp:\t2"), "{outcome:?}");
         container.delete_force().ok();
-    });
-}
-
-#[test]
-fn a_listener_that_is_not_there_fails_create_and_nothing_is_left() {
-    in_modes(V2, |t| {
-        t.runb_only("Debian's peers find out when the container is half made");
-        let bundle = allowing_all_but(t.bundle().idle(), no_mkdir(json!({"action": "SCMP_ACT_NOTIFY"})))
-            .set("/linux/seccomp/listenerPath", json!("/no/such/socket"));
-        bundle.try_create().fails_with(&["linux.seccomp.listenerPath", "/no/such/socket", "no such file or directory"]);
-    });
-}
-
-#[test]
-fn a_listener_gets_the_state_of_the_process_before_the_workload_runs() {
-    in_modes(V2, |t| {
-        t.runb_only("Debian's peers send the state of an older specification");
-        let bundle = with_tmp(t.bundle());
-        let path = bundle.dir().join("listener");
-        let listener = UnixListener::bind(&path).expect("a listener");
-        let bundle = allowing_all_but(bundle, no_mkdir(json!({"action": "SCMP_ACT_NOTIFY"})))
-            .set("/linux/seccomp/listenerPath", json!(path.to_str()))
-            .set("/linux/seccomp/listenerMetadata", json!("of this test"));
-        let id = bundle.id().to_owned();
-        let agent = std::thread::spawn(move || {
-            let mut text = String::new();
-            listener.accept().expect("the runtime").0.read_to_string(&mut text).expect("the state");
-            text
-        });
-        // Whoever reads without taking descriptors has the listener closed, and the kernel answers the call with ENOSYS.
-        let outcome = bundle.run().ok();
-        assert!(outcome.stdout.contains("Function not implemented"), "{outcome:?}");
-        let state: Value = serde_json::from_str(&agent.join().expect("the agent")).expect("JSON");
-        assert_eq!((&state["fds"], &state["metadata"]), (&json!(["seccompFd"]), &json!("of this test")), "{state}");
-        assert_eq!((&state["state"]["id"], &state["state"]["status"]), (&json!(id), &json!("creating")), "{state}");
-        assert!(state["pid"].as_i64().is_some_and(|pid| pid > 0) && state["pid"] == state["state"]["pid"], "{state}");
-        assert!(state["ociVersion"].is_string(), "{state}");
     });
 }
