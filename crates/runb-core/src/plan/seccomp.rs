@@ -21,7 +21,7 @@ pub use rules::Action;
 
 use crate::{Error, Result};
 use arch::Kind;
-use decide::{Alternative, Decision, Unknown, X32};
+use decide::{Alternative, Decision, Unknown, Uses, X32};
 use program::{Assembler, Target};
 use rules::Profile;
 
@@ -175,13 +175,14 @@ pub fn compile(seccomp: &LinuxSeccomp, native: Native, kernel: &Kernel) -> Resul
     let flags = flags(seccomp, &listener, kernel)?;
     let has = |abi: Abi| abi == native.abi() || listed.contains(&abi);
     let unknown = unknown(profile.default);
+    let uses = Uses::of_profile(&profile);
 
-    let mut assembler = Assembler::default();
+    let mut assembler = Assembler::new();
     let mut entries = Vec::new();
     // The last one written is next to the program's beginning: the machine's own.
     for kind in native.kinds().iter().rev().filter(|kind| has(kind.abi)) {
         let abis: Vec<Abi> = std::iter::once(kind.abi).chain(kind.shared.filter(|&abi| has(abi))).collect();
-        entries.push((kind.audit, architecture(&mut assembler, &profile, kind, &abis, unknown)?, abis));
+        entries.push((kind.audit, architecture(&mut assembler, &profile, &uses, (kind, &abis), unknown)?, abis));
     }
     let mut entry = Target::Return(Action::KILL_THREAD);
     for (audit, target, _) in &entries {
@@ -199,7 +200,7 @@ pub fn compile(seccomp: &LinuxSeccomp, native: Native, kernel: &Kernel) -> Resul
     let mut parts: Vec<Part> = Vec::new();
     for (_, target, abis) in entries.into_iter().rev() {
         if let Target::At(index) = target {
-            parts.push(Part { start: length - 1 - index, abis });
+            parts.push(Part { start: length - 1 - index as usize, abis });
         }
     }
     let abis = Abi::ALL.into_iter().filter(|abi| native.abis().any(|one| one == *abi) && has(*abi)).collect();
@@ -210,15 +211,15 @@ pub fn compile(seccomp: &LinuxSeccomp, native: Native, kernel: &Kernel) -> Resul
 fn architecture(
     assembler: &mut Assembler,
     profile: &Profile,
-    kind: &Kind,
-    abis: &[Abi],
+    uses: &Uses,
+    (kind, abis): (&Kind, &[Abi]),
     unknown: Unknown,
 ) -> Result<Target> {
-    let mut calls = Vec::with_capacity(512);
+    let mut calls = Vec::with_capacity(abis.iter().map(|abi| numbers::of(*abi).len()).sum());
     // abis are in the order of their numbers: x32's have bit 30.
     for &abi in abis {
         let mut written: Vec<(Vec<Alternative>, Target)> = Vec::new();
-        for (number, decision) in decide::calls(profile, abi)? {
+        decide::calls(profile, uses, abi, |number, decision| {
             let target = match &decision {
                 Decision::Always(action) => Target::Return(*action),
                 Decision::ByArguments(alternatives) => match written.iter().find(|(one, _)| one == alternatives) {
@@ -231,12 +232,12 @@ fn architecture(
                 },
             };
             calls.push((number, target));
-        }
+        })?;
     }
     let floor = match (kind.shared, abis) {
-        (Some(_), [_, _]) => decide::floor_x86_64(profile, X32::Present, unknown),
-        (Some(_), _) => decide::floor_x86_64(profile, X32::Absent, unknown),
-        (None, _) => decide::floor(profile, kind.abi, unknown),
+        (Some(_), [_, _]) => decide::floor_x86_64(profile.default, uses, X32::Present, unknown),
+        (Some(_), _) => decide::floor_x86_64(profile.default, uses, X32::Absent, unknown),
+        (None, _) => decide::floor(profile.default, uses, kind.abi, unknown),
     };
     Ok(program::dispatch(assembler, &floor, &calls))
 }

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::libc;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
 
-use super::numbers::{self, Entry};
+use super::numbers::{self, Name};
 use crate::{Error, Result};
 
 /// `MAX_ERRNO`, include/linux/err.h: the kernel returns this for anything greater (kernel/seccomp.c).
@@ -92,7 +92,7 @@ pub(super) struct Rule {
     pub(super) index: usize,
     pub(super) action: Action,
     /// The calls that some ABI has; others are skipped, since profiles name calls of every architecture.
-    pub(super) calls: Vec<&'static Entry>,
+    pub(super) calls: Vec<Name>,
     /// Any of these lists, each all of its conditions, sorted by argument. One empty list for a rule without conditions.
     pub(super) alternatives: Vec<Vec<Condition>>,
 }
