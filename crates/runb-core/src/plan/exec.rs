@@ -432,6 +432,26 @@ mod tests {
     }
 
     #[test]
+    fn no_copy_of_a_listener_gets_into_the_container_and_it_is_handed_over_right_before_the_execve() {
+        let mut with_listener = spec(serde_json::json!({}));
+        let linux = with_listener.linux_mut().as_mut().expect("linux");
+        let mut profile = linux.seccomp().clone().expect("a profile");
+        profile.set_listener_path(Some("/run/listener".into()));
+        let rule = serde_json::json!([{"names": ["mount", "close", "clone"], "action": "SCMP_ACT_NOTIFY"}]);
+        profile.set_syscalls(serde_json::from_value(rule).expect("rules"));
+        linux.set_seccomp(Some(profile));
+        let calls = calls(&with_listener, &inside());
+        let load = calls.iter().position(|nr| *nr == libc::SYS_seccomp).expect("a load");
+        // 0 is a stop.
+        in_this_order(
+            &calls[load..load + 5],
+            &[libc::SYS_seccomp, 0, libc::SYS_close, libc::SYS_capset, libc::SYS_clone],
+        );
+        let execve = calls.iter().position(|nr| *nr == libc::SYS_execve).expect("an execve");
+        assert_eq!(calls[execve - 1], 0);
+    }
+
+    #[test]
     fn without_a_pid_namespace_nothing_is_cloned() {
         let calls = calls(&spec(serde_json::json!({})), &Inside { namespaces: libc::CLONE_NEWNS as u64, ..inside() });
         assert!(!calls.contains(&libc::SYS_clone));
