@@ -242,6 +242,22 @@ fn what_init_calls_is_no_question_to_the_listener() {
 }
 
 #[test]
+fn a_listener_that_is_asked_about_read_sees_init_wait_for_start() {
+    in_modes(V2, |t| {
+        t.runb_only("runc's init reads more than that, crun's differently");
+        let bundle = asking(t.bundle().args(["true"]), &["read", "close", "execve"]);
+        let agent = Agent::bind(&socket(&bundle)).answers_after_the_end(&[]);
+        let container = bundle.create();
+        assert_eq!(container.status(), "created");
+        let pid = container.pid();
+        container.start().ok();
+        assert_eq!(container.reap(pid), 0);
+        container.delete().ok();
+        assert_eq!(agent.join().expect("the agent").names()[..2], ["read", "execve"]);
+    });
+}
+
+#[test]
 fn a_listener_may_refuse_the_execve_of_the_workload() {
     in_modes(V2, |t| {
         t.runb_only("the others let the listener decide over calls of their own");
@@ -279,7 +295,6 @@ fn no_start_waits_for_a_listener_that_was_let_go() {
 #[test]
 fn a_container_can_be_deleted_while_its_start_waits_for_the_listener() {
     in_modes(V2, |t| {
-        t.runb_only("the others let the listener decide over calls of their own");
         let bundle = asking(t.bundle().args(["/bin/true"]), &["execve"]);
         let agent = Agent::bind(&socket(&bundle)).keeps();
         let container = bundle.create();

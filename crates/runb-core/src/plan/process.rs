@@ -694,9 +694,7 @@ impl<'a> Guard<'a> {
             capset(p, sets);
         }
     }
-}
 
-impl Guard<'_> {
     /// Checks the calls that come after the filter, so far.
     ///
     /// # Errors
