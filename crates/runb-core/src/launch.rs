@@ -160,7 +160,7 @@ impl Running<'_> {
         }
         if self.listener.is_some() {
             if !self.program.points().any(|point| point == Point::Ready) {
-                self.until_silent()?;
+                self.until_waiting(plan.filter.as_ref())?;
             }
             self.hand_over(plan.filter.as_ref(), &mut context)?;
         }
@@ -176,12 +176,17 @@ impl Running<'_> {
         }
     }
 
-    /// Waits until init has closed the socket: all that it does from then on is to wait at the exec fifo, and to execute.
-    fn until_silent(&mut self) -> Result<()> {
+    /// Waits until init has closed the socket, and lets its wait at the exec fifo pass: what is left then is to execute.
+    fn until_waiting(&mut self, filter: Option<&Filter>) -> Result<()> {
         match self.next()? {
-            Said::Gone => Ok(()),
-            Said::Failed(report) => Err(failure(self.program, &report, &self.init)),
-            other => Err(Error::internal(format!("init said {other:?} after it was ready"))),
+            Said::Gone => {}
+            Said::Failed(report) => return Err(failure(self.program, &report, &self.init)),
+            other => return Err(Error::internal(format!("init said {other:?} after it was ready"))),
+        }
+        let wait = self.program.calls().iter().rfind(|call| libc::c_long::from(call.nr) == libc::SYS_read);
+        match (filter, wait, &self.listener) {
+            (Some(filter), Some(wait), Some(listener)) if filter.asks_about(wait)? => listener.let_one_pass(),
+            _ => Ok(()),
         }
     }
 

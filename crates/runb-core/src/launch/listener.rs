@@ -67,15 +67,35 @@ impl Listener {
                 Ok(_) => {}
             }
             let [said, calls] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-            if calls.contains(PollFlags::POLLIN) {
-                sys::seccomp::let_pass(&self.0).map_err(|errno| Error::host("answer a call of init", errno))?;
-            } else if !said.is_empty() {
+            // What is said was said before the call: after the last word the calls are not for this loop any more.
+            if !said.is_empty() {
                 return receive(from);
+            } else if calls.contains(PollFlags::POLLIN) {
+                self.let_pass()?;
             } else {
                 // Nobody is left under the filter: what remains is to hear that init is gone.
                 listens = calls.is_empty();
             }
         }
+    }
+
+    /// Waits for one call and lets it pass; or until nobody is left who could call.
+    pub(super) fn let_one_pass(&self) -> Result<()> {
+        loop {
+            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(Error::host("poll the seccomp listener", errno)),
+                Ok(_) if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)) => {
+                    return self.let_pass();
+                }
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
+
+    fn let_pass(&self) -> Result<()> {
+        sys::seccomp::let_pass(&self.0).map_err(|errno| Error::host("answer a call of init", errno))
     }
 
     /// Sends the listener with the state of the process, and closes both it and the connection (config-linux.md, "The

@@ -611,7 +611,7 @@ pub(super) fn finish(
         Ending::Fifo => {
             p.announce(Point::Ready);
             // From here on the fifo is the one who hears: `start` reads there what goes wrong. Where a listener is to be
-            // handed over, the end of the socket says that only this read and the execve are to come.
+            // handed over, the end of the socket says that only the read and the execve are to come.
             p.call(libc::SYS_dup3, &[(report + 1).into(), report.into(), libc::O_CLOEXEC.into()]);
             if !guard.has_listener() {
                 p.call(libc::SYS_close, &[(report + 1).into()]);

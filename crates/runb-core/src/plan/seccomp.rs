@@ -131,6 +131,13 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether the listener is asked about this call of init's.
+    pub(crate) fn asks_about(&self, call: &runb_init::Call) -> Result<bool> {
+        let Some(native) = Native::of_build() else { return Ok(false) };
+        let call = Call { arch: native.abi().audit(), number: call.nr.into(), arguments: call.args };
+        Ok(run(&self.instructions, &call)?.0 == Action::NOTIFY)
+    }
+
     /// Checks the calls that init makes under a filter with a listener before it is handed over: each is a number with its
     /// arguments. Two of them nobody can answer but the kernel; and of a call that kills init nobody would hear.
     ///
