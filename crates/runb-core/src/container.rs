@@ -9,7 +9,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -27,7 +26,6 @@ use crate::host::Host;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, Options};
-use crate::plan::seccomp::Filter;
 use crate::plan::{self, Ending, Late, Plan, Request};
 use crate::signal::Signal;
 use crate::spec::Bundle;
@@ -228,7 +226,7 @@ impl Launch<'_> {
     fn go(&mut self, ending: Ending) -> Result<Launched> {
         let plan = &self.planned.plan;
         let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
-        let listener = listener(plan.filter.as_ref())?;
+        let listener = launch::listener::connect_to(plan.filter.as_ref())?;
         let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         // The journal is on disk before there is anything to take back.
         self.dir.save_intent(&self.saved)?;
@@ -258,7 +256,7 @@ impl Launch<'_> {
             listener,
             terminal: &|_| Ok(()),
         };
-        let mut ready = running.until_ready(plan, &context)?;
+        let mut ready = running.until_ready(plan, context)?;
         let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
         let pid = ready.pid();
         if plan.has_twin() {
@@ -315,13 +313,6 @@ fn hand_over(master: Option<Master>, caller: Caller, console: Option<ConsoleSock
         (Some(master), Some(console)) => console.send(&master).map(|()| None),
         _ => Ok(None),
     }
-}
-
-/// Connects to whoever listens to the seccomp filter; that nobody does is an error before anything is made.
-fn listener(filter: Option<&Filter>) -> Result<Option<UnixStream>> {
-    let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
-    let failed = |e: std::io::Error| Error::io(format!("connect to {}", listener.path.display()), &e);
-    UnixStream::connect(&listener.path).map(Some).map_err(|e| failed(e).at("linux.seccomp.listenerPath"))
 }
 
 fn start_hooks(hooks: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {
@@ -602,6 +593,10 @@ impl Container {
     /// # Errors
     /// It runs and `force` is [`Force::No`]; or something of it could not be removed, and the container is still there.
     pub fn delete(&self, force: Force) -> Result<Vec<Error>> {
+        // A start has the lock until the execve, and that may wait for a seccomp listener.
+        if force == Force::Yes && self.status() == Status::Created {
+            let _ = self.kill(Signal::KILL, Scope::Init);
+        }
         let dir = self.lock()?;
         match self.status() {
             Status::Stopped | Status::Creating => {}

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod seccomp;
 pub mod spawn;
 
 use std::ffi::CStr;

@@ -595,31 +595,37 @@ pub(super) fn finish(
     no_new_privileges(p, process);
     let command = Command::of(process, additions(request, process));
     command.check(p);
+    p.section("");
+    if request.ending == Ending::Stop {
+        // Its end tells the runtime that the execve succeeded.
+        p.call(libc::SYS_fcntl, &[report.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
+    }
     // Whoever decides for the workload gets the listener from this runtime, so before it goes.
     if guard.has_listener() {
+        signals(p);
         guard.load(p, sets);
     }
     p.section("");
     match request.ending {
-        Ending::Stop => {
-            // Its end tells the runtime that the execve succeeded.
-            p.call(libc::SYS_fcntl, &[report.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
-            p.stop(Point::Ready);
-        }
+        Ending::Stop => p.stop(Point::Ready),
         Ending::Fifo => {
             p.announce(Point::Ready);
-            // From here on the fifo is the one who hears: `start` reads there what goes wrong.
+            // From here on the fifo is the one who hears: `start` reads there what goes wrong. Where a listener is to be
+            // handed over, the end of the socket says that only the read and the execve are to come.
             p.call(libc::SYS_dup3, &[(report + 1).into(), report.into(), libc::O_CLOEXEC.into()]);
-            p.call(libc::SYS_close, &[(report + 1).into()]);
+            if !guard.has_listener() {
+                p.call(libc::SYS_close, &[(report + 1).into()]);
+            }
             let byte = p.bytes(&[0]);
             p.doing("wait at the exec fifo");
             p.call(libc::SYS_read, &[report.into(), byte.into(), 1.into()]);
         }
     }
-    signals(p);
     if !guard.has_listener() {
+        signals(p);
         guard.load(p, sets);
     }
+    guard.check(p)?;
     command.execute(p);
     Ok(warnings)
 }
@@ -667,7 +673,8 @@ impl<'a> Guard<'a> {
         sets
     }
 
-    /// Loads the filter, and hands its listener over.
+    /// Loads the filter. Its listener goes to the runtime, which answers for init until it hands it over; init keeps none,
+    /// so that calls do not wait for a listener that is gone.
     pub(super) fn load(&self, p: &mut Program, sets: Sets) {
         let Some(filter) = self.filter else { return };
         p.section("linux.seccomp");
@@ -681,10 +688,22 @@ impl<'a> Guard<'a> {
         if filter.listener.is_some() {
             let listener = load.out();
             p.stop_with(Point::Notify, listener);
+            p.call(libc::SYS_close, &[listener.into()]);
         }
         if self.has_too_much(sets) {
             capset(p, sets);
         }
+    }
+
+    /// Checks the calls that come after the filter, so far.
+    ///
+    /// # Errors
+    /// [`Filter::check_init`], where there is a listener.
+    pub(super) fn check(&self, p: &Program) -> Result<()> {
+        let Some(filter) = self.filter.filter(|_| self.has_listener()) else { return Ok(()) };
+        let later = p.calls().iter().skip_while(|call| libc::c_long::from(call.nr) != libc::SYS_seccomp).skip(1);
+        let later = later.filter(|call| call.kind != runb_init::Kind::Stop);
+        filter.check_init(later.map(|call| (call.nr.into(), call.args)))
     }
 }
 

@@ -185,13 +185,14 @@ fn who_checks_a_path_and_then_uses_it_is_led_out_by_the_same_exchange() {
         let exchange = volume.exchange();
         let (dir, place) = (volume.dir.join("a/new"), volume.dir.join("a/b"));
         let made = || outside.join("new").exists();
-        loses("mkdir", || checked(&dir, |path| drop(fs::create_dir(path).and_then(|()| fs::remove_dir(path)))), made);
+        let mkdir = || checked(&dir, |path| drop(fs::create_dir(path).and_then(|()| fs::remove_dir(path))));
+        exchange.during(|| loses("mkdir", mkdir, made));
         let on = |path: &Path| {
             mount("tmpfs", path, "tmpfs", MountFlags::empty(), None).expect("mount");
         };
         let before = outside.metadata().expect("stat").dev();
         let mounted = || outside.join("b").metadata().expect("stat").dev() != before;
-        loses("mount", || checked(&place, on), mounted);
+        exchange.during(|| loses("mount", || checked(&place, on), mounted));
         unmount(outside.join("b"), UnmountFlags::DETACH).expect("umount");
         exchange.end();
         // What went where it was meant to.
