@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::{Hooks, Process, Spec};
+use oci_spec::runtime::{Hooks, LinuxNamespaceType, Process, Spec};
 use runb_init::{REPORT_SIZE, Report};
 use serde::Serialize;
 
@@ -118,16 +118,24 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     }
     let rootfs = bundle.rootfs().unwrap_or_default();
     if bundle.spec.root().is_some() {
-        let meta =
-            fs::metadata(&rootfs).map_err(|e| Error::io(format!("stat {}", rootfs.display()), &e).at("root.path"))?;
-        if !meta.is_dir() {
-            return Err(Error::host(format!("{} is no directory", rootfs.display()), Errno::ENOTDIR).at("root.path"));
-        }
+        check_rootfs(&bundle.spec, &rootfs)?;
     }
     let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
     Ok(Planned { bundle, rootfs, plan })
+}
+
+/// The root filesystem is a directory; where the runtime may not look, the root of a user namespace still may.
+fn check_rootfs(spec: &Spec, rootfs: &Path) -> Result<()> {
+    let namespaces = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref());
+    let mapped = namespaces.flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    match fs::metadata(rootfs) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Err(e) if mapped && e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Ok(_) => Err(Error::host(format!("{} is no directory", rootfs.display()), Errno::ENOTDIR).at("root.path")),
+        Err(e) => Err(Error::io(format!("stat {}", rootfs.display()), &e).at("root.path")),
+    }
 }
 
 /// What a launch has come to.

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::socket::{MsgFlags, send};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::Hooks;
 use runb_init::{Point, REPORT_SIZE, Report};
 
 use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{Said, reap, receive};
+use crate::hearing::{Said, pair, reap, receive, receive_or_end};
 use crate::hooks::{self, Namespaces};
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::Program;
@@ -119,8 +119,7 @@ struct Place<'a> {
 
 /// Spawns a process that runs `program`.
 fn spawn_program(program: &Program, place: Place<'_>) -> Result<Init> {
-    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-    let (ours, theirs) = pair.map_err(|errno| Error::host("socketpair", errno))?;
+    let (ours, theirs) = pair()?;
     let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning init)"), errno);
     let executable = spawn::executable(&program.image()).map_err(failed)?;
     let (executable, socket) = (executable.as_fd(), theirs.as_fd());
@@ -200,19 +199,22 @@ impl Running<'_> {
             {
                 return Ok(said);
             }
-            let said = match &self.listener {
-                Some(listener) => listener.receive(&self.init.socket)?,
-                None => receive(&self.init.socket)?,
+            let said = match (&self.listener, &self.init.pidfd) {
+                (Some(listener), Some(pidfd)) => listener.receive(&self.init.socket, pidfd)?,
+                // Who traces the twin may keep its socket open.
+                (None, Some(pidfd)) if self.twin.is_none() => receive_or_end(&self.init.socket, pidfd)?,
+                _ => receive(&self.init.socket)?,
             };
             match said {
                 Said::Reached(report) | Said::Failed(report) if self.awaits_twin(&report) => early = Some(said),
                 Said::Terminal(master) if self.terminal.is_none() => self.terminal = Some(Master::verified(master)?),
-                Said::Twin(pid) if self.twin.is_some() => {
+                Said::Twin { pid, maker } if self.twin.is_some() && maker == self.init.pid => {
                     let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
                     reap(self.init.pid)?;
                     (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
                     self.twin = None;
                 }
+                Said::Twin { .. } => return Err(Error::internal("somebody else speaks of a twin of init's")),
                 // The maker is gone without a word of its twin.
                 Said::Gone => return Ok(early.unwrap_or(Said::Gone)),
                 other => return Ok(other),
@@ -361,7 +363,7 @@ impl Ready {
     /// The execve failed, or init was killed.
     pub(crate) fn execute(mut self, program: &Program) -> Result<(i32, OwnedFd)> {
         self.init.resume()?;
-        match receive(&self.init.socket)? {
+        match receive_or_end(&self.init.socket, self.pidfd())? {
             // It may have run to its end since; only a death in between is an error, and the workload's status tells that.
             Said::Gone => Ok(self.init.release()),
             Said::Failed(report) => Err(failure(program, &report, &self.init)),

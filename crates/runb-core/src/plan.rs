@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::options::Options;
-use crate::survey::Survey;
+use crate::survey::{Reader, Survey};
 use cgroup::CgroupPlan;
 use program::{AT_FDCWD, Program};
 use rootfs::Site;
@@ -218,6 +218,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
 
     namespaces.enter(p, spec, request.host)?;
+    root.open_as(p, Reader::Container);
     process::network(p, &namespaces);
     process::names_and_sysctls(p, spec, &namespaces)?;
 

@@ -61,6 +61,16 @@ pub enum Found {
     },
 }
 
+/// Who can look into the root filesystem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reader {
+    /// The runtime.
+    #[default]
+    Runtime,
+    /// Only the root of the container's user namespace, perhaps: on NFS with root squashing, and FUSE, the host's is denied.
+    Container,
+}
+
 /// The devices that every container has (config-linux.md "Default Devices"): name, major, minor.
 pub const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -68,6 +78,8 @@ pub const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
 /// What the runtime saw.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
+    /// Who opens the root filesystem.
+    pub reader: Reader,
     /// What each mount's source is, where it is bound.
     pub sources: Vec<Kind>,
     /// What is at each mount's destination when its turn comes.
@@ -127,7 +139,12 @@ impl Survey {
         let cwd = spec.process().as_ref().map(|process| process.cwd().as_path());
         let look =
             |(root, cwd): (&OwnedFd, &Path)| destination::look(root.as_fd(), cwd, &covers, destination::Wanted::Place);
+        let reader = match fs::metadata(rootfs) {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Reader::Container,
+            _ => Reader::Runtime,
+        };
         Survey {
+            reader,
             stdio: spec.process().as_ref().map(stdio).unwrap_or_default(),
             cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
             destinations,

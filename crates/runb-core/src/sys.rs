@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
 
 /// What a program without Rust's own start has to do first: descriptors 0, 1 and 2 that the caller has closed become
 /// /dev/null, so that nothing opened later takes their numbers; a reader that goes away is an error and not the end.
@@ -56,22 +56,38 @@ pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64), Errno> {
     Errno::result(result).map(|_| (limit.rlim_cur, limit.rlim_max))
 }
 
-/// recvmsg(2) of one message, with the first descriptor that comes with it.
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
-    let mut space = nix::cmsg_space!([RawFd; 1]);
+/// A message of a socket with SO_PASSCRED.
+#[derive(Debug)]
+pub struct Message {
+    /// How many bytes it has.
+    pub length: usize,
+    /// The first descriptor that came with it.
+    pub descriptor: Option<OwnedFd>,
+    /// The process that sent it, as the kernel knows it; 0 if this pid namespace does not have it.
+    pub sender: i32,
+}
+
+/// recvmsg(2) of one message.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Message, Errno> {
+    let mut space = nix::cmsg_space!([RawFd; 1], UnixCredentials);
     let mut parts = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let mut first = None;
+    let (mut descriptor, mut sender) = (None, 0);
     for control in message.cmsgs()? {
-        let ControlMessageOwned::ScmRights(descriptors) = control else { continue };
-        for descriptor in descriptors {
-            // SAFETY: the kernel made this descriptor for this message, and nobody else owns it.
-            let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-            first.get_or_insert(descriptor);
+        match control {
+            ControlMessageOwned::ScmRights(descriptors) => {
+                for number in descriptors {
+                    // SAFETY: the kernel made this descriptor for this message, and nobody else owns it.
+                    let owned = unsafe { OwnedFd::from_raw_fd(number) };
+                    descriptor.get_or_insert(owned);
+                }
+            }
+            ControlMessageOwned::ScmCredentials(credentials) => sender = credentials.pid(),
+            _ => {}
         }
     }
-    Ok((message.bytes, first))
+    Ok(Message { length: message.bytes, descriptor, sender })
 }
 
 /// ioctl_tty(2), TIOCGPTN: the number of the pseudoterminal whose master this is.
@@ -124,14 +140,17 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
         Resolve::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
         Resolve::Anywhere => 0,
     };
+    let mut tries = 0;
     loop {
+        tries += 1;
         // SAFETY: `path` and `how` live until the call returns; the result is a new descriptor that nobody else owns.
         let result = unsafe {
             owned(libc::syscall(libc::SYS_openat2, directory.as_raw_fd(), path.as_ptr(), &how, size_of_val(&how)))
         };
         match result {
-            // A rename in the middle of a lookup of `..`: the man page says to try again.
-            Err(Errno::EAGAIN) => continue,
+            // A rename in the middle of a lookup of `..`: the man page says to try again. Who renames all the time must
+            // not hold the runtime up.
+            Err(Errno::EAGAIN) if tries < 128 => continue,
             other => return other,
         }
     }

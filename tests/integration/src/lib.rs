@@ -25,6 +25,7 @@ pub mod host;
 pub mod leftovers;
 pub mod modes;
 pub mod runtime;
+pub mod squash;
 pub mod terminal;
 pub mod wait;
 

@@ -8,6 +8,7 @@ use super::mount_options::propagation;
 use super::program::{AT_FDCWD, Data, Program, Slot};
 use crate::error::{Error, Result};
 use crate::options::RootEntry;
+use crate::survey::Reader;
 
 /// open_tree(2): make a detached copy.
 pub(super) const OPEN_TREE_CLONE: i32 = 1;
@@ -25,6 +26,7 @@ pub(super) struct Root {
     old: Option<Slot>,
     path: Data,
     empty: Data,
+    reader: Reader,
 }
 
 /// Where the root lies until it becomes `/`.
@@ -47,9 +49,19 @@ impl Root {
         let root = request.spec.root().as_ref().map(|root| request.bundle.join(root.path())).unwrap_or_default();
         let path = p.text(root.as_os_str().as_encoded_bytes());
         let empty = p.text("");
-        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
-        let tree = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
-        Ok(Root { tree, old: None, path, empty })
+        let root = Root { tree: p.slot(), old: None, path, empty, reader: request.survey.reader };
+        root.open_as(p, Reader::Runtime);
+        Ok(root)
+    }
+
+    /// Opens it if it is for this reader to do: the runtime's equal, or the root of the container's user namespace, which is in
+    /// a mount namespace of its own, and still has the host's paths at hand.
+    pub(super) fn open_as(&self, p: &mut Program, reader: Reader) {
+        if self.reader == reader {
+            p.section("root.path");
+            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
+            p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), self.path.into(), flags.into()]).into_slot(self.tree);
+        }
     }
 
     /// Puts it into the mount namespace. Before hooks it lies at its path on the host, where they look for it, and init
