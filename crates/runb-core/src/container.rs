@@ -126,7 +126,7 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
             return Err(Error::host(format!("{} is no directory", rootfs.display()), Errno::ENOTDIR).at("root.path"));
         }
     }
-    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry);
+    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
     Ok(Planned { bundle, rootfs, plan })

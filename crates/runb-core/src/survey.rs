@@ -15,8 +15,9 @@ use nix::sys::stat::{FileStat, Mode, fstat};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::host::lsm::Lsm;
+use crate::host::mounts::MountCalls;
 use crate::options::RootEntry;
-use crate::sys::{Resolve, openat2, rlimit};
+use crate::sys::{Resolve, mount_flags, openat2, rlimit};
 
 use destination::Cover;
 pub use destination::Destination;
@@ -70,6 +71,8 @@ pub const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
 pub struct Survey {
     /// What each mount's source is, where it is bound.
     pub sources: Vec<Kind>,
+    /// What the host's mounts are mounted with.
+    pub mount_flags: MountFlags,
     /// What is at each mount's destination when its turn comes.
     pub destinations: Vec<Destination>,
     /// The same of process.cwd, when all is mounted.
@@ -94,6 +97,30 @@ pub struct Survey {
     pub stdio: Vec<i32>,
 }
 
+/// What mounts of the host are mounted with, as the `ST_*` flags of statfs(2); asked for only where the kernel has no
+/// mount_setattr(2).
+#[derive(Clone, Debug, Default)]
+pub struct MountFlags {
+    /// The one that the root filesystem lies on.
+    pub root: u64,
+    /// That of each bind mount's source.
+    pub sources: Vec<u64>,
+}
+
+impl MountFlags {
+    fn of(spec: &Spec, bundle: &Path, rootfs: &Path) -> Self {
+        let flags = |path: &Path| {
+            let path = CString::new(path.as_os_str().as_bytes()).ok();
+            path.and_then(|path| mount_flags(&path).ok()).unwrap_or_default()
+        };
+        let source = |mount: &Mount| match mount.source() {
+            Some(source) if is_bind(mount) => flags(&bundle.join(source)),
+            _ => 0,
+        };
+        MountFlags { root: flags(rootfs), sources: spec.mounts().iter().flatten().map(source).collect() }
+    }
+}
+
 /// Whether `mount` is a bind mount.
 pub fn is_bind(mount: &Mount) -> bool {
     let bound = |option: &String| option == "bind" || option == "rbind";
@@ -107,7 +134,7 @@ impl Survey {
     }
 
     /// Looks at the files that `spec` names; `bundle` is what relative sources are relative to.
-    pub fn of(spec: &Spec, bundle: &Path, rootfs: &Path, entry: RootEntry) -> Self {
+    pub fn of(spec: &Spec, bundle: &Path, rootfs: &Path, entry: RootEntry, calls: MountCalls) -> Self {
         let source = |mount: &Mount| match mount.source() {
             Some(source) if is_bind(mount) => Kind::of(&bundle.join(source)),
             _ => Kind::Unknown,
@@ -131,6 +158,10 @@ impl Survey {
             stdio: spec.process().as_ref().map(stdio).unwrap_or_default(),
             cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
             destinations,
+            mount_flags: match calls {
+                MountCalls::Classic => MountFlags::of(spec, bundle, rootfs),
+                _ => MountFlags::default(),
+            },
             nodes: root.as_ref().map(|root| nodes(spec, root, &covers)).unwrap_or_default(),
             kcore: Path::new("/proc/kcore").exists(),
             sources: spec.mounts().iter().flatten().map(source).collect(),

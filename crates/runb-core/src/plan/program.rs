@@ -214,6 +214,11 @@ impl Program {
         self.call(libc::SYS_clone, &[(libc::CLONE_PARENT | libc::SIGCHLD).into()]).kind(Kind::Twin);
     }
 
+    /// Runs the calls from index `first` on only if the last one before them that tolerates anything succeeded.
+    pub(super) fn after_success_from(&mut self, first: usize) {
+        self.calls[first..].iter_mut().for_each(|call| call.after = After::Success);
+    }
+
     /// The stops, in the order in which init comes to them.
     pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
         use Point::{Hooks, IdMap, Mount, Notify, Ready, Terminal};
