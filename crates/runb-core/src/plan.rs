@@ -206,12 +206,13 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let setter = Setter::of(p, request.host);
 
     // Here init is the runtime's equal: the host's namespaces but for a new pid namespace, and the host's root.
-    let begun = process::begin(p);
+    let mut begun = process::begin(p);
     if request.ending == Ending::Fifo {
         open_fifo(p, request);
     }
     process::oom_score(p, process);
     process::privileged(p, process, &namespaces, request.survey)?;
+    let privileged = p.calls().len();
     lsm::labels(p, process, request.survey.lsm)?;
     join_cgroups(p, &cgroup);
     let mut root = rootfs::Root::open(p, request, setter)?;
@@ -260,6 +261,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     root.finish(p, request);
 
     // From here on only the process itself changes.
+    begun.raise_descriptors(p, privileged, process, request.survey);
     warnings.extend(process::finish(p, request, process, &namespaces, &begun, filter.as_ref())?);
     warnings.append(&mut mounts.warnings);
     let mount_steps = mounts.steps;

@@ -21,7 +21,7 @@ use crate::sys::{Resolve, mount_flags, openat2, rlimit};
 
 use destination::Cover;
 pub use destination::Destination;
-pub(crate) use destination::clean;
+pub(crate) use destination::{Covers, clean};
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +88,8 @@ pub struct Survey {
     pub kernel_filesystems: Vec<PathBuf>,
     /// The home directory of process.user by the container's /etc/passwd.
     pub home: Option<String>,
+    /// How many descriptors a process may have, soft and hard, if that was asked for.
+    pub descriptors: Option<(u64, u64)>,
     /// The runtime's own limits, soft and hard, for each of process.rlimits; asked for only where the container has a user
     /// namespace.
     pub rlimits: Vec<(u64, u64)>,
@@ -141,14 +143,14 @@ impl Survey {
         };
         let masked = spec.linux().iter().filter_map(|linux| linux.masked_paths().as_ref()).flatten();
         let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
-        let mut covers = Vec::new();
+        let mut covers = Covers::default();
         let mut destinations = Vec::new();
         for mount in spec.mounts().iter().flatten() {
             let look = |root: &OwnedFd| {
                 destination::look(root.as_fd(), mount.destination(), &covers, destination::Wanted::of(mount))
             };
             let seen = root.as_ref().map(look).unwrap_or_else(|| Destination::unseen(mount.destination()));
-            covers.push(Cover::of(mount, bundle, &seen));
+            Cover::of(mount, bundle, &seen).push_to(&mut covers);
             destinations.push(seen);
         }
         let cwd = spec.process().as_ref().map(|process| process.cwd().as_path());
@@ -174,6 +176,7 @@ impl Survey {
                 RootEntry::NoPivot => kernel_filesystems(),
             },
             home: home(spec, bundle, rootfs),
+            descriptors: rlimit(0, libc::RLIMIT_NOFILE).ok(),
             rlimits: rlimits(spec),
             lsm: Lsm::of(spec),
         }
@@ -181,7 +184,7 @@ impl Survey {
 }
 
 /// What is at the paths of devices.
-fn nodes(spec: &Spec, root: &OwnedFd, covers: &[Cover]) -> Vec<(PathBuf, Found)> {
+fn nodes(spec: &Spec, root: &OwnedFd, covers: &Covers<Cover>) -> Vec<(PathBuf, Found)> {
     let own = spec.linux().iter().filter_map(|linux| linux.devices().as_ref()).flatten();
     let own = own.map(|device| clean(device.path()));
     let default = DEFAULT_DEVICES.map(|(name, ..)| Path::new("/dev").join(name));

@@ -24,7 +24,7 @@ use super::{IdMaps, Request, id_map, lsm};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::host::Host;
 use crate::host::mounts::MountCalls;
-use crate::survey::{Destination, Kind, clean, is_bind};
+use crate::survey::{Covers, Destination, Kind, clean, is_bind};
 
 pub(super) use target::resolve;
 
@@ -139,7 +139,7 @@ pub(super) struct Mounts<'a> {
     cgroup: &'a CgroupPlan,
     cgroup_namespace: bool,
     user_namespace: bool,
-    done: Vec<Mounted>,
+    done: Covers<Mounted>,
     /// Made read-only when all is mounted: what is mounted below them needs their directories.
     readonly_later: Vec<(String, Slot, u64)>,
     empty: Data,
@@ -168,7 +168,7 @@ impl<'a> Mounts<'a> {
             cgroup,
             cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP as u64),
             user_namespace: namespaces.has(libc::CLONE_NEWUSER as u64),
-            done: Vec::new(),
+            done: Covers::default(),
             readonly_later: Vec::new(),
             empty: p.text(""),
             setter,
@@ -349,12 +349,9 @@ impl<'a> Mounts<'a> {
             }
             if !matches!(planned.what, What::Change) {
                 let attributes = planned.attributes();
-                self.done.push(Mounted {
-                    destination: planned.destination,
-                    at: planned.seen.path,
-                    filesystem,
-                    attributes,
-                });
+                let at = planned.seen.path;
+                let mounted = Mounted { destination: planned.destination, at: at.clone(), filesystem, attributes };
+                self.done.push(&at, mounted);
             }
         }
         Ok(())
@@ -480,7 +477,6 @@ impl Mounts<'_> {
 
     /// The attributes of what is mounted at `path` or above it, as far as they are known.
     pub(super) fn attributes_at(&self, path: &Path) -> u64 {
-        let covers = self.done.iter().rev().find(|mounted| path.starts_with(&mounted.at));
-        covers.map_or(self.root, |mounted| mounted.attributes)
+        self.done.over(path).map_or(self.root, |mounted| mounted.attributes)
     }
 }

@@ -21,7 +21,7 @@ impl Mounts<'_> {
         let options = &planned.options;
         let text = |text: &str| Err(Error::spec(planned.place.as_str(), text));
         let whole = !is_bind(planned.mount);
-        let last = self.done.iter().rev().find(|mounted| mounted.at == planned.seen.path);
+        let last = self.done.at(&planned.seen.path);
         if whole && last.is_none_or(|mounted| mounted.filesystem == Filesystem::Hosts) {
             return text("remount: no filesystem was made there; \"bind\" beside it changes the mount alone");
         }
