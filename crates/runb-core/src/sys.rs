@@ -174,9 +174,8 @@ pub fn answer_of_mount_setattr(attributes: u64) -> Errno {
     let attr: [u64; 4] = [attributes, 0, 0, 0];
     // SAFETY: the path is empty and AT_EMPTY_PATH is not given: no mount is found. `attr` is a struct mount_attr of its first
     // size and lives until the call returns, which reads it only.
-    let result = unsafe {
-        libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), 0, attr.as_ptr(), size_of_val(&attr))
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), 0, attr.as_ptr(), size_of_val(&attr)) };
     Errno::result(result).err().unwrap_or(Errno::UnknownErrno)
 }
 

@@ -16,7 +16,9 @@ use runb_init::Point;
 
 use super::attributes::{Change, Setter};
 use super::cgroup::CgroupPlan;
-use super::mount_options::{Attributes, NOSYMFOLLOW, Parsed, RDONLY, Reach, of_statfs, parse, recursive_word, symfollow_word};
+use super::mount_options::{
+    Attributes, NOSYMFOLLOW, Parsed, RDONLY, Reach, of_statfs, parse, recursive_word, symfollow_word,
+};
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Data, Program, Slot};
 use super::rootfs::{AT_RECURSIVE, OPEN_TREE_CLONE};

@@ -336,9 +336,10 @@ mod tests {
             covers.push(Path::new(path), number);
         }
         let over = |path| covers.over(Path::new(path)).copied();
-        assert_eq!([over("/a"), over("/a/b"), over("/a/b/c/d"), over("/ab"), over("/")], [
-            Some(3), Some(3), Some(3), None, None
-        ]);
+        assert_eq!(
+            [over("/a"), over("/a/b"), over("/a/b/c/d"), over("/ab"), over("/")],
+            [Some(3), Some(3), Some(3), None, None]
+        );
         assert_eq!([covers.above(Path::new("/a")), covers.at(Path::new("/a/b"))], [None, Some(&1)]);
         covers.push(Path::new("/"), 4);
         assert_eq!(covers.over(Path::new("/x")), Some(&4));

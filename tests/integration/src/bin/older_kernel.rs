@@ -56,10 +56,10 @@ const CLOSE_RANGE: i64 = 436;
 
 /// Flags: the call, the argument that has them, the bits, and the version.
 const FLAGS: [(i64, u8, u64, (u32, u32)); 4] = [
-    (CLOSE_RANGE, 2, 4, (5, 11)),        // CLOSE_RANGE_CLOEXEC
-    (FSMOUNT, 2, 0x20_0000, (5, 14)),    // MOUNT_ATTR_NOSYMFOLLOW
-    (MEMFD_CREATE, 1, 8, (6, 3)),        // MFD_NOEXEC_SEAL
-    (MEMFD_CREATE, 1, 0x10, (6, 3)),     // MFD_EXEC
+    (CLOSE_RANGE, 2, 4, (5, 11)),     // CLOSE_RANGE_CLOEXEC
+    (FSMOUNT, 2, 0x20_0000, (5, 14)), // MOUNT_ATTR_NOSYMFOLLOW
+    (MEMFD_CREATE, 1, 8, (6, 3)),     // MFD_NOEXEC_SEAL
+    (MEMFD_CREATE, 1, 0x10, (6, 3)),  // MFD_EXEC
 ];
 
 fn filter(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: u32) -> BpfProgram {

@@ -26,8 +26,10 @@ impl Mounts<'_> {
             return text("remount: no filesystem was made there; \"bind\" beside it changes the mount alone");
         }
         if last.is_none() && !self.setter.reaches_detached() {
-            return text("remount: of what this configuration has not mounted the attributes are not known, and without \
-                mount_setattr(2) (Linux 5.12) all are set at once");
+            return text(
+                "remount: of what this configuration has not mounted the attributes are not known, and without \
+                mount_setattr(2) (Linux 5.12) all are set at once",
+            );
         }
         if options.superblock.contains(&IVERSION) {
             return text("iversion is for a new filesystem");
