@@ -207,3 +207,24 @@ fn the_workload_sees_nothing_of_the_fall_back() {
         assert_eq!(outcome.lines().iter().filter(|line| line.contains(" -> ")).count(), 3, "{outcome:?}");
     });
 }
+
+#[test]
+fn a_read_only_path_is_read_only_with_what_the_configuration_mounts_below_it() {
+    in_modes(V2, |t| {
+        let tmpfs = |place: &str| json!({"destination": place, "type": "tmpfs", "source": "tmpfs"});
+        let bundle = t
+            .bundle()
+            .mount(tmpfs("/tmp"))
+            .mount(tmpfs("/tmp/c/d"))
+            .mount(tmpfs("/tmp/c"))
+            .mount(tmpfs("/tmp/a"))
+            .mount(tmpfs("/tmp/a/b"));
+        let bundle = bundle.set("/linux/readonlyPaths", json!(["/tmp/a", "/tmp/c", "/tmp/none"]));
+        let bundle = bundle.sh(
+            "for place in /tmp /tmp/a /tmp/a/b /tmp/c; do (echo x >$place/x) 2>/dev/null && echo $place; done; true",
+        );
+        for kernel in KERNELS {
+            assert_eq!(run(t, kernel, &bundle, &[]).ok().stdout, "/tmp\n", "{kernel}");
+        }
+    });
+}

@@ -8,7 +8,7 @@ use nix::libc;
 use super::Request;
 use super::attributes::{Change, Setter};
 use super::mount_options::{Attributes, RDONLY, Reach};
-use super::mounts::Mounts;
+use super::mounts::{Mounts, resolve};
 use super::program::{AT_FDCWD, Added, Data, Program, Slot};
 use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH};
 use crate::host::Host;
@@ -106,7 +106,8 @@ impl<'a> Masks<'a> {
         for (i, path) in self.readonly.iter().enumerate() {
             p.section(format!("linux.readonlyPaths[{i}] ({path})"));
             let had = mounts.attributes_at(&clean(Path::new(path)));
-            let path = p.text(path);
+            let text = path;
+            let path = p.text(text);
             // Resolved once: what is copied is what it is put on.
             let flags = libc::O_PATH | libc::O_CLOEXEC;
             let place = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).tolerate(&ABSENT).out();
@@ -122,7 +123,19 @@ impl<'a> Masks<'a> {
             p.call(libc::SYS_move_mount, &to).after_success();
             if !detached {
                 self.setter.change_after_success(p, tree, Reach::Below, change);
+                self.make_readonly_below(p, &clean(Path::new(text)), mounts);
             }
+        }
+    }
+
+    /// mount(2) reaches no mount below: those that this configuration has made there are changed one by one. What came with
+    /// a recursive bind mount stays as it is, as with runc.
+    fn make_readonly_below(&self, p: &mut Program, path: &Path, mounts: &Mounts<'_>) {
+        for (place, had) in mounts.below(path) {
+            let name = p.text(place.as_os_str().as_encoded_bytes());
+            let tree = resolve(p, AT_FDCWD.into(), name, libc::O_PATH);
+            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
+            self.setter.change_after_success(p, tree, Reach::Top, change);
         }
     }
 

@@ -477,6 +477,13 @@ impl Mounts<'_> {
         }
     }
 
+    /// What is mounted below `path` and not covered, with its attributes, as far as they are known.
+    pub(super) fn below(&self, path: &Path) -> impl Iterator<Item = (&Path, u64)> {
+        let seen = |mounted: &Mounted| self.done.over(&mounted.at).is_some_and(|last| std::ptr::eq(last, mounted));
+        let below = move |mounted: &&Mounted| mounted.at != path && mounted.at.starts_with(path) && seen(mounted);
+        self.done.iter().filter(below).map(|mounted| (mounted.at.as_path(), mounted.attributes))
+    }
+
     /// The attributes of what is mounted at `path` or above it, as far as they are known.
     pub(super) fn attributes_at(&self, path: &Path) -> u64 {
         self.done.over(path).map_or(self.root, |mounted| mounted.attributes)
