@@ -222,6 +222,10 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     // The way that init works while hooks want to see the mounts.
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
 
+    // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
+    if !namespaces.needs_child() {
+        setter.open(p, Procfs::Hosts);
+    }
     namespaces.enter(p, spec, request.host)?;
     process::network(p, &namespaces);
     process::names_and_sysctls(p, spec, &namespaces)?;
@@ -233,16 +237,15 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     if !late {
         namespaces.become_child(p);
     }
-    let child = late && namespaces.needs_child();
-    if !child {
-        setter.open(p, Procfs::Hosts);
+    if !late && namespaces.needs_child() {
+        setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
     }
     mounts.prepare(p)?;
     root.attach(p, request, site);
     if site == Site::OnRoot {
         root.pivot(p, request, site);
     }
-    if child {
+    if late && namespaces.needs_child() {
         namespaces.become_child(p);
         setter.open(p, Procfs::New);
     }

@@ -17,6 +17,7 @@ fn older(t: &Test, kernel: &str, args: &[&str]) -> Command {
 
 /// `run` of `bundle` on `kernel`.
 fn run(t: &Test, kernel: &str, bundle: &Bundle<'_>, flags: &[&str]) -> Outcome {
+    t.runb_only("the peers' floors are other kernels");
     bundle.write();
     let mut command = older(t, kernel, &["run", "--bundle"]);
     command.arg(bundle.dir()).args(flags).arg(bundle.id());
@@ -226,5 +227,27 @@ fn a_read_only_path_is_read_only_with_what_the_configuration_mounts_below_it() {
         for kernel in KERNELS {
             assert_eq!(run(t, kernel, &bundle, &[]).ok().stdout, "/tmp\n", "{kernel}");
         }
+    });
+}
+
+#[test]
+fn the_procfs_of_a_joined_mount_namespace_is_not_trusted() {
+    in_modes(V2, |t| {
+        // What is at /proc there has no descriptors, or would lead elsewhere.
+        let script = "mount -t tmpfs none /proc && mkdir -p /proc/self/fd && echo ready >$1 && read end <$2";
+        let [ready, end] = ["ready", "end"].map(|name| t.dir().join(name));
+        let (mut line, _end) = (wait::Fifo::new(&ready), wait::Fifo::new(&end));
+        let mut other = Command::new("unshare")
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .args([&ready, &end])
+            .spawn()
+            .expect("start unshare(1)");
+        assert_eq!(line.line(), "ready");
+        let path = format!("/proc/{}/ns/mnt", other.id());
+        let bundle = of_every_kind(t, readonly_root(t.bundle())).join_namespace("mount", &path);
+        let outcome = run(t, "5.10", &bundle.sh(SCRIPT), &[]);
+        other.kill().expect("kill");
+        other.wait().expect("wait");
+        assert_eq!(outcome.ok().stdout, PRINTED);
     });
 }

@@ -44,9 +44,9 @@ pub(super) enum Setter {
 /// Whose procfs has the directory of init's descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Procfs {
-    /// The host's, before the root is changed.
+    /// The host's, while it is in sight.
     Hosts,
-    /// A new one, which a process makes that came into its pid namespace after that.
+    /// A new one: of a process that came into its pid namespace when the host's was out of sight.
     New,
 }
 

@@ -87,6 +87,11 @@ impl Namespaces {
         self.makes(kind) || self.joined.iter().any(|joined| joined.kind == kind)
     }
 
+    /// Whether the mount namespace is one that others have made.
+    pub(super) fn joins_mounts(&self) -> bool {
+        self.joined.iter().any(|joined| joined.kind == libc::CLONE_NEWNS as u64)
+    }
+
     /// Whether a namespace of this kind is made for it.
     pub(super) fn makes(&self, kind: u64) -> bool {
         self.new & kind != 0
