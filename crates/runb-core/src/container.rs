@@ -120,7 +120,7 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     if bundle.spec.root().is_some() {
         check_rootfs(&bundle.spec, &rootfs)?;
     }
-    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry);
+    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
     Ok(Planned { bundle, rootfs, plan })
