@@ -120,7 +120,7 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     if bundle.spec.root().is_some() {
         check_rootfs(&bundle.spec, &rootfs)?;
     }
-    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry);
+    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
     Ok(Planned { bundle, rootfs, plan })
@@ -576,6 +576,12 @@ impl Container {
 
     /// Kills init and whatever is left in the cgroup, and waits until they are gone.
     fn end(&self) -> Result<()> {
+        self.end_init()?;
+        self.saved.cgroup.kill(deadline())
+    }
+
+    /// Kills init and waits until it is gone.
+    fn end_init(&self) -> Result<()> {
         if let Some(init) = self.saved.init
             && let Ok(pidfd) = sys::pidfd_open(init.pid)
             && init.is_alive()
@@ -585,7 +591,7 @@ impl Container {
                 Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {}", init.pid), errno)),
             }
         }
-        self.saved.cgroup.kill(deadline())
+        Ok(())
     }
 
     /// Removes the container: `delete`. Returns what went wrong in poststop hooks, which is no error.
@@ -610,7 +616,11 @@ impl Container {
             _ => {}
         }
         let hooks = self.saved.hooks.then(|| self.config()).transpose();
-        self.end()?;
+        self.end_init()?;
+        // Mostly init was the last: then the cgroup goes at once, and nobody need be looked for.
+        if self.saved.init.is_none() || !self.saved.journal.undo_if_unused() {
+            self.saved.cgroup.kill(deadline())?;
+        }
         self.wait_for_orphan(&dir)?;
         let mut warnings = Vec::new();
         match hooks {

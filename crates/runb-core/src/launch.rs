@@ -200,10 +200,10 @@ impl Running<'_> {
                 return Ok(said);
             }
             let said = match (&self.listener, &self.init.pidfd) {
-                (Some(listener), _) => listener.receive(&self.init.socket)?,
+                (Some(listener), Some(pidfd)) => listener.receive(&self.init.socket, pidfd)?,
                 // Who traces the twin may keep its socket open.
-                (None, Some(pidfd)) if self.is_twin() => receive_or_end(&self.init.socket, pidfd)?,
-                (None, _) => receive(&self.init.socket)?,
+                (None, Some(pidfd)) if self.twin.is_none() => receive_or_end(&self.init.socket, pidfd)?,
+                _ => receive(&self.init.socket)?,
             };
             match said {
                 Said::Reached(report) | Said::Failed(report) if self.awaits_twin(&report) => early = Some(said),
@@ -214,16 +214,12 @@ impl Running<'_> {
                     (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
                     self.twin = None;
                 }
+                Said::Twin { .. } => return Err(Error::internal("somebody else speaks of a twin of init's")),
                 // The maker is gone without a word of its twin.
                 Said::Gone => return Ok(early.unwrap_or(Said::Gone)),
                 other => return Ok(other),
             }
         }
-    }
-
-    /// Whether init is a twin by now.
-    fn is_twin(&self) -> bool {
-        self.twin.is_none() && self.program.calls().iter().any(|call| call.kind == runb_init::Kind::Twin)
     }
 
     /// Whether `report` is a twin's of which nothing was heard so far.
@@ -367,7 +363,7 @@ impl Ready {
     /// The execve failed, or init was killed.
     pub(crate) fn execute(mut self, program: &Program) -> Result<(i32, OwnedFd)> {
         self.init.resume()?;
-        match receive(&self.init.socket)? {
+        match receive_or_end(&self.init.socket, self.pidfd())? {
             // It may have run to its end since; only a death in between is an error, and the workload's status tells that.
             Said::Gone => Ok(self.init.release()),
             Said::Failed(report) => Err(failure(program, &report, &self.init)),

@@ -179,6 +179,35 @@ pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, below: Belo
     Errno::result(result).map(drop)
 }
 
+/// What the kernel says to an open_tree_attr(2) without attributes: EINVAL where it has the call.
+pub fn answer_of_open_tree_attr() -> Errno {
+    // libc has no name for it; calls from 424 on have one number on every architecture (asm-generic/unistd.h).
+    const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
+    // SAFETY: no descriptor and no path is given, and the size of attributes that are not there is refused before they are
+    // looked for (fs/namespace.c).
+    let result = unsafe { libc::syscall(SYS_OPEN_TREE_ATTR, -1, 0, 0, 0, 1) };
+    Errno::result(result).err().unwrap_or(Errno::UnknownErrno)
+}
+
+/// What the kernel says to a mount_setattr(2) that sets `attributes` nowhere: EINVAL where it does not know them all.
+pub fn answer_of_mount_setattr(attributes: u64) -> Errno {
+    let attr: [u64; 4] = [attributes, 0, 0, 0];
+    // SAFETY: the path is empty and AT_EMPTY_PATH is not given: no mount is found. `attr` is a struct mount_attr of its first
+    // size and lives until the call returns, which reads it only.
+    let result =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), 0, attr.as_ptr(), size_of_val(&attr)) };
+    Errno::result(result).err().unwrap_or(Errno::UnknownErrno)
+}
+
+/// statfs(2): the `ST_*` flags of the mount that `path` is on.
+pub fn mount_flags(path: &CStr) -> Result<u64, Errno> {
+    // SAFETY: struct statfs is made of integers, and the call fills it.
+    let mut data: libc::statfs64 = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` and `data` live until the call returns.
+    Errno::result(unsafe { libc::statfs64(path.as_ptr(), &raw mut data) })?;
+    Ok(data.f_flags as u64)
+}
+
 /// The descriptors `from..from + count` are open; the errno of the first that is not.
 pub fn descriptors_are_open(from: RawFd, count: u32) -> Result<(), RawFd> {
     for descriptor in from..from + count as RawFd {

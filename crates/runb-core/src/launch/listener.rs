@@ -18,7 +18,7 @@ use nix::sys::time::TimeVal;
 
 use super::PATIENCE;
 use crate::error::{Error, Result};
-use crate::hearing::{Said, receive};
+use crate::hearing::{Said, receive, receive_or_end};
 use crate::plan::seccomp::Filter;
 use crate::sys;
 
@@ -54,14 +54,11 @@ impl Listener {
         copy.map(Listener).map_err(|errno| Error::host("pidfd_getfd of the seccomp listener", errno))
     }
 
-    /// Waits for what comes over the socket, and lets every call pass meanwhile.
-    pub(super) fn receive(&self, from: &OwnedFd) -> Result<Said> {
-        let mut listens = true;
+    /// Waits for what comes over the socket, or for the end of the process of `pidfd`, and lets every call pass meanwhile.
+    pub(super) fn receive(&self, from: &OwnedFd, pidfd: &OwnedFd) -> Result<Said> {
         loop {
-            let asked = if listens { PollFlags::POLLIN } else { PollFlags::empty() };
-            let mut fds = [PollFd::new(from.as_fd(), PollFlags::POLLIN), PollFd::new(self.0.as_fd(), asked)];
-            let polled = if listens { &mut fds[..] } else { &mut fds[..1] };
-            match poll(polled, PollTimeout::NONE) {
+            let mut fds = [from, &self.0].map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+            match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(Error::host("poll the seccomp listener", errno)),
                 Ok(_) => {}
@@ -74,7 +71,7 @@ impl Listener {
                 self.let_pass()?;
             } else {
                 // Nobody is left under the filter: what remains is to hear that init is gone.
-                listens = calls.is_empty();
+                return receive_or_end(from, pidfd);
             }
         }
     }
