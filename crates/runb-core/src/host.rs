@@ -53,6 +53,16 @@ impl Host {
         })
     }
 
+    /// Whether an execve enters a new time namespace (since kernel commit 2b5f9dad32ed, Linux 6.3).
+    pub fn enters_time_namespace(&self) -> bool {
+        self.kernel >= (6, 3)
+    }
+
+    /// Whether open_tree(2) copies a detached mount (since kernel commit c5c12f871a30, Linux 6.15).
+    pub fn clones_detached(&self) -> bool {
+        self.kernel >= (6, 15)
+    }
+
     /// A machine with Linux 6.12, root and no cgroups, for plans that are only looked at.
     pub fn plain() -> Self {
         Host { kernel: (6, 12), cgroups: CgroupMounts::None, ids: (0, 0), capabilities: !0, last_capability: 40 }

@@ -37,9 +37,10 @@ use runb_init::Point;
 use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
-pub use check::{SPEC_VERSION, check};
-pub use mount_options::{IDMAP, Reach, option_names};
+pub use check::{SPEC_VERSION, check, hook_names};
+pub use mount_options::{Reach, option_names};
 pub use mounts::{MountStep, MountWork};
+pub use namespaces::{NAMESPACES, name as namespace_name};
 
 /// The name of the exec fifo in the state's folder.
 pub const FIFO: &str = "exec.fifo";

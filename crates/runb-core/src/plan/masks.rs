@@ -6,7 +6,6 @@ use nix::libc;
 use super::Request;
 use super::program::{AT_FDCWD, Added, Data, Program, Slot};
 use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH, set_attributes};
-use crate::host::Host;
 use crate::survey::Kind;
 
 const ABSENT: [i32; 2] = [libc::ENOENT, libc::ENOTDIR];
@@ -48,7 +47,7 @@ impl<'a> Masks<'a> {
             p.section(place.as_str());
             let seen = request.survey.masked.get(i).copied().unwrap_or_default();
             let cover = match (seen, null) {
-                (Kind::Directory, Null::Made) if clones_detached(request.host) => Cover::Directory,
+                (Kind::Directory, Null::Made) if request.host.clones_detached() => Cover::Directory,
                 (Kind::Directory | Kind::Unknown, Null::Made) => Cover::Unseen,
                 _ => {
                     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
@@ -138,11 +137,6 @@ pub(super) enum Null {
     Made,
     /// It came with a /dev that the configuration binds, or that the image has.
     Brought,
-}
-
-/// Whether open_tree(2) copies a detached mount (since kernel commit c5c12f871a30, Linux 6.15).
-fn clones_detached(host: &Host) -> bool {
-    host.kernel >= (6, 15)
 }
 
 fn bind_null(p: &mut Program, path: Data) -> Added<'_> {

@@ -155,8 +155,20 @@ impl Namespaces {
     }
 }
 
+/// The namespaces that are made and joined, sorted by name; `features` tells them.
+pub const NAMESPACES: [LinuxNamespaceType; 8] = [
+    LinuxNamespaceType::Cgroup,
+    LinuxNamespaceType::Ipc,
+    LinuxNamespaceType::Mount,
+    LinuxNamespaceType::Network,
+    LinuxNamespaceType::Pid,
+    LinuxNamespaceType::Time,
+    LinuxNamespaceType::User,
+    LinuxNamespaceType::Uts,
+];
+
 /// The name that config-linux.md has for a type.
-fn name(kind: LinuxNamespaceType) -> &'static str {
+pub fn name(kind: LinuxNamespaceType) -> &'static str {
     match kind {
         LinuxNamespaceType::Mount => "mount",
         LinuxNamespaceType::Cgroup => "cgroup",
@@ -183,8 +195,7 @@ pub(super) fn become_root(p: &mut Program) {
 
 /// The offsets are written before anyone is in the namespace; init itself enters it by its execve.
 fn time_offsets(p: &mut Program, spec: &Spec, host: &Host) -> Result<()> {
-    // An execve enters the time namespace since kernel commit 2b5f9dad32ed (Linux 6.3).
-    if host.kernel < (6, 3) {
+    if !host.enters_time_namespace() {
         let text = format!("a new time namespace needs Linux 6.3; this is {}.{}", host.kernel.0, host.kernel.1);
         return Err(Error::spec("linux.namespaces", text).with_kind(Kind::Host));
     }
