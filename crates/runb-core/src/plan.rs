@@ -214,7 +214,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut root = rootfs::Root::open(p, request)?;
     let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces)?;
     let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
-    let masks = masks::Masks::open(p, request, devices.null());
+    let masks = masks::Masks::open(p, request, devices.null())?;
     // The way that init works while hooks want to see the mounts.
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
 

@@ -303,6 +303,7 @@ impl<'a> Mounts<'a> {
                 Made::Detached(tree, filesystem) => {
                     self.place(p, &planned, tree);
                     self.versions(p, &planned, tree);
+                    self.label_root(p, &planned, tree);
                     (tree, filesystem)
                 }
                 Made::Attached(tree, filesystem) => (tree, filesystem),
