@@ -132,10 +132,6 @@ pub struct Id {
     pub id: String,
 }
 
-/// A verb that takes nothing.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Nothing {}
-
 /// `kill`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kill {
@@ -424,6 +420,17 @@ pub struct Plan {
     pub id: String,
 }
 
+/// `features`: what this build supports, or what works on this machine.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Print what works on this machine now, and why what does not
+    #[arg(long)]
+    pub host: bool,
+    /// Print JSON (without --host it always is)
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `seccomp`: the compiled filter, or what it says to a call.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seccomp {
@@ -499,7 +506,7 @@ verbs! {
     "run" Run(Run) Any "Create a container, start it, wait for it and remove it";
     "list" List(List) Any "List the containers of --root";
     "spec" Spec(SpecFile) Any "Write a config.json to begin with";
-    "features" Features(Nothing) Any "Print what this build supports as JSON";
+    "features" Features(Features) Any "Print what this build supports as JSON, or what works on this machine";
     "exec" Exec(Exec) FlagsFirst "Start another process in a container";
     "ps" Ps(Ps) FlagsFirst "List the processes of a container";
     "pause" Pause(Id) Any "Freeze a container";

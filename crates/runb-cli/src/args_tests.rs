@@ -143,7 +143,8 @@ fn what_go_runc_sends_besides() {
     let events = |interval: &str, stats| Verb::Events(Events { interval: interval.into(), stats, id: "ID".into() });
     assert_eq!(verb("events --interval=10s ID"), events("10s", false));
     assert_eq!(verb("events --stats ID"), events("5s", true));
-    assert_eq!(verb("features"), Verb::Features(Nothing {}));
+    assert_eq!(verb("features"), Verb::Features(Features::default()));
+    assert_eq!(verb("features --host --json"), Verb::Features(Features { host: true, json: true }));
     let Verb::Create(create) = verb("create --pidfd-socket /s ID") else { panic!() };
     assert_eq!(create.pidfd_socket, Some("/s".into()));
 }

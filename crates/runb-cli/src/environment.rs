@@ -22,6 +22,8 @@ pub struct Environment {
     pub runb_log: Option<OsString>,
     /// `RUNB_LOG_FORMAT`: `text` or `json`.
     pub runb_log_format: Option<OsString>,
+    /// `PATH`, split: where other programs are looked for.
+    pub search: Vec<PathBuf>,
     /// Whether the caller is a user rather than the machine's root.
     pub caller: Caller,
 }
@@ -51,6 +53,7 @@ impl Environment {
             home: path("HOME"),
             runb_log: variable("RUNB_LOG"),
             runb_log_format: variable("RUNB_LOG_FORMAT"),
+            search: std::env::var_os("PATH").map_or_else(Vec::new, |path| std::env::split_paths(&path).collect()),
             caller,
         }
     }

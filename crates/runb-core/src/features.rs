@@ -1,12 +1,13 @@
 //! What this build supports: the Features structure (runtime-spec, features.md and features-linux.md). It says nothing
 //! about the machine.
 
+pub mod host;
+
 use std::collections::HashMap;
 
 use oci_spec::runtime::{
     ApparmorBuilder, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder, LinuxFeature,
-    LinuxFeatureBuilder, LinuxNamespaceType, MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder,
-    SelinuxBuilder,
+    LinuxFeatureBuilder, MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder, SelinuxBuilder,
 };
 
 use oci_spec::OciSpecError;
@@ -17,23 +18,7 @@ use crate::{Error, Result};
 /// The oldest version of the specification that a config.json may name.
 pub const OCI_VERSION_MIN: &str = "1.0.0";
 /// The newest version of the specification that a config.json may name.
-pub const OCI_VERSION_MAX: &str = "1.3.0";
-
-/// The hooks of config.md, in the order in which they run.
-pub const HOOKS: [&str; 6] =
-    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-
-/// The namespaces of config-linux.md, sorted by name.
-pub const NAMESPACES: [LinuxNamespaceType; 8] = [
-    LinuxNamespaceType::Cgroup,
-    LinuxNamespaceType::Ipc,
-    LinuxNamespaceType::Mount,
-    LinuxNamespaceType::Network,
-    LinuxNamespaceType::Pid,
-    LinuxNamespaceType::Time,
-    LinuxNamespaceType::User,
-    LinuxNamespaceType::Uts,
-];
+pub const OCI_VERSION_MAX: &str = plan::SPEC_VERSION;
 
 /// The names of the capabilities that are known, in the kernel's order.
 pub fn capabilities() -> Vec<String> {
@@ -51,7 +36,7 @@ pub fn features() -> Result<Features> {
         FeaturesBuilder::default()
             .oci_version_min(OCI_VERSION_MIN)
             .oci_version_max(OCI_VERSION_MAX)
-            .hooks(HOOKS.map(String::from))
+            .hooks(plan::hook_names().map(String::from))
             .mount_options(plan::option_names())
             .linux(linux)
             .annotations(HashMap::from([("org.runb.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]))
@@ -64,7 +49,7 @@ pub fn features() -> Result<Features> {
 fn linux() -> std::result::Result<LinuxFeature, OciSpecError> {
     let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(false).systemd_user(false).rdma(true).build()?;
     LinuxFeatureBuilder::default()
-        .namespaces(NAMESPACES)
+        .namespaces(plan::NAMESPACES)
         .capabilities(capabilities())
         .cgroup(cgroup)
         .seccomp(seccomp()?)
@@ -72,7 +57,7 @@ fn linux() -> std::result::Result<LinuxFeature, OciSpecError> {
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         .mount_extensions(
-            MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(plan::IDMAP).build()?).build()?,
+            MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(true).build()?).build()?,
         )
         .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
         .build()
@@ -95,7 +80,12 @@ fn seccomp() -> std::result::Result<Seccomp, OciSpecError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::host::Host;
+    use crate::options::Options;
+    use crate::survey::Survey;
 
     #[test]
     fn what_the_engines_look_for_is_where_they_look() {
@@ -104,7 +94,6 @@ mod tests {
         let has = |list: &serde_json::Value, name: &str| list.as_array().unwrap().iter().any(|item| item == name);
         assert!(has(&value["mountOptions"], "rro"));
         assert!(has(&value["linux"]["namespaces"], "user"));
-        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], plan::IDMAP);
         assert_eq!(value["linux"]["capabilities"][0], "CAP_CHOWN");
         assert_eq!(value["linux"]["capabilities"].as_array().unwrap().last().unwrap(), "CAP_CHECKPOINT_RESTORE");
     }
@@ -146,6 +135,95 @@ mod tests {
             assert_eq!(absent["enabled"], false);
         }
         assert!(linux["memoryPolicy"].is_null());
+    }
+
+    fn planned(changes: serde_json::Value) -> Result<plan::Plan> {
+        let mut whole = serde_json::json!({"ociVersion": OCI_VERSION_MAX, "root": {"path": "rootfs"},
+            "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["true"]},
+            "linux": {"namespaces": [{"type": "mount"}]}});
+        for (field, value) in changes.as_object().unwrap() {
+            whole[field] = value.clone();
+        }
+        let spec = serde_json::from_value(whole).unwrap();
+        plan::create(&plan::Request {
+            spec: &spec,
+            host: &Host::plain(),
+            survey: &Survey::default(),
+            options: &Options::default(),
+            bundle: Path::new("/b"),
+            ending: plan::Ending::Fifo,
+        })
+    }
+
+    #[test]
+    fn the_oldest_and_the_newest_version_that_are_told_are_planned() {
+        for version in [OCI_VERSION_MIN, OCI_VERSION_MAX] {
+            planned(serde_json::json!({"ociVersion": version})).unwrap();
+        }
+        assert!(planned(serde_json::json!({"ociVersion": "2.0.0"})).is_err());
+    }
+
+    #[test]
+    fn every_namespace_that_is_told_is_made_and_there_is_no_other() {
+        let value = serde_json::to_value(features().unwrap()).unwrap();
+        let maps = serde_json::json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+        for name in value["linux"]["namespaces"].as_array().unwrap() {
+            let namespaces = serde_json::json!([{"type": "mount"}, {"type": name}]);
+            let linux = match name.as_str().unwrap() {
+                "mount" => serde_json::json!({"namespaces": [{"type": name}]}),
+                "user" => serde_json::json!({"namespaces": namespaces, "uidMappings": maps, "gidMappings": maps}),
+                _ => serde_json::json!({"namespaces": namespaces}),
+            };
+            let plan = planned(serde_json::json!({"linux": linux})).unwrap();
+            let kind = plan::NAMESPACES.into_iter().find(|kind| plan::namespace_name(*kind) == name).unwrap();
+            assert!(plan.namespaces & kind as u64 != 0, "{name}");
+        }
+        // The kernel's CLONE_NEW* flags are eight.
+        let all = plan::NAMESPACES.into_iter().fold(0, |all, kind| all | kind as u64);
+        assert_eq!(all.count_ones(), 8);
+    }
+
+    #[test]
+    fn the_hooks_are_those_of_a_whole_hooks_object() {
+        let whole = oci_spec::runtime::HooksBuilder::default()
+            .prestart(Vec::new())
+            .create_runtime(Vec::new())
+            .create_container(Vec::new())
+            .start_container(Vec::new())
+            .poststart(Vec::new())
+            .poststop(Vec::new())
+            .build()
+            .unwrap();
+        let fields: std::collections::BTreeSet<String> =
+            serde_json::to_value(whole).unwrap().as_object().unwrap().keys().cloned().collect();
+        assert_eq!(fields, plan::hook_names().map(String::from).into());
+    }
+
+    #[test]
+    fn an_id_mapping_is_told_because_it_is_planned() {
+        let value = serde_json::to_value(features().unwrap()).unwrap();
+        let maps = serde_json::json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+        let mounts = serde_json::json!([{"destination": "/data", "source": "/srv", "options": ["bind"],
+            "uidMappings": maps, "gidMappings": maps}]);
+        let plan = planned(serde_json::json!({"mounts": mounts})).unwrap();
+        let mapped = plan.mount_steps.iter().any(|step| matches!(step.work, plan::MountWork::MapIds(Some(_), _)));
+        assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], mapped);
+    }
+
+    #[test]
+    fn what_is_told_as_not_enabled_is_refused() {
+        let field = |name: &str, value: serde_json::Value| {
+            let mut linux = serde_json::json!({"namespaces": [{"type": "mount"}]});
+            linux[name] = value;
+            planned(serde_json::json!({"linux": linux})).unwrap_err().to_string()
+        };
+        for (name, value) in [
+            ("intelRdt", serde_json::json!({"closID": "a"})),
+            ("netDevices", serde_json::json!({"eth0": {}})),
+            ("memoryPolicy", serde_json::json!({"mode": "MPOL_LOCAL", "nodes": ""})),
+        ] {
+            assert_eq!(field(name, value), format!("linux.{name}: is not supported by this version"));
+        }
     }
 
     #[test]

@@ -388,6 +388,9 @@ fn failure(program: &Program, report: &Report, init: &Init) -> Error {
             what = format!("{what}: the hard limit is {hard}, and to raise it needs CAP_SYS_RESOURCE");
         }
     }
+    if program.place(index) == "process.apparmorProfile" && nr == libc::SYS_write && report.errno == libc::ENOENT {
+        what = format!("{what}: the profile is not loaded on this host");
+    }
     late_failure(&what, program.place(index), nr, report.errno)
 }
 

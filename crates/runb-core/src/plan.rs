@@ -39,9 +39,10 @@ use runb_init::Point;
 use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
-pub use check::{SPEC_VERSION, check};
-pub use mount_options::{IDMAP, Reach, option_names};
+pub use check::{SPEC_VERSION, check, hook_names};
+pub use mount_options::{Reach, option_names};
 pub use mounts::{MountStep, MountWork};
+pub use namespaces::{NAMESPACES, name as namespace_name};
 
 /// The name of the exec fifo in the state's folder.
 pub const FIFO: &str = "exec.fifo";
@@ -218,7 +219,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut root = rootfs::Root::open(p, request, setter)?;
     let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
     let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
-    let masks = masks::Masks::open(p, request, devices.null(), setter);
+    let masks = masks::Masks::open(p, request, devices.null(), setter)?;
     // The way that init works while hooks want to see the mounts.
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
 

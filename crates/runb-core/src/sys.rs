@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod probe;
 pub mod seccomp;
 pub mod spawn;
 
@@ -156,6 +157,9 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
     }
 }
 
+/// mount_setattr(2): the ids are mapped.
+const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+
 /// Whether a change of a mount reaches those below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Below {
@@ -167,7 +171,6 @@ pub enum Below {
 
 /// mount_setattr(2) with `MOUNT_ATTR_IDMAP`: the ids of the detached mount `tree` are mapped as `user_namespace` maps them.
 pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, below: Below) -> Result<(), Errno> {
-    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
     const AT_RECURSIVE: libc::c_int = 0x8000;
     let attr: [u64; 4] = [MOUNT_ATTR_IDMAP, 0, 0, user_namespace.as_raw_fd() as u64];
     let flags = libc::AT_EMPTY_PATH | if below == Below::Changed { AT_RECURSIVE } else { 0 };

@@ -1,13 +1,69 @@
-//! `features`: what this build supports.
+//! `features`: what this build supports, or what works on this machine.
 
+use std::fmt::Write;
+
+use runb_core::features::host::{Ability, HostFeatures, Works};
 use runb_core::{Error, Result};
+use serde::Serialize;
 
-use crate::cmd;
+use super::{Context, print};
+use crate::args::Features;
 
-/// Prints it as JSON.
-pub fn run() -> Result<u8> {
-    let text = serde_json::to_string_pretty(&runb_core::features::features()?)
-        .map_err(|error| Error::internal(format!("features: {error}")))?;
-    cmd::print(&(text + "\n"))?;
+/// Prints it; nothing is done, and no right is needed.
+pub fn run(args: &Features, context: &Context<'_>) -> Result<u8> {
+    let text = match (args.host, args.json) {
+        (false, _) => json(&runb_core::features::features()?)?,
+        (true, true) => json(&HostFeatures::probe(&context.environment.search)?)?,
+        (true, false) => text(&HostFeatures::probe(&context.environment.search)?),
+    };
+    print(&text)?;
     Ok(0)
+}
+
+fn json(whole: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(whole).map_err(|error| Error::internal(format!("features: {error}")))?;
+    Ok(text + "\n")
+}
+
+fn text(host: &HostFeatures) -> String {
+    let mut text = format!("kernel   {} {}\n", host.kernel, host.machine);
+    let _ = writeln!(text, "cgroups  {}", host.cgroup.mode);
+    for hierarchy in &host.cgroup.hierarchies {
+        let controllers = match hierarchy.controllers.as_slice() {
+            [] => "no controllers".to_owned(),
+            list => list.join(" "),
+        };
+        let _ = writeln!(text, "         v{} {}: {controllers}", hierarchy.version, hierarchy.mountpoint.display());
+    }
+    let lsms =
+        host.lsms.as_ref().map_or("not told: /sys/kernel/security/lsm cannot be read".to_owned(), |l| l.join(" "));
+    let _ = writeln!(text, "modules  {lsms}\n");
+    for ability in &host.abilities {
+        let _ = writeln!(text, "{}", line(ability));
+    }
+    text
+}
+
+/// `yes      openat2  what for (reason)`.
+fn line(ability: &Ability) -> String {
+    let works = match ability.works {
+        Works::Yes => "yes",
+        Works::No => "no",
+        Works::Unknown => "unknown",
+    };
+    let reason = ability.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+    format!("{works:<8} {:<40} {}{reason}", ability.name, ability.purpose)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ability_that_is_missing_is_told_with_its_reason() {
+        let ability =
+            Ability { name: "openat2", purpose: "paths", works: Works::No, reason: Some("openat2: ENOSYS".to_owned()) };
+        let words: Vec<String> = line(&ability).split_whitespace().map(str::to_owned).collect();
+        assert_eq!(words.join(" "), "no openat2 paths (openat2: ENOSYS)");
+    }
 }

@@ -60,7 +60,7 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Plan(args) => plan::run(args, context),
         Verb::Exec(args) => exec::run(args, context),
         Verb::Spec(args) => spec::run(args),
-        Verb::Features(_) => features::run(),
+        Verb::Features(args) => features::run(args, context),
         Verb::Seccomp(args) => seccomp::run(args),
         Verb::Log(args) => log::run(args, context),
         _ => Err(Error::internal("a verb that is neither delivered nor refused")),

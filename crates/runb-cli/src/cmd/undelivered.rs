@@ -27,12 +27,12 @@ pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Id, Nothing};
+    use crate::args::{Features, Id};
 
     #[test]
     fn a_flag_that_is_not_delivered_is_refused_with_every_verb() {
         let global = Global { systemd_cgroup: true, ..Global::default() };
-        let error = refuse(&Verb::Features(Nothing {}), &global).unwrap_err();
+        let error = refuse(&Verb::Features(Features::default()), &global).unwrap_err();
         assert_eq!(error.kind(), Kind::Usage);
         assert_eq!(error.to_string(), "--systemd-cgroup is not supported by this version of runb");
     }
@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn rootless_auto_and_false_are_what_is_done_anyway() {
         for rootless in [Rootless::Auto, Rootless::False] {
-            refuse(&Verb::Features(Nothing {}), &Global { rootless, ..Global::default() }).unwrap();
+            refuse(&Verb::Features(Features::default()), &Global { rootless, ..Global::default() }).unwrap();
         }
     }
 }

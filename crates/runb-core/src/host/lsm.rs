@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use oci_spec::runtime::Spec;
 
@@ -10,7 +11,7 @@ use oci_spec::runtime::Spec;
 pub struct Lsm {
     /// AppArmor is enabled (/sys/module/apparmor/parameters/enabled).
     pub apparmor: bool,
-    /// SELinux is enabled (selinuxfs is there).
+    /// SELinux is enabled (selinuxfs is mounted at /sys/fs/selinux).
     pub selinux: bool,
     /// /proc is procfs, so that a label that is written there reaches the kernel.
     pub procfs: bool,
@@ -34,10 +35,56 @@ impl Lsm {
 
     /// Asks the host.
     pub fn probe() -> Self {
-        Lsm {
-            apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")),
-            selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
-            procfs: statfs("/proc").is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC),
-        }
+        Lsm { apparmor: apparmor().is_ok(), selinux: selinux().is_ok(), procfs: procfs().is_ok() }
+    }
+}
+
+const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
+const SELINUX: &str = "/sys/fs/selinux";
+/// `SELINUX_MAGIC` in include/uapi/linux/magic.h.
+const SELINUX_SUPER_MAGIC: u32 = 0xf97c_ff8c;
+
+/// Whether AppArmor is enabled; else the file that says so.
+///
+/// # Errors
+/// Why it is not, in words.
+pub fn apparmor() -> Result<(), String> {
+    let text = fs::read_to_string(APPARMOR).map_err(|error| unreadable("read", APPARMOR, &error))?;
+    match text.starts_with('Y') {
+        true => Ok(()),
+        false => Err(format!("{APPARMOR} is {:?}", text.trim())),
+    }
+}
+
+/// Whether SELinux is enabled, with its mode: the policy decides, or it only logs.
+///
+/// # Errors
+/// Why it is not, in words.
+pub fn selinux() -> Result<&'static str, String> {
+    let found = statfs(SELINUX).map_err(|errno| format!("statfs {SELINUX}: {errno:?}"))?;
+    if found.filesystem_type().0 as u32 != SELINUX_SUPER_MAGIC {
+        return Err(format!("{SELINUX} is not selinuxfs: it is not mounted"));
+    }
+    let file = format!("{SELINUX}/enforce");
+    let text = fs::read_to_string(&file).map_err(|error| unreadable("read", &file, &error))?;
+    Ok(if text.starts_with('1') { "enforcing" } else { "permissive" })
+}
+
+/// Whether /proc is procfs.
+///
+/// # Errors
+/// Why it is not, in words.
+pub fn procfs() -> Result<(), String> {
+    match statfs("/proc") {
+        Ok(found) if found.filesystem_type() == PROC_SUPER_MAGIC => Ok(()),
+        Ok(_) => Err("/proc is not procfs".to_owned()),
+        Err(errno) => Err(format!("statfs /proc: {errno:?}")),
+    }
+}
+
+fn unreadable(call: &str, file: &str, error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => format!("{call} {file}: {:?}", Errno::from_raw(code)),
+        None => format!("{call} {file}: {error}"),
     }
 }

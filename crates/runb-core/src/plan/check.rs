@@ -102,6 +102,11 @@ pub(crate) fn kinds(hooks: &oci_spec::runtime::Hooks) -> [(&'static str, &Option
     ]
 }
 
+/// The names of the hooks that are run, in the order in which they run; `features` tells them.
+pub fn hook_names() -> [&'static str; 6] {
+    kinds(&oci_spec::runtime::Hooks::default()).map(|(name, _)| name)
+}
+
 fn hooks(spec: &Spec) -> Result<()> {
     for (kind, list) in spec.hooks().iter().flat_map(kinds) {
         for (i, hook) in list.iter().flatten().enumerate() {

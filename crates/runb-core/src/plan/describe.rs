@@ -189,6 +189,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_setresgid, "setresgid", &[Decimal, Decimal, Decimal]),
     (libc::SYS_umask, "umask", &[Octal]),
     (libc::SYS_setsid, "setsid", &[]),
+    (libc::SYS_setxattr, "setxattr", &[Text, Text, Text, Decimal, Decimal]),
     (libc::SYS_keyctl, "keyctl", &[Decimal, Text, Hexadecimal]),
     (libc::SYS_personality, "personality", &[Hexadecimal]),
     (libc::SYS_ioprio_set, "ioprio_set", &[Decimal, Decimal, Hexadecimal]),

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use nix::libc;
 
-use super::Request;
 use super::attributes::{Change, Setter};
 use super::mount_options::{Attributes, RDONLY, Reach};
 use super::mounts::{Mounts, resolve};
 use super::program::{AT_FDCWD, Added, Data, Program, Slot};
 use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH};
-use crate::host::Host;
+use super::{Request, lsm};
+use crate::error::Result;
 use crate::host::mounts::MountCalls;
 use crate::survey::{Kind, clean};
 
@@ -39,12 +39,14 @@ pub(super) struct Masks<'a> {
     masked: Vec<Mask<'a>>,
     readonly: &'a [String],
     setter: Setter,
+    /// linux.mountLabel, for the filesystems that cover directories.
+    label: Option<&'a str>,
 }
 
 impl<'a> Masks<'a> {
     /// Opens the host's /dev/null for what is a file. `null` is whether the container's own is this program's work; where
     /// it is the image's, it is not to be trusted, and each mask gets the host's (CVE-2025-31133).
-    pub(super) fn open(p: &mut Program, request: &Request<'a>, null: Null, setter: Setter) -> Self {
+    pub(super) fn open(p: &mut Program, request: &Request<'a>, null: Null, setter: Setter) -> Result<Self> {
         let linux = request.spec.linux().as_ref();
         let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
         let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
@@ -55,7 +57,7 @@ impl<'a> Masks<'a> {
             p.section(place.as_str());
             let seen = request.survey.masked.get(i).copied().unwrap_or_default();
             let cover = match (seen, null) {
-                (Kind::Directory, Null::Made) if clones_detached(request.host) => Cover::Directory,
+                (Kind::Directory, Null::Made) if request.host.mounts >= MountCalls::CopyDetached => Cover::Directory,
                 (Kind::Directory | Kind::Unknown, Null::Made) => Cover::Unseen,
                 _ => {
                     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
@@ -64,7 +66,7 @@ impl<'a> Masks<'a> {
             };
             list.push(Mask { place, path, cover });
         }
-        Masks { masked: list, readonly, setter }
+        Ok(Masks { masked: list, readonly, setter, label: lsm::mount_label(request.spec, request.survey.lsm)? })
     }
 
     /// Masks, and makes read-only.
@@ -85,7 +87,7 @@ impl<'a> Masks<'a> {
                 // A file's mount does not go onto a directory, nor the other way round: EINVAL, and the other one fits.
                 (Cover::File(null), _) => {
                     p.call(libc::SYS_move_mount, &to(*null)).tolerate(&tolerated);
-                    cover_directory(p, path, libc::EINVAL);
+                    self.cover_directory(p, path, libc::EINVAL);
                 }
                 (Cover::Directory, Some(directory)) => {
                     directories -= 1;
@@ -96,7 +98,7 @@ impl<'a> Masks<'a> {
                 }
                 (Cover::Directory, None) | (Cover::Unseen, _) => {
                     bind_null(p, path).tolerate(&ABSENT);
-                    cover_directory(p, path, libc::ENOTDIR);
+                    self.cover_directory(p, path, libc::ENOTDIR);
                 }
             }
         }
@@ -139,12 +141,26 @@ impl<'a> Masks<'a> {
         }
     }
 
+    /// An empty tmpfs of its own; a component on the way that is no directory means that the path is not there.
+    fn cover_directory(&self, p: &mut Program, path: Data, after: i32) {
+        let label = lsm::context("tmpfs", self.label, &[]).map(|option| format!(",{}", lsm::in_data(&option)));
+        let options = format!("nr_blocks=1,nr_inodes=1{}", label.unwrap_or_default());
+        let (tmpfs, options) = (p.text("tmpfs"), p.text(options));
+        p.call(libc::SYS_mount, &[tmpfs.into(), path.into(), tmpfs.into(), libc::MS_RDONLY.into(), options.into()])
+            .tolerate(&[libc::ENOTDIR])
+            .after(after);
+    }
+
     /// One empty, read-only tmpfs, which every masked directory shares.
     fn empty_directory(&self, p: &mut Program) -> Slot {
         let tmpfs = p.text("tmpfs");
         let context = p.call(libc::SYS_fsopen, &[tmpfs.into(), 1.into()]).out();
         for (key, value) in [("source", "tmpfs"), ("nr_blocks", "1"), ("nr_inodes", "1")] {
             let (key, value) = (p.text(key), p.text(value));
+            p.call(libc::SYS_fsconfig, &[context.into(), 1.into(), key.into(), value.into(), 0.into()]);
+        }
+        if let Some(label) = self.label {
+            let (key, value) = (p.text("context"), p.text(label));
             p.call(libc::SYS_fsconfig, &[context.into(), 1.into(), key.into(), value.into(), 0.into()]);
         }
         p.call(libc::SYS_fsconfig, &[context.into(), 6.into(), 0.into(), 0.into(), 0.into()]);
@@ -163,22 +179,9 @@ pub(super) enum Null {
     Brought,
 }
 
-/// Whether open_tree(2) copies a detached mount.
-fn clones_detached(host: &Host) -> bool {
-    host.mounts >= MountCalls::CopyDetached
-}
-
 fn bind_null(p: &mut Program, path: Data) -> Added<'_> {
     let null = p.text("/dev/null");
     p.call(libc::SYS_mount, &[null.into(), path.into(), 0.into(), libc::MS_BIND.into(), 0.into()])
-}
-
-/// An empty tmpfs of its own; a component on the way that is no directory means that the path is not there.
-fn cover_directory(p: &mut Program, path: Data, after: i32) {
-    let (tmpfs, options) = (p.text("tmpfs"), p.text("nr_blocks=1,nr_inodes=1"));
-    p.call(libc::SYS_mount, &[tmpfs.into(), path.into(), tmpfs.into(), libc::MS_RDONLY.into(), options.into()])
-        .tolerate(&[libc::ENOTDIR])
-        .after(after);
 }
 
 /// A copy of the empty directory.

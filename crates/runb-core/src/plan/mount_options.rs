@@ -2,9 +2,6 @@
 
 use nix::libc;
 
-/// Whether mounts with uidMappings and gidMappings are planned; `features` tells it.
-pub const IDMAP: bool = true;
-
 /// struct mount_attr's bits.
 pub(super) const RDONLY: u64 = 0x1;
 const NOSUID: u64 = 0x2;

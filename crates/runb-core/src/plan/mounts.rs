@@ -340,6 +340,7 @@ impl<'a> Mounts<'a> {
                     self.place(p, &planned, tree);
                     self.versions(p, &planned, tree);
                     self.settle_attached(p, &planned, tree);
+                    self.label_root(p, &planned, tree);
                     (tree, filesystem)
                 }
                 Made::Attached(tree, filesystem) => (tree, filesystem),

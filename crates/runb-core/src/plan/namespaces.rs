@@ -166,8 +166,20 @@ impl Namespaces {
     }
 }
 
+/// The namespaces that are made and joined, sorted by name; `features` tells them.
+pub const NAMESPACES: [LinuxNamespaceType; 8] = [
+    LinuxNamespaceType::Cgroup,
+    LinuxNamespaceType::Ipc,
+    LinuxNamespaceType::Mount,
+    LinuxNamespaceType::Network,
+    LinuxNamespaceType::Pid,
+    LinuxNamespaceType::Time,
+    LinuxNamespaceType::User,
+    LinuxNamespaceType::Uts,
+];
+
 /// The name that config-linux.md has for a type.
-fn name(kind: LinuxNamespaceType) -> &'static str {
+pub fn name(kind: LinuxNamespaceType) -> &'static str {
     match kind {
         LinuxNamespaceType::Mount => "mount",
         LinuxNamespaceType::Cgroup => "cgroup",

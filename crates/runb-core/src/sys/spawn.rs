@@ -14,8 +14,8 @@ use runb_init::{PROGRAM_ADDRESS, image};
 
 /// What a segment of the file is aligned to: the largest page that the architecture may have.
 const ALIGN: usize = if cfg!(target_arch = "aarch64") { 0x10000 } else { 0x1000 };
-const MFD_EXEC: u32 = 0x10;
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+pub(super) const MFD_EXEC: u32 = 0x10;
+pub(super) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const EHDR: usize = 64;
 const PHDR: usize = 56;
 
@@ -161,18 +161,18 @@ struct Child {
 
 #[repr(C)]
 #[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
+pub(super) struct CloneArgs {
+    pub(super) flags: u64,
+    pub(super) pidfd: u64,
+    pub(super) child_tid: u64,
+    pub(super) parent_tid: u64,
+    pub(super) exit_signal: u64,
+    pub(super) stack: u64,
+    pub(super) stack_size: u64,
+    pub(super) tls: u64,
+    pub(super) set_tid: u64,
+    pub(super) set_tid_size: u64,
+    pub(super) cgroup: u64,
 }
 
 const STEPS: [&str; 5] = ["clone3", "dup3", "close_range", "execveat", "dup3 of stdio"];

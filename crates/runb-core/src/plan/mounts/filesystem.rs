@@ -107,11 +107,21 @@ impl Mounts<'_> {
         let flags = planned.options.classic(planned.options.attributes().set);
         let mut data = data.to_vec();
         data.extend(lsm::context(typ, self.label, &data));
-        let joined: Vec<String> = data.iter().map(|option| option.replace(',', "\\,")).collect();
+        let joined: Vec<String> = data.iter().map(|option| lsm::in_data(option)).collect();
         let (source, typ, data) = (p.text(source), p.text(typ), p.text(joined.join(",")));
         p.call(libc::SYS_mount, &[source.into(), dot.into(), typ.into(), flags.into(), data.into()]);
         leave(p);
         Ok(Made::Attached(super::target::existing(p, &planned.seen.path), Filesystem::New))
+    }
+
+    /// linux.mountLabel for what takes it on its root only.
+    pub(super) fn label_root(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
+        let Some(label) = self.label.filter(|_| planned.typ() == "mqueue" && matches!(planned.what, What::New)) else {
+            return;
+        };
+        p.call(libc::SYS_fchdir, &[tree.into()]);
+        lsm::root_label(p, label);
+        leave(p);
     }
 
     /// `iversion`, which only mount(2) sets: on what is attached, from its own root.
