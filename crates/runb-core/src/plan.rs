@@ -227,10 +227,12 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     if !namespaces.needs_child() {
         setter.open(p, Procfs::Hosts);
     }
-    namespaces.enter(p, spec, request.host)?;
+    let procfs = process::HostsProc::open(p, &namespaces);
+    namespaces.enter(p, spec, request.host, &procfs)?;
     root.open_as(p, Reader::Container);
     process::network(p, &namespaces);
-    process::names_and_sysctls(p, spec, &namespaces)?;
+    process::names_and_sysctls(p, spec, &namespaces, &procfs)?;
+    procfs.close(p);
 
     // From here on the container's namespaces are the own ones.
     // A process of a pid namespace that is joined may look into this one if it has CAP_SYS_PTRACE: it comes there as late

@@ -7,6 +7,7 @@ use nix::libc;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use runb_init::Point;
 
+use super::process::HostsProc;
 use super::program::{AT_FDCWD, Program, Slot};
 use super::{IdMaps, id_map};
 use crate::error::{Error, Result};
@@ -127,7 +128,7 @@ impl Namespaces {
     }
 
     /// Joins and makes them.
-    pub(super) fn enter(&self, p: &mut Program, spec: &Spec, host: &Host) -> Result<()> {
+    pub(super) fn enter(&self, p: &mut Program, spec: &Spec, host: &Host, procfs: &HostsProc) -> Result<()> {
         let opened: Vec<(&Joined, Slot)> = self.joined.iter().map(|joined| (joined, open(p, joined))).collect();
         // Root may join everything before it gives up the user namespace that owns it; others need the user namespace first.
         let user_first = host.ids.0 != 0;
@@ -159,8 +160,8 @@ impl Namespaces {
             p.call(libc::SYS_unshare, &[here.into()]);
         }
         if self.makes(TIME) {
-            time_offsets(p, spec)?;
-            enter_time(p);
+            time_offsets(p, spec, procfs)?;
+            enter_time(p, procfs);
         }
         Ok(())
     }
@@ -206,18 +207,18 @@ pub(super) fn become_root(p: &mut Program) {
 
 /// unshare(2) makes a time namespace for children alone. By an execve a process enters it only since kernel commit
 /// 2b5f9dad32ed (Linux 6.3), by setns(2) always.
-fn enter_time(p: &mut Program) {
+fn enter_time(p: &mut Program, procfs: &HostsProc) {
     p.section("linux.namespaces");
     p.doing("enter the time namespace");
-    let path = p.text("/proc/self/ns/time_for_children");
+    let (directory, path) = procfs.file(p, "self/ns/time_for_children");
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    let namespace = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
+    let namespace = p.call(libc::SYS_openat, &[directory, path.into(), flags.into()]).out();
     p.call(libc::SYS_setns, &[namespace.into(), TIME.into()]);
     p.call(libc::SYS_close, &[namespace.into()]);
 }
 
 /// The offsets are written before anyone is in the namespace.
-fn time_offsets(p: &mut Program, spec: &Spec) -> Result<()> {
+fn time_offsets(p: &mut Program, spec: &Spec, procfs: &HostsProc) -> Result<()> {
     let offsets = spec.linux().iter().filter_map(|linux| linux.time_offsets().as_ref()).flatten();
     let mut lines: Vec<String> = Vec::new();
     for (clock, offset) in offsets {
@@ -234,6 +235,6 @@ fn time_offsets(p: &mut Program, spec: &Spec) -> Result<()> {
     }
     lines.sort();
     p.section("linux.timeOffsets");
-    super::process::write_file(p, "/proc/self/timens_offsets", &lines.concat());
+    procfs.write(p, "self/timens_offsets", &lines.concat());
     Ok(())
 }

@@ -9,7 +9,7 @@ use runb_init::Point;
 
 use super::mounts::Mounts;
 use super::namespaces::Namespaces;
-use super::program::{AT_FDCWD, Arg, Program, Slot};
+use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
 use super::seccomp::Filter;
 use super::{Ending, Request, schedule, terminal};
 use crate::error::{Error, Result};
@@ -66,11 +66,52 @@ fn descriptors_of(process: &Process) -> Option<&PosixRlimit> {
 
 /// open, write, close.
 pub(super) fn write_file(p: &mut Program, path: impl AsRef<[u8]>, text: &str) {
-    let (path, length, text) = (p.text(path), text.len(), p.text(text));
-    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-    let file = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
+    let path = p.text(path);
+    write_below(p, AT_FDCWD.into(), path, text);
+}
+
+fn write_below(p: &mut Program, directory: Arg, path: Data, text: &str) {
+    let (length, text) = (text.len(), p.text(text));
+    let file = p.call(libc::SYS_openat, &[directory, path.into(), (libc::O_WRONLY | libc::O_CLOEXEC).into()]).out();
     p.call(libc::SYS_write, &[file.into(), text.into(), length.into()]);
     p.call(libc::SYS_close, &[file.into()]);
+}
+
+/// The host's procfs. A mount namespace that is joined has what others have put at `/proc` (CVE-2025-52881 was a write to
+/// procfs that was led elsewhere): there it is a descriptor from before.
+pub(super) struct HostsProc(Option<Slot>);
+
+impl HostsProc {
+    /// To be called while the host's mounts are in sight.
+    pub(super) fn open(p: &mut Program, namespaces: &Namespaces) -> Self {
+        HostsProc(namespaces.joins_mounts().then(|| {
+            p.section("linux.namespaces");
+            let (path, flags) = (p.text("/proc"), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
+            p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out()
+        }))
+    }
+
+    /// A file below it, as the first two arguments of openat(2).
+    pub(super) fn file(&self, p: &mut Program, below: &str) -> (Arg, Data) {
+        match self.0 {
+            Some(directory) => (directory.into(), p.text(below)),
+            None => (AT_FDCWD.into(), p.text(format!("/proc/{below}"))),
+        }
+    }
+
+    /// Writes to a file below it.
+    pub(super) fn write(&self, p: &mut Program, below: &str, text: &str) {
+        let (directory, path) = self.file(p, below);
+        write_below(p, directory, path, text);
+    }
+
+    /// No directory of the host is held longer than it is needed.
+    pub(super) fn close(self, p: &mut Program) {
+        if let Some(directory) = self.0 {
+            p.section("linux.namespaces");
+            p.call(libc::SYS_close, &[directory.into()]);
+        }
+    }
 }
 
 /// process.oomScoreAdj, through the host's procfs while it is at hand.
@@ -133,7 +174,12 @@ pub(super) fn network(p: &mut Program, namespaces: &Namespaces) {
 }
 
 /// hostname, domainname and linux.sysctl: the namespaces are the container's, the procfs still the host's.
-pub(super) fn names_and_sysctls(p: &mut Program, spec: &Spec, namespaces: &Namespaces) -> Result<()> {
+pub(super) fn names_and_sysctls(
+    p: &mut Program,
+    spec: &Spec,
+    namespaces: &Namespaces,
+    procfs: &HostsProc,
+) -> Result<()> {
     for (place, name, nr) in [
         ("hostname", spec.hostname(), libc::SYS_sethostname),
         ("domainname", spec.domainname(), libc::SYS_setdomainname),
@@ -150,7 +196,7 @@ pub(super) fn names_and_sysctls(p: &mut Program, spec: &Spec, namespaces: &Names
         let path = sysctl_path(&place, key, namespaces)?;
         p.section(place);
         p.doing(format!("write {value:?} to /proc/sys/{path}"));
-        write_file(p, format!("/proc/sys/{path}"), value);
+        procfs.write(p, &format!("sys/{path}"), value);
     }
     Ok(())
 }

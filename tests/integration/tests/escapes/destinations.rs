@@ -193,3 +193,38 @@ fn a_string_with_a_nul_is_refused() {
         without_mounts(t.bundle(), &["/none"]).args(["true"]).run().ok();
     });
 }
+
+#[test]
+fn a_joined_mount_namespaces_procfs_leads_no_write_elsewhere() {
+    in_modes(ALL, |t| {
+        t.needs_program("unshare");
+        let canary = Canary::new(t);
+        let script = "mount -t tmpfs none /proc && mkdir -p /proc/sys/net/ipv4 /proc/self && \
+            ln -s $3 /proc/sys/net/ipv4/ip_default_ttl && ln -s $3 /proc/self/timens_offsets && echo ready >$1 && read end <$2";
+        let [ready, end] = ["ready", "end"].map(|name| t.dir().join(name));
+        let (mut line, _end) = (wait::Fifo::new(&ready), wait::Fifo::new(&end));
+        let mut other = Command::new("unshare")
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .args([&ready, &end, &canary.file()])
+            .spawn()
+            .expect("start unshare(1)");
+        assert_eq!(line.line(), "ready");
+        let bundle = t.bundle().join_namespace("mount", &format!("/proc/{}/ns/mnt", other.id()));
+        let bundle = bundle.set("/linux/sysctl", json!({"net.ipv4.ip_default_ttl": "99"}));
+        let bundle = bundle.sh("cat /proc/sys/net/ipv4/ip_default_ttl");
+        let outcome = bundle.run();
+        let offsets = bundle.with_id(&t.name("time")).spec(|spec| {
+            spec["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "time"}));
+        });
+        let offsets = offsets.set("/linux/timeOffsets", json!({"boottime": {"secs": 1_000_000, "nanosecs": 0}}));
+        let offsets = offsets.sh("cut -d . -f 1 /proc/uptime").run();
+        other.kill().expect("kill");
+        other.wait().expect("wait");
+        canary.is_unharmed("links in the procfs of a joined mount namespace");
+        refused_or_harmless(&outcome);
+        if t.is(&[Kind::Runb]) {
+            assert_eq!(outcome.ok().stdout, "99\n");
+            assert!(offsets.ok().stdout.trim().parse::<u64>().is_ok_and(|seconds| seconds > 1_000_000));
+        }
+    });
+}
