@@ -19,7 +19,7 @@ use crate::plan::cgroup::{CgroupPlan, DirKind};
 pub use freeze::FreezerState;
 pub use make::{Made, make, missing};
 pub use oom::OomReport;
-pub use remove::{remove_tree, undo};
+pub use remove::{remove_if_unused, remove_tree, undo};
 
 /// Whose a directory is that was made for a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,13 +9,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::{Hooks, Process, Spec};
+use oci_spec::runtime::{Hooks, LinuxNamespaceType, Process, Spec};
 use runb_init::{REPORT_SIZE, Report};
 use serde::Serialize;
 
@@ -27,7 +26,6 @@ use crate::host::Host;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, Options};
-use crate::plan::seccomp::Filter;
 use crate::plan::{self, Ending, Late, Plan, Request};
 use crate::signal::Signal;
 use crate::spec::Bundle;
@@ -120,16 +118,24 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     }
     let rootfs = bundle.rootfs().unwrap_or_default();
     if bundle.spec.root().is_some() {
-        let meta =
-            fs::metadata(&rootfs).map_err(|e| Error::io(format!("stat {}", rootfs.display()), &e).at("root.path"))?;
-        if !meta.is_dir() {
-            return Err(Error::host(format!("{} is no directory", rootfs.display()), Errno::ENOTDIR).at("root.path"));
-        }
+        check_rootfs(&bundle.spec, &rootfs)?;
     }
-    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry);
+    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
     Ok(Planned { bundle, rootfs, plan })
+}
+
+/// The root filesystem is a directory; where the runtime may not look, the root of a user namespace still may.
+fn check_rootfs(spec: &Spec, rootfs: &Path) -> Result<()> {
+    let namespaces = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref());
+    let mapped = namespaces.flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    match fs::metadata(rootfs) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Err(e) if mapped && e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Ok(_) => Err(Error::host(format!("{} is no directory", rootfs.display()), Errno::ENOTDIR).at("root.path")),
+        Err(e) => Err(Error::io(format!("stat {}", rootfs.display()), &e).at("root.path")),
+    }
 }
 
 /// What a launch has come to.
@@ -220,7 +226,7 @@ impl Launch<'_> {
     fn go(&mut self, ending: Ending) -> Result<Launched> {
         let plan = &self.planned.plan;
         let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
-        let listener = listener(plan.filter.as_ref())?;
+        let listener = launch::listener::connect_to(plan.filter.as_ref())?;
         let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         // The journal is on disk before there is anything to take back.
         self.dir.save_intent(&self.saved)?;
@@ -250,7 +256,7 @@ impl Launch<'_> {
             listener,
             terminal: &|_| Ok(()),
         };
-        let mut ready = running.until_ready(plan, &context)?;
+        let mut ready = running.until_ready(plan, context)?;
         let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
         let pid = ready.pid();
         if plan.has_twin() {
@@ -307,13 +313,6 @@ fn hand_over(master: Option<Master>, caller: Caller, console: Option<ConsoleSock
         (Some(master), Some(console)) => console.send(&master).map(|()| None),
         _ => Ok(None),
     }
-}
-
-/// Connects to whoever listens to the seccomp filter; that nobody does is an error before anything is made.
-fn listener(filter: Option<&Filter>) -> Result<Option<UnixStream>> {
-    let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
-    let failed = |e: std::io::Error| Error::io(format!("connect to {}", listener.path.display()), &e);
-    UnixStream::connect(&listener.path).map(Some).map_err(|e| failed(e).at("linux.seccomp.listenerPath"))
 }
 
 fn start_hooks(hooks: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {
@@ -577,6 +576,12 @@ impl Container {
 
     /// Kills init and whatever is left in the cgroup, and waits until they are gone.
     fn end(&self) -> Result<()> {
+        self.end_init()?;
+        self.saved.cgroup.kill(deadline())
+    }
+
+    /// Kills init and waits until it is gone.
+    fn end_init(&self) -> Result<()> {
         if let Some(init) = self.saved.init
             && let Ok(pidfd) = sys::pidfd_open(init.pid)
             && init.is_alive()
@@ -586,7 +591,7 @@ impl Container {
                 Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {}", init.pid), errno)),
             }
         }
-        self.saved.cgroup.kill(deadline())
+        Ok(())
     }
 
     /// Removes the container: `delete`. Returns what went wrong in poststop hooks, which is no error.
@@ -594,6 +599,10 @@ impl Container {
     /// # Errors
     /// It runs and `force` is [`Force::No`]; or something of it could not be removed, and the container is still there.
     pub fn delete(&self, force: Force) -> Result<Vec<Error>> {
+        // A start has the lock until the execve, and that may wait for a seccomp listener.
+        if force == Force::Yes && self.status() == Status::Created {
+            let _ = self.kill(Signal::KILL, Scope::Init);
+        }
         let dir = self.lock()?;
         match self.status() {
             Status::Stopped | Status::Creating => {}
@@ -607,7 +616,11 @@ impl Container {
             _ => {}
         }
         let hooks = self.saved.hooks.then(|| self.config()).transpose();
-        self.end()?;
+        self.end_init()?;
+        // Mostly init was the last: then the cgroup goes at once, and nobody need be looked for.
+        if self.saved.init.is_none() || !self.saved.journal.undo_if_unused() {
+            self.saved.cgroup.kill(deadline())?;
+        }
         self.wait_for_orphan(&dir)?;
         let mut warnings = Vec::new();
         match hooks {

@@ -1,14 +1,16 @@
 //! What a spawned program says over its socket, as the runtime hears it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use runb_init::{REPORT_SIZE, Report, ReportKind};
 
 use crate::error::{Error, Result};
-use crate::sys;
+use crate::sys::{self, Message};
 
 /// What came over the socket.
 #[derive(Debug)]
@@ -17,21 +19,51 @@ pub(crate) enum Said {
     Reached(Report),
     /// A call failed.
     Failed(Report),
-    /// A sibling goes on.
-    Twin(i32),
+    /// A sibling goes on. Who said so is the kernel's word: the number may come from a process in the container that has
+    /// got hold of the socket.
+    Twin {
+        /// The sibling.
+        pid: i32,
+        /// Who said so.
+        maker: i32,
+    },
     /// The master of a terminal that was opened.
     Terminal(OwnedFd),
     /// The other end is closed: init has executed, or ended.
     Gone,
 }
 
+/// A socket for reports: the runtime's end, which learns who sends, and the other.
+///
+/// # Errors
+/// There are no more descriptors.
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+    let (ours, theirs) = pair.map_err(|errno| Error::host("socketpair", errno))?;
+    setsockopt(&ours, sockopt::PassCred, &true).map_err(|errno| Error::host("setsockopt SO_PASSCRED", errno))?;
+    Ok((ours, theirs))
+}
+
+/// Waits for the next message, or for the end of the process of `pidfd`, whoever may still have the other end of its socket.
+pub(crate) fn receive_or_end(socket: &OwnedFd, pidfd: &OwnedFd) -> Result<Said> {
+    loop {
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(Error::host("poll", errno)),
+            Ok(_) => {}
+        }
+        return if fds[0].any() == Some(true) { receive(socket) } else { Ok(Said::Gone) };
+    }
+}
+
 /// Waits for the next message.
 pub(crate) fn receive(socket: &OwnedFd) -> Result<Said> {
     let mut bytes = [0u8; REPORT_SIZE];
-    let (length, descriptor) = loop {
+    let Message { length, descriptor, sender } = loop {
         match sys::receive(socket, &mut bytes) {
             Err(Errno::EINTR) => continue,
-            Err(Errno::ECONNRESET) => break (0, None),
+            Err(Errno::ECONNRESET) => return Ok(Said::Gone),
             Err(errno) => return Err(Error::host("recvmsg from init", errno)),
             Ok(message) => break message,
         }
@@ -46,7 +78,9 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<Said> {
     match report.kind {
         kind if length == REPORT_SIZE && kind == ReportKind::Reached as u8 => Ok(Said::Reached(report)),
         kind if length == REPORT_SIZE && kind == ReportKind::Failed as u8 => Ok(Said::Failed(report)),
-        kind if length == REPORT_SIZE && kind == ReportKind::Twin as u8 => Ok(Said::Twin(report.value as i32)),
+        kind if length == REPORT_SIZE && kind == ReportKind::Twin as u8 => {
+            Ok(Said::Twin { pid: report.value as i32, maker: sender })
+        }
         kind => Err(Error::internal(format!("init sent {length} bytes of kind {kind}"))),
     }
 }

@@ -10,13 +10,12 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::{Hook, Hooks};
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{Said, reap, receive};
+use crate::hearing::{Said, pair, reap, receive};
 use crate::plan::program::Program;
 use crate::state::{Saved, Status};
 use crate::sys;
@@ -157,9 +156,7 @@ fn memory_file(text: &[u8]) -> Result<File> {
 fn run(hook: &Hook, state: &[u8], namespaces: Namespaces<'_>) -> Result<()> {
     let program = program(hook, namespaces);
     let (input, mut output) = (memory_file(state)?, memory_file(b"")?);
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) =
-        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).map_err(host("socketpair"))?;
+    let (ours, theirs) = pair()?;
     let executable = spawn::executable(&program.image()).map_err(|(call, errno)| Error::host(call, errno))?;
     let spawned = spawn::spawn(&Spawn {
         namespaces: 0,
@@ -182,11 +179,15 @@ fn run(hook: &Hook, state: &[u8], namespaces: Namespaces<'_>) -> Result<()> {
                 let what = program.what(report.call.into());
                 return Err(Error::new(Kind::Hook, what).with_errno(Errno::from_raw(report.errno)));
             }
-            Said::Twin(twin) => {
+            Said::Twin { pid: twin, maker } if maker == pid => {
                 reap(pid)?;
                 (pid, pidfd) = (twin, sys::pidfd_open(twin).map_err(host("pidfd_open"))?);
             }
-            Said::Reached(_) | Said::Terminal(_) => return Err(Error::internal("a hook's program has no stop")),
+            other => {
+                let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+                reap(pid)?;
+                return Err(Error::internal(format!("a hook's process said {other:?} out of turn")));
+            }
         }
     }
     let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());

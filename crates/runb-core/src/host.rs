@@ -2,6 +2,7 @@
 
 pub mod cgroups;
 pub mod lsm;
+pub mod mounts;
 
 use std::fs;
 
@@ -10,12 +11,15 @@ use nix::unistd::{getegid, geteuid};
 
 use crate::error::{Error, Result};
 use cgroups::CgroupMounts;
+use mounts::MountCalls;
 
 /// What a plan depends on beside the configuration.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// The kernel's version, major and minor.
     pub kernel: (u32, u32),
+    /// What it can do to mounts.
+    pub mounts: MountCalls,
     /// The cgroup hierarchies.
     pub cgroups: CgroupMounts,
     /// The runtime's user and group.
@@ -32,10 +36,10 @@ impl Host {
     /// # Errors
     /// /proc/sys/kernel/cap_last_cap or what tells of the cgroups cannot be read.
     pub fn probe() -> Result<Self> {
-        Ok(Host { cgroups: CgroupMounts::probe()?, ..Host::probe_processes()? })
+        Ok(Host { cgroups: CgroupMounts::probe()?, mounts: MountCalls::probe(), ..Host::probe_processes()? })
     }
 
-    /// Asks for what a process in a container that exists depends on, so not for the cgroups.
+    /// Asks for what a process in a container that exists depends on, so neither for the cgroups nor for mounts.
     ///
     /// # Errors
     /// /proc/sys/kernel/cap_last_cap cannot be read.
@@ -46,6 +50,7 @@ impl Host {
         let names = uname().map_err(|errno| Error::host("uname", errno))?;
         Ok(Host {
             kernel: version(&names.release().to_string_lossy()),
+            mounts: MountCalls::Classic,
             cgroups: CgroupMounts::None,
             ids: (geteuid().as_raw(), getegid().as_raw()),
             capabilities: own_capabilities()?,
@@ -53,19 +58,16 @@ impl Host {
         })
     }
 
-    /// Whether an execve enters a new time namespace (since kernel commit 2b5f9dad32ed, Linux 6.3).
-    pub fn enters_time_namespace(&self) -> bool {
-        self.kernel >= (6, 3)
-    }
-
-    /// Whether open_tree(2) copies a detached mount (since kernel commit c5c12f871a30, Linux 6.15).
-    pub fn clones_detached(&self) -> bool {
-        self.kernel >= (6, 15)
-    }
-
     /// A machine with Linux 6.12, root and no cgroups, for plans that are only looked at.
     pub fn plain() -> Self {
-        Host { kernel: (6, 12), cgroups: CgroupMounts::None, ids: (0, 0), capabilities: !0, last_capability: 40 }
+        Host {
+            kernel: (6, 12),
+            mounts: MountCalls::NoSymFollow,
+            cgroups: CgroupMounts::None,
+            ids: (0, 0),
+            capabilities: !0,
+            last_capability: 40,
+        }
     }
 }
 

@@ -1,24 +1,25 @@
 //! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
 
 mod copy_up;
+pub(crate) mod listener;
 mod mounts;
 
 use std::fs;
-use std::io::{IoSlice, Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, send, sendmsg, socketpair};
+use nix::sys::socket::{MsgFlags, send};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::Hooks;
-use runb_init::{Point, REPORT_SIZE, Report, ReportKind};
+use runb_init::{Point, REPORT_SIZE, Report};
 
 use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{Said, reap, receive};
+use crate::hearing::{Said, pair, reap, receive, receive_or_end};
 use crate::hooks::{self, Namespaces};
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::Program;
@@ -28,6 +29,8 @@ use crate::state::{Saved, Status};
 use crate::sys;
 use crate::sys::spawn::{self, Spawn};
 use crate::terminal::Master;
+
+use listener::Listener;
 
 /// How long the end of a killed process is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -75,7 +78,7 @@ pub(crate) struct Context<'a> {
     pub(crate) saved: &'a Saved,
     /// Where the container is in its life.
     pub(crate) status: Status,
-    /// The connection to whoever listens to the seccomp filter.
+    /// The connection to whoever listens to the seccomp filter, until its hand-over.
     pub(crate) listener: Option<UnixStream>,
     /// What becomes of the terminal of a process that joins.
     pub(crate) terminal: &'a dyn Fn(&Master) -> Result<()>,
@@ -89,6 +92,8 @@ pub(crate) struct Running<'p> {
     terminal: Option<Master>,
     /// The call that makes a twin, until the twin is known.
     twin: Option<usize>,
+    /// The seccomp filter's listener, from its load to the hand-over.
+    listener: Option<Listener>,
 }
 
 /// Spawns the init of `plan` into the cgroups that were made.
@@ -96,7 +101,7 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Ru
     let place = Place { namespaces: plan.clone, cgroup: made.unified(), more: None, preserve };
     let init = spawn_program(&plan.program, place)?;
     let twin = plan.program.calls().iter().position(|call| call.kind == runb_init::Kind::Twin);
-    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone(), terminal: None, twin })
+    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone(), terminal: None, twin, listener: None })
 }
 
 /// Where a process is born, and with what.
@@ -114,8 +119,7 @@ struct Place<'a> {
 
 /// Spawns a process that runs `program`.
 fn spawn_program(program: &Program, place: Place<'_>) -> Result<Init> {
-    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-    let (ours, theirs) = pair.map_err(|errno| Error::host("socketpair", errno))?;
+    let (ours, theirs) = pair()?;
     let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning init)"), errno);
     let executable = spawn::executable(&program.image()).map_err(failed)?;
     let (executable, socket) = (executable.as_fd(), theirs.as_fd());
@@ -135,7 +139,7 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of init, one of the runtime's, or a hook failed; or init was killed. It does not live any more then.
-    pub(crate) fn until_ready(mut self, plan: &Plan, context: &Context<'_>) -> Result<Ready> {
+    pub(crate) fn until_ready(mut self, plan: &Plan, mut context: Context<'_>) -> Result<Ready> {
         let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
         expected.push(Point::Ready);
         let mut mounts = mounts::Mounts::of(plan);
@@ -144,42 +148,76 @@ impl Running<'_> {
             match point {
                 Point::IdMap => self.map_ids(plan)?,
                 Point::Mount => mounts.next(&self.init, report.value as i32)?,
-                Point::Hooks => self.run_hooks(context)?,
+                Point::Hooks => self.run_hooks(&context)?,
+                Point::Notify => self.take_listener(&report)?,
                 Point::Ready => break,
-                Point::Notify => self.hand_over(plan.filter.as_ref(), context, report.value as i32)?,
                 Point::Terminal => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
                 }
             }
             self.init.resume()?;
         }
+        if self.listener.is_some() {
+            if !self.program.points().any(|point| point == Point::Ready) {
+                self.until_waiting(plan.filter.as_ref())?;
+            }
+            self.hand_over(plan.filter.as_ref(), &mut context)?;
+        }
         Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal })
     }
 
     fn reach(&mut self, point: Point) -> Result<Report> {
+        match self.next()? {
+            Said::Reached(report) if report.point == point as u8 => Ok(report),
+            Said::Failed(report) => Err(failure(self.program, &report, &self.init)),
+            Said::Gone => Err(died(&mut self.init, &self.cgroup)),
+            other => Err(Error::internal(format!("init said {other:?}, and is not at {point:?}"))),
+        }
+    }
+
+    /// Waits until init has closed the socket, and lets its wait at the exec fifo pass: what is left then is to execute.
+    fn until_waiting(&mut self, filter: Option<&Filter>) -> Result<()> {
+        match self.next()? {
+            Said::Gone => {}
+            Said::Failed(report) => return Err(failure(self.program, &report, &self.init)),
+            other => return Err(Error::internal(format!("init said {other:?} after it was ready"))),
+        }
+        let wait = self.program.calls().iter().rfind(|call| libc::c_long::from(call.nr) == libc::SYS_read);
+        match (filter, wait, &self.listener) {
+            (Some(filter), Some(wait), Some(listener)) if filter.asks_about(wait)? => listener.let_one_pass(),
+            _ => Ok(()),
+        }
+    }
+
+    /// What init says next. A terminal that it opened is kept on the way, and its twin is taken for it.
+    fn next(&mut self) -> Result<Said> {
         // What the twin says may arrive before what its maker says of it.
         let mut early = None;
         loop {
-            let said = match early.filter(|report: &Report| !self.awaits_twin(report)) {
-                Some(report) if report.kind == ReportKind::Failed as u8 => Said::Failed(report),
-                Some(report) => Said::Reached(report),
-                None => receive(&self.init.socket)?,
+            if self.twin.is_none()
+                && let Some(said) = early
+            {
+                return Ok(said);
+            }
+            let said = match (&self.listener, &self.init.pidfd) {
+                (Some(listener), Some(pidfd)) => listener.receive(&self.init.socket, pidfd)?,
+                // Who traces the twin may keep its socket open.
+                (None, Some(pidfd)) if self.twin.is_none() => receive_or_end(&self.init.socket, pidfd)?,
+                _ => receive(&self.init.socket)?,
             };
             match said {
-                Said::Reached(report) | Said::Failed(report) if self.awaits_twin(&report) => early = Some(report),
-                Said::Reached(report) if report.point == point as u8 => return Ok(report),
-                Said::Reached(report) => {
-                    return Err(Error::internal(format!("init is at stop {}, not at {point:?}", report.point)));
-                }
-                Said::Failed(report) => return Err(failure(self.program, &report, &self.init)),
-                Said::Gone => return Err(died(&mut self.init, &self.cgroup)),
-                Said::Terminal(master) => self.terminal = Some(Master::verified(master)?),
-                Said::Twin(pid) => {
+                Said::Reached(report) | Said::Failed(report) if self.awaits_twin(&report) => early = Some(said),
+                Said::Terminal(master) if self.terminal.is_none() => self.terminal = Some(Master::verified(master)?),
+                Said::Twin { pid, maker } if self.twin.is_some() && maker == self.init.pid => {
                     let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
                     reap(self.init.pid)?;
                     (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
                     self.twin = None;
                 }
+                Said::Twin { .. } => return Err(Error::internal("somebody else speaks of a twin of init's")),
+                // The maker is gone without a word of its twin.
+                Said::Gone => return Ok(early.unwrap_or(Said::Gone)),
+                other => return Ok(other),
             }
         }
     }
@@ -189,25 +227,26 @@ impl Running<'_> {
         self.twin.is_some_and(|call| usize::from(report.call) > call)
     }
 
+    /// Takes a copy of the seccomp filter's listener.
+    fn take_listener(&mut self, report: &Report) -> Result<()> {
+        let Some(pidfd) = &self.init.pidfd else { return Err(Error::internal("a stop of an init that was killed")) };
+        self.listener = Some(Listener::of(pidfd, report.value as i32)?);
+        Ok(())
+    }
+
+    /// Sends the filter's listener with the state of the process.
+    fn hand_over(&mut self, filter: Option<&Filter>, context: &mut Context<'_>) -> Result<()> {
+        let planned = filter.and_then(|filter| filter.listener.as_ref());
+        let (Some(planned), Some(to), Some(listener)) = (planned, context.listener.take(), self.listener.take()) else {
+            return Err(Error::internal("a listener that is not planned"));
+        };
+        let metadata = planned.metadata.as_deref();
+        listener.hand_over(to, &hooks::process_state(context.saved, context.status, self.init.pid, metadata)?)
+    }
+
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
         write_id_maps(self.init.pid, maps, ["linux.uidMappings", "linux.gidMappings"])
-    }
-
-    /// Sends the filter's listener with the state of the process (config-linux.md, "The Container Process State").
-    fn hand_over(&self, filter: Option<&Filter>, context: &Context<'_>, descriptor: i32) -> Result<()> {
-        let at = |errno| Error::host("hand over the seccomp listener", errno).at("linux.seccomp.listenerPath");
-        let listener = filter.and_then(|filter| filter.listener.as_ref());
-        let (Some(listener), Some(socket), Some(pidfd)) = (listener, &context.listener, &self.init.pidfd) else {
-            return Err(Error::internal("a stop for a listener that is not planned"));
-        };
-        let copy = sys::pidfd_getfd(pidfd, descriptor).map_err(at)?;
-        let text = hooks::process_state(context.saved, context.status, self.init.pid, listener.metadata.as_deref())?;
-        let descriptors = [copy.as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], &rights, MsgFlags::MSG_NOSIGNAL, None);
-        let sent = sent.map_err(at)?;
-        (&*socket).write_all(&text[sent..]).map_err(|e| Error::io("hand over the seccomp listener", &e))
     }
 
     fn run_hooks(&self, context: &Context<'_>) -> Result<()> {
@@ -243,7 +282,8 @@ pub(crate) struct Target<'a> {
 pub(crate) fn join<'p>(plan: &'p ExecPlan, target: &Target<'_>, cgroup: &Cgroup) -> Result<Running<'p>> {
     let place = Place { namespaces: 0, cgroup: target.cgroup, more: Some(target.init), preserve: target.preserve };
     let init = spawn_program(&plan.program, place)?;
-    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None, twin: None })
+    let twin = plan.twin;
+    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None, twin, listener: None })
 }
 
 impl Running<'_> {
@@ -251,50 +291,33 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of it failed, or it was killed before it joined. It does not live any more then.
-    pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: &Context<'_>) -> Result<Executed> {
-        // In the container's pid namespace the process may be in the hands of another: it is heard no more than once.
-        let mut twin = plan.twin;
-        let has = |wanted| plan.program.points().any(|point| point == wanted);
-        let (mut notify, mut carries) = (has(Point::Notify), has(Point::Terminal));
-        let mut failed = None;
-        loop {
-            match receive(&self.init.socket)? {
-                Said::Twin(pid) if twin.is_some() => {
-                    let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
-                    reap(self.init.pid)?;
-                    (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
-                    twin = None;
-                }
-                Said::Failed(report) if failed.is_none() => failed = Some(report),
-                Said::Reached(report) if notify && failed.is_none() && report.point == Point::Notify as u8 => {
-                    notify = false;
-                    self.hand_over(plan.filter.as_ref(), context, report.value as i32)?;
-                    self.init.resume()?;
-                }
-                Said::Terminal(master) if carries && self.terminal.is_none() => {
-                    self.terminal = Some(Master::verified(master)?)
-                }
-                Said::Reached(report) if carries && failed.is_none() && report.point == Point::Terminal as u8 => {
-                    carries = false;
+    pub(crate) fn until_executed(mut self, plan: &ExecPlan, mut context: Context<'_>) -> Result<Executed> {
+        // In the container's pid namespace the process may be in the hands of another: what is out of turn is not heard.
+        let points: Vec<Point> = plan.program.points().collect();
+        let carries = points.contains(&Point::Terminal);
+        for point in points {
+            let report = self.reach(point)?;
+            match point {
+                Point::Terminal => {
                     let Some(master) = &self.terminal else {
                         return Err(Error::internal("the process has no terminal at the stop for it"));
                     };
                     (context.terminal)(master)?;
-                    self.init.resume()?;
                 }
-                Said::Gone if failed.is_none() && twin.is_none() => {
-                    let (pid, pidfd) = self.init.release();
-                    return Ok(Executed { pid, pidfd, terminal: self.terminal });
-                }
-                Said::Gone if failed.is_none() => return Err(died(&mut self.init, &self.cgroup)),
-                Said::Gone => {}
-                other => return Err(Error::internal(format!("the process said {other:?} out of turn"))),
+                Point::Notify => self.take_listener(&report)?,
+                Point::Ready => self.hand_over(plan.filter.as_ref(), &mut context)?,
+                other => return Err(Error::internal(format!("nothing is planned for the stop {other:?}"))),
             }
-            // A twin may fail before the process that made it has said who it is.
-            let known = |report: &Report| twin.is_none_or(|twin| usize::from(report.call) <= twin);
-            if let Some(report) = failed.filter(known) {
-                return Err(failure(self.program, &report, &self.init));
+            self.init.resume()?;
+        }
+        match self.next()? {
+            Said::Gone if self.twin.is_none() && self.terminal.is_some() == carries => {
+                let (pid, pidfd) = self.init.release();
+                Ok(Executed { pid, pidfd, terminal: self.terminal })
             }
+            Said::Gone => Err(died(&mut self.init, &self.cgroup)),
+            Said::Failed(report) => Err(failure(self.program, &report, &self.init)),
+            other => Err(Error::internal(format!("the process said {other:?} out of turn"))),
         }
     }
 }
@@ -340,7 +363,7 @@ impl Ready {
     /// The execve failed, or init was killed.
     pub(crate) fn execute(mut self, program: &Program) -> Result<(i32, OwnedFd)> {
         self.init.resume()?;
-        match receive(&self.init.socket)? {
+        match receive_or_end(&self.init.socket, self.pidfd())? {
             // It may have run to its end since; only a death in between is an error, and the workload's status tells that.
             Said::Gone => Ok(self.init.release()),
             Said::Failed(report) => Err(failure(program, &report, &self.init)),

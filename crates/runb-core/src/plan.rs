@@ -2,6 +2,7 @@
 //!
 //! A [`Plan`] is complete: what the runtime does, and the program that init runs. The order of a launch is [`create`].
 
+mod attributes;
 pub mod cgroup;
 mod check;
 mod describe;
@@ -29,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::options::Options;
-use crate::survey::Survey;
+use crate::survey::{Reader, Survey};
+use attributes::{Procfs, Setter};
 use cgroup::CgroupPlan;
 use program::{AT_FDCWD, Program};
 use rootfs::Site;
@@ -202,23 +204,31 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut program = Program::new((3 + request.options.kept_descriptors()) as i32);
     let p = &mut program;
 
+    let setter = Setter::of(p, request.host);
+
     // Here init is the runtime's equal: the host's namespaces but for a new pid namespace, and the host's root.
-    let begun = process::begin(p);
+    let mut begun = process::begin(p);
     if request.ending == Ending::Fifo {
         open_fifo(p, request);
     }
     process::oom_score(p, process);
     process::privileged(p, process, &namespaces, request.survey)?;
+    let privileged = p.calls().len();
     lsm::labels(p, process, request.survey.lsm)?;
     join_cgroups(p, &cgroup);
-    let mut root = rootfs::Root::open(p, request)?;
-    let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces)?;
+    let mut root = rootfs::Root::open(p, request, setter)?;
+    let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
     let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
-    let masks = masks::Masks::open(p, request, devices.null())?;
+    let masks = masks::Masks::open(p, request, devices.null(), setter)?;
     // The way that init works while hooks want to see the mounts.
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
 
+    // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
+    if !namespaces.needs_child() {
+        setter.open(p, Procfs::Hosts);
+    }
     namespaces.enter(p, spec, request.host)?;
+    root.open_as(p, Reader::Container);
     process::network(p, &namespaces);
     process::names_and_sysctls(p, spec, &namespaces)?;
 
@@ -229,13 +239,17 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     if !late {
         namespaces.become_child(p);
     }
+    if !late && namespaces.needs_child() {
+        setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
+    }
     mounts.prepare(p)?;
     root.attach(p, request, site);
     if site == Site::OnRoot {
         root.pivot(p, request, site);
     }
-    if late {
+    if late && namespaces.needs_child() {
         namespaces.become_child(p);
+        setter.open(p, Procfs::New);
     }
     mounts.attach(p)?;
     devices.attach(p, &mounts);
@@ -247,11 +261,12 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         p.stop(Point::Hooks);
         root.pivot(p, request, site);
     }
-    masks.attach(p);
+    masks.attach(p, &mounts);
     mounts.finish(p);
-    root.finish(p, spec);
+    root.finish(p, request);
 
     // From here on only the process itself changes.
+    begun.raise_descriptors(p, privileged, process, request.survey);
     warnings.extend(process::finish(p, request, process, &namespaces, &begun, filter.as_ref())?);
     warnings.append(&mut mounts.warnings);
     let mount_steps = mounts.steps;

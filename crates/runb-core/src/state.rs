@@ -275,6 +275,13 @@ impl StateDir {
     /// # Errors
     /// A call fails.
     pub fn remove(self) -> Result<()> {
+        // Most folders have these three and no more.
+        for name in [FILE, CONFIG, INTENT] {
+            self.unlink(name)?;
+        }
+        if fs::remove_dir(&self.path).is_ok() {
+            return Ok(());
+        }
         let folder = self.path.join(notify::FOLDER);
         for result in [fs::remove_file(folder.join(notify::SOCKET)), fs::remove_dir(&folder)] {
             match result {
@@ -284,15 +291,19 @@ impl StateDir {
                 _ => {}
             }
         }
-        for name in [FILE, CONFIG, FIFO, "state.json.new", INTENT] {
-            match fs::remove_file(self.path.join(name)) {
-                Err(e) if e.kind() != ErrorKind::NotFound => {
-                    return Err(Error::io(format!("unlink {name} in {}", self.path.display()), &e));
-                }
-                _ => {}
-            }
+        for name in [FIFO, "state.json.new"] {
+            self.unlink(name)?;
         }
         fs::remove_dir(&self.path).map_err(|e| Error::io(format!("rmdir {}", self.path.display()), &e))
+    }
+
+    fn unlink(&self, name: &str) -> Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                Err(Error::io(format!("unlink {name} in {}", self.path.display()), &e))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

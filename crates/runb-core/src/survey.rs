@@ -15,12 +15,13 @@ use nix::sys::stat::{FileStat, Mode, fstat};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::host::lsm::Lsm;
+use crate::host::mounts::MountCalls;
 use crate::options::RootEntry;
-use crate::sys::{Resolve, openat2, rlimit};
+use crate::sys::{Resolve, mount_flags, openat2, rlimit};
 
 use destination::Cover;
 pub use destination::Destination;
-pub(crate) use destination::clean;
+pub(crate) use destination::{Covers, clean};
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +62,16 @@ pub enum Found {
     },
 }
 
+/// Who can look into the root filesystem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reader {
+    /// The runtime.
+    #[default]
+    Runtime,
+    /// Only the root of the container's user namespace, perhaps: on NFS with root squashing, and FUSE, the host's is denied.
+    Container,
+}
+
 /// The devices that every container has (config-linux.md "Default Devices"): name, major, minor.
 pub const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -68,8 +79,12 @@ pub const DEFAULT_DEVICES: [(&str, u32, u32); 6] =
 /// What the runtime saw.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
+    /// Who opens the root filesystem.
+    pub reader: Reader,
     /// What each mount's source is, where it is bound.
     pub sources: Vec<Kind>,
+    /// What the host's mounts are mounted with.
+    pub mount_flags: MountFlags,
     /// What is at each mount's destination when its turn comes.
     pub destinations: Vec<Destination>,
     /// The same of process.cwd, when all is mounted.
@@ -85,6 +100,8 @@ pub struct Survey {
     pub kernel_filesystems: Vec<PathBuf>,
     /// The home directory of process.user by the container's /etc/passwd.
     pub home: Option<String>,
+    /// How many descriptors a process may have, soft and hard, if that was asked for.
+    pub descriptors: Option<(u64, u64)>,
     /// The runtime's own limits, soft and hard, for each of process.rlimits; asked for only where the container has a user
     /// namespace.
     pub rlimits: Vec<(u64, u64)>,
@@ -92,6 +109,30 @@ pub struct Survey {
     pub lsm: Lsm,
     /// Which of the descriptors 0, 1 and 2 are not process.user's, and would have to be for it to open /dev/stdout.
     pub stdio: Vec<i32>,
+}
+
+/// What mounts of the host are mounted with, as the `ST_*` flags of statfs(2); asked for only where the kernel has no
+/// mount_setattr(2).
+#[derive(Clone, Debug, Default)]
+pub struct MountFlags {
+    /// The one that the root filesystem lies on.
+    pub root: u64,
+    /// That of each bind mount's source.
+    pub sources: Vec<u64>,
+}
+
+impl MountFlags {
+    fn of(spec: &Spec, bundle: &Path, rootfs: &Path) -> Self {
+        let flags = |path: &Path| {
+            let path = CString::new(path.as_os_str().as_bytes()).ok();
+            path.and_then(|path| mount_flags(&path).ok()).unwrap_or_default()
+        };
+        let source = |mount: &Mount| match mount.source() {
+            Some(source) if is_bind(mount) => flags(&bundle.join(source)),
+            _ => 0,
+        };
+        MountFlags { root: flags(rootfs), sources: spec.mounts().iter().flatten().map(source).collect() }
+    }
 }
 
 /// Whether `mount` is a bind mount.
@@ -107,30 +148,39 @@ impl Survey {
     }
 
     /// Looks at the files that `spec` names; `bundle` is what relative sources are relative to.
-    pub fn of(spec: &Spec, bundle: &Path, rootfs: &Path, entry: RootEntry) -> Self {
+    pub fn of(spec: &Spec, bundle: &Path, rootfs: &Path, entry: RootEntry, calls: MountCalls) -> Self {
         let source = |mount: &Mount| match mount.source() {
             Some(source) if is_bind(mount) => Kind::of(&bundle.join(source)),
             _ => Kind::Unknown,
         };
         let masked = spec.linux().iter().filter_map(|linux| linux.masked_paths().as_ref()).flatten();
         let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
-        let mut covers = Vec::new();
+        let mut covers = Covers::default();
         let mut destinations = Vec::new();
         for mount in spec.mounts().iter().flatten() {
             let look = |root: &OwnedFd| {
                 destination::look(root.as_fd(), mount.destination(), &covers, destination::Wanted::of(mount))
             };
             let seen = root.as_ref().map(look).unwrap_or_else(|| Destination::unseen(mount.destination()));
-            covers.push(Cover::of(mount, bundle, &seen));
+            Cover::of(mount, bundle, &seen).push_to(&mut covers);
             destinations.push(seen);
         }
         let cwd = spec.process().as_ref().map(|process| process.cwd().as_path());
         let look =
             |(root, cwd): (&OwnedFd, &Path)| destination::look(root.as_fd(), cwd, &covers, destination::Wanted::Place);
+        let reader = match fs::metadata(rootfs) {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Reader::Container,
+            _ => Reader::Runtime,
+        };
         Survey {
+            reader,
             stdio: spec.process().as_ref().map(stdio).unwrap_or_default(),
             cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
             destinations,
+            mount_flags: match calls {
+                MountCalls::Classic => MountFlags::of(spec, bundle, rootfs),
+                _ => MountFlags::default(),
+            },
             nodes: root.as_ref().map(|root| nodes(spec, root, &covers)).unwrap_or_default(),
             kcore: Path::new("/proc/kcore").exists(),
             sources: spec.mounts().iter().flatten().map(source).collect(),
@@ -143,6 +193,7 @@ impl Survey {
                 RootEntry::NoPivot => kernel_filesystems(),
             },
             home: home(spec, bundle, rootfs),
+            descriptors: rlimit(0, libc::RLIMIT_NOFILE).ok(),
             rlimits: rlimits(spec),
             lsm: Lsm::of(spec),
         }
@@ -150,7 +201,7 @@ impl Survey {
 }
 
 /// What is at the paths of devices.
-fn nodes(spec: &Spec, root: &OwnedFd, covers: &[Cover]) -> Vec<(PathBuf, Found)> {
+fn nodes(spec: &Spec, root: &OwnedFd, covers: &Covers<Cover>) -> Vec<(PathBuf, Found)> {
     let own = spec.linux().iter().filter_map(|linux| linux.devices().as_ref()).flatten();
     let own = own.map(|device| clean(device.path()));
     let default = DEFAULT_DEVICES.map(|(name, ..)| Path::new("/dev").join(name));

@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod probe;
+pub mod seccomp;
 pub mod spawn;
 
 use std::ffi::CStr;
@@ -11,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
 
 /// What a program without Rust's own start has to do first: descriptors 0, 1 and 2 that the caller has closed become
 /// /dev/null, so that nothing opened later takes their numbers; a reader that goes away is an error and not the end.
@@ -56,22 +57,38 @@ pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64), Errno> {
     Errno::result(result).map(|_| (limit.rlim_cur, limit.rlim_max))
 }
 
-/// recvmsg(2) of one message, with the first descriptor that comes with it.
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
-    let mut space = nix::cmsg_space!([RawFd; 1]);
+/// A message of a socket with SO_PASSCRED.
+#[derive(Debug)]
+pub struct Message {
+    /// How many bytes it has.
+    pub length: usize,
+    /// The first descriptor that came with it.
+    pub descriptor: Option<OwnedFd>,
+    /// The process that sent it, as the kernel knows it; 0 if this pid namespace does not have it.
+    pub sender: i32,
+}
+
+/// recvmsg(2) of one message.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Message, Errno> {
+    let mut space = nix::cmsg_space!([RawFd; 1], UnixCredentials);
     let mut parts = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let mut first = None;
+    let (mut descriptor, mut sender) = (None, 0);
     for control in message.cmsgs()? {
-        let ControlMessageOwned::ScmRights(descriptors) = control else { continue };
-        for descriptor in descriptors {
-            // SAFETY: the kernel made this descriptor for this message, and nobody else owns it.
-            let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-            first.get_or_insert(descriptor);
+        match control {
+            ControlMessageOwned::ScmRights(descriptors) => {
+                for number in descriptors {
+                    // SAFETY: the kernel made this descriptor for this message, and nobody else owns it.
+                    let owned = unsafe { OwnedFd::from_raw_fd(number) };
+                    descriptor.get_or_insert(owned);
+                }
+            }
+            ControlMessageOwned::ScmCredentials(credentials) => sender = credentials.pid(),
+            _ => {}
         }
     }
-    Ok((message.bytes, first))
+    Ok(Message { length: message.bytes, descriptor, sender })
 }
 
 /// ioctl_tty(2), TIOCGPTN: the number of the pseudoterminal whose master this is.
@@ -124,14 +141,17 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
         Resolve::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
         Resolve::Anywhere => 0,
     };
+    let mut tries = 0;
     loop {
+        tries += 1;
         // SAFETY: `path` and `how` live until the call returns; the result is a new descriptor that nobody else owns.
         let result = unsafe {
             owned(libc::syscall(libc::SYS_openat2, directory.as_raw_fd(), path.as_ptr(), &how, size_of_val(&how)))
         };
         match result {
-            // A rename in the middle of a lookup of `..`: the man page says to try again.
-            Err(Errno::EAGAIN) => continue,
+            // A rename in the middle of a lookup of `..`: the man page says to try again. Who renames all the time must
+            // not hold the runtime up.
+            Err(Errno::EAGAIN) if tries < 128 => continue,
             other => return other,
         }
     }
@@ -160,6 +180,35 @@ pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, below: Belo
         libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), flags, attr.as_ptr(), size_of_val(&attr))
     };
     Errno::result(result).map(drop)
+}
+
+/// What the kernel says to an open_tree_attr(2) without attributes: EINVAL where it has the call.
+pub fn answer_of_open_tree_attr() -> Errno {
+    // libc has no name for it; calls from 424 on have one number on every architecture (asm-generic/unistd.h).
+    const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
+    // SAFETY: no descriptor and no path is given, and the size of attributes that are not there is refused before they are
+    // looked for (fs/namespace.c).
+    let result = unsafe { libc::syscall(SYS_OPEN_TREE_ATTR, -1, 0, 0, 0, 1) };
+    Errno::result(result).err().unwrap_or(Errno::UnknownErrno)
+}
+
+/// What the kernel says to a mount_setattr(2) that sets `attributes` nowhere: EINVAL where it does not know them all.
+pub fn answer_of_mount_setattr(attributes: u64) -> Errno {
+    let attr: [u64; 4] = [attributes, 0, 0, 0];
+    // SAFETY: the path is empty and AT_EMPTY_PATH is not given: no mount is found. `attr` is a struct mount_attr of its first
+    // size and lives until the call returns, which reads it only.
+    let result =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), 0, attr.as_ptr(), size_of_val(&attr)) };
+    Errno::result(result).err().unwrap_or(Errno::UnknownErrno)
+}
+
+/// statfs(2): the `ST_*` flags of the mount that `path` is on.
+pub fn mount_flags(path: &CStr) -> Result<u64, Errno> {
+    // SAFETY: struct statfs is made of integers, and the call fills it.
+    let mut data: libc::statfs64 = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` and `data` live until the call returns.
+    Errno::result(unsafe { libc::statfs64(path.as_ptr(), &raw mut data) })?;
+    Ok(data.f_flags as u64)
 }
 
 /// The descriptors `from..from + count` are open; the errno of the first that is not.

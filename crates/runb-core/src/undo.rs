@@ -16,6 +16,11 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// Takes a single cgroup back, if nobody is in it and nothing below it; says whether there is none any more.
+    pub fn undo_if_unused(&self) -> bool {
+        cgroup::remove_if_unused(&self.cgroups)
+    }
+
     /// Takes everything back, newest first.
     ///
     /// # Errors

@@ -124,7 +124,10 @@ fn notify_is_refused_where_the_listener_could_never_be_reached() {
     let profile = json!({ "defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/run/a" });
     assert_eq!(refusal(profile), "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be the default action");
     let rules = json!([{ "names": ["write"], "action": "SCMP_ACT_NOTIFY" }]);
-    assert_eq!(refusal(allowing(rules)), "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY cannot be used for write");
+    assert_eq!(
+        refusal(allowing(rules)),
+        "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY cannot be used for write, by which the listener is handed over"
+    );
 }
 
 #[test]

@@ -89,9 +89,10 @@ pub enum Point {
     Terminal = 3,
     /// The mounts are there, the root is not yet changed: the time of prestart, createRuntime and createContainer.
     Hooks = 4,
-    /// The seccomp filter is loaded and its listener wants to be handed over.
+    /// The seccomp filter is loaded, and the report's value is its listener: the runtime takes a copy of it, and answers for
+    /// init until [`Point::Ready`].
     Notify = 5,
-    /// All is done but the execve.
+    /// All is done but the execve; a listener is handed over now.
     Ready = 6,
 }
 

@@ -19,14 +19,17 @@
 //! `RUNB_UNDER_TEST=/usr/sbin/runc` points the tests at another runtime. What a machine or a runtime cannot do is
 //! skipped; each skip is printed with a running number, and appended to the file `RUNB_TESTS_SKIPPED` names, if any.
 
+pub mod agent;
 pub mod bundle;
 pub mod host;
 pub mod leftovers;
 pub mod modes;
 pub mod runtime;
+pub mod squash;
 pub mod terminal;
 pub mod wait;
 
+pub use agent::{Agent, Answer, Heard};
 pub use bundle::{Bundle, Container, default_spec};
 pub use host::Test;
 pub use modes::{ALL, HYBRID, LIFECYCLE, Mode, V1, V2, in_modes};

@@ -288,6 +288,18 @@ fn a_duplicate_rlimit_is_refused_by_its_name() {
     });
 }
 
+/// setresuid(2) takes it for "as it is".
+#[test]
+fn the_highest_number_is_no_id_and_never_root() {
+    in_modes(LIFECYCLE, |t| {
+        for (field, user) in [("uid", json!({"uid": u32::MAX, "gid": 5})), ("gid", json!({"uid": 5, "gid": u32::MAX}))]
+        {
+            let bundle = t.bundle().with_id(&t.name("u")).set("/process/user", user);
+            refused(t, &bundle, &[], &[&format!("process.user.{field}: 4294967295 is no id")]);
+        }
+    });
+}
+
 #[test]
 fn an_unknown_rlimit_is_refused_by_its_name() {
     in_modes(LIFECYCLE, |t| {

@@ -11,6 +11,12 @@ mod descriptors;
 mod destinations;
 #[path = "escapes/devices.rs"]
 mod devices;
+#[path = "escapes/exchange.rs"]
+mod exchange;
+#[path = "escapes/exec.rs"]
+mod exec;
+#[path = "escapes/joining.rs"]
+mod joining;
 #[path = "escapes/masks.rs"]
 mod masks;
 #[path = "escapes/names.rs"]

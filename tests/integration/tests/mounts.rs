@@ -821,32 +821,52 @@ fn sysctls_of_the_host_and_names_that_are_none_are_refused() {
 /// The calls that make or change mounts.
 const MOUNT_CALLS: &str = "mount,umount2,move_mount,open_tree,fsopen,fspick,fsconfig,fsmount,mount_setattr,pivot_root";
 
+/// How many of [`MOUNT_CALLS`] the plan of `bundle` has, and how many a run with `flags` makes.
+fn planned_and_made(t: &Test, bundle: &Bundle<'_>, flags: &[&str]) -> (usize, usize, String) {
+    bundle.write();
+    let call = |mut command: Command, flags: &[&str]| {
+        command.arg("--bundle").arg(bundle.dir()).args(flags).arg(bundle.id());
+        t.finish(command).ok()
+    };
+    let plan = call(t.command(["plan"]), flags).stdout;
+    let names: Vec<_> = MOUNT_CALLS.split(',').collect();
+    let is_mount = |line: &&str| {
+        let word = line.split_whitespace().nth(1).unwrap_or_default();
+        names.iter().any(|name| word.starts_with(&format!("{name}("))) && !line.contains("resumed>")
+    };
+    let output = t.dir().join(t.name("strace"));
+    let trace = format!("trace={MOUNT_CALLS}");
+    let wrapper = ["strace", "-f", "-qq", "-e", &trace, "-e", "signal=none", "-o", output.to_str().expect("a path")];
+    call(t.wrapped(&wrapper, ["run"]), flags);
+    let text = fs::read_to_string(&output).expect("read");
+    let count = |text: &str| text.lines().filter(is_mount).count();
+    (count(&plan), count(&text), format!("{text}\n{plan}"))
+}
+
 #[test]
 fn a_launch_makes_no_more_mount_calls_than_its_plan_has() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.runb_only("the plan is runb's");
         t.needs_program("strace");
-        let bundle = t.bundle().args(["true"]);
-        bundle.write();
-        let mut command = t.command(["plan", "--bundle"]);
-        command.arg(bundle.dir()).arg(bundle.id());
-        let plan = t.finish(command).ok().stdout;
-        let names: Vec<_> = MOUNT_CALLS.split(',').collect();
-        let is_mount = |line: &str, at: usize| {
-            let word = line.split_whitespace().nth(at).unwrap_or_default();
-            names.iter().any(|name| word.starts_with(&format!("{name}(")))
-        };
-        let planned = plan.lines().filter(|line| is_mount(line, 1)).count();
-        let output = t.dir().join("strace");
-        let trace = format!("trace={MOUNT_CALLS}");
-        let wrapper =
-            ["strace", "-f", "-qq", "-e", &trace, "-e", "signal=none", "-o", output.to_str().expect("a path")];
-        let mut command = t.wrapped(&wrapper, ["run", "--bundle"]);
-        command.arg(bundle.dir()).arg(bundle.id());
-        t.finish(command).ok();
-        let text = fs::read_to_string(&output).expect("read");
-        let made = text.lines().filter(|line| is_mount(line, 1) && !line.contains("resumed>")).count();
-        assert!(planned > 20 && made > 20 && made <= planned, "{made} made, {planned} planned:\n{text}\n{plan}");
+        let bundle = || t.bundle().with_id(&t.name("s")).args(["true"]);
+        let source = nested(t);
+        let bind =
+            json!({"destination": "/tmp", "type": "bind", "source": source, "options": ["rbind", "rro", "nosuid"]});
+        let rows = [
+            ("plain", bundle(), &[][..]),
+            ("hooks", bundle().hook("createRuntime", json!({"path": "/bin/true"})), &[]),
+            ("no pivot", bundle(), &["--no-pivot"]),
+            ("user namespace", in_user_namespace(bundle()), &[]),
+            ("user namespace, hooks", in_user_namespace(bundle().hook("prestart", json!({"path": "/bin/true"}))), &[]),
+            ("bind", bundle().mount(bind), &[]),
+            ("no cgroup namespace", bundle().without_namespace("cgroup"), &[]),
+            ("shared", bundle().set("/linux/rootfsPropagation", json!("rshared")), &[]),
+        ];
+        for (name, bundle, flags) in rows {
+            let (planned, made, text) = planned_and_made(t, &bundle, flags);
+            assert!(planned > 20 && made > 20 && made <= planned, "{name}: {made} made, {planned} planned:\n{text}");
+        }
+        unnested(&source);
     });
 }
 

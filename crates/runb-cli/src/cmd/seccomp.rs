@@ -11,6 +11,9 @@ use crate::args::Seccomp;
 
 /// Prints it; nothing is done, and no right is needed.
 pub fn run(args: &Seccomp) -> Result<u8> {
+    if args.syscall.is_none() && args.arch.is_some() {
+        return Err(Error::new(Kind::Usage, "--arch is of a system call that is asked about; none is given"));
+    }
     let dir = options::absolute(args.bundle.clone().unwrap_or_else(|| ".".into()))?;
     let filter = plan::filter(&Bundle::load(&dir)?.spec, &Host::probe()?)?;
     let text = match (filter, &args.syscall) {

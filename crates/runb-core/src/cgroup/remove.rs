@@ -36,6 +36,15 @@ pub fn undo(dirs: &[MadeDir], deadline: Instant) -> Result<()> {
     }))
 }
 
+/// Removes the container's own directory if it has but one (version 2) and that is unused; whether it is gone.
+pub fn remove_if_unused(dirs: &[MadeDir]) -> bool {
+    let mut own = dirs.iter().filter(|dir| dir.role == Role::Own);
+    match (own.next(), own.next()) {
+        (Some(dir), None) => matches!(rmdir(&dir.path), Ok(()) | Err(Errno::ENOENT)),
+        _ => false,
+    }
+}
+
 fn first_error(results: impl Iterator<Item = Result<()>>) -> Result<()> {
     let mut errors = results.filter_map(Result::err);
     match errors.next() {

@@ -9,7 +9,7 @@ use nix::libc;
 use nix::sys::stat::Mode;
 
 use super::pidfd_socket::PidfdSocket;
-use super::{Container, Workload, listener};
+use super::{Container, Workload};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::reap;
 use crate::host::Host;
@@ -46,7 +46,7 @@ impl Container {
             options,
         })?;
         let socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
-        let listener = listener(plan.filter.as_ref())?;
+        let listener = launch::listener::connect_to(plan.filter.as_ref())?;
         let console = options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
         let terminal = |master: &Master| match &console {
             Some(console) => console.send(master),
@@ -54,7 +54,7 @@ impl Container {
         };
         let context = Context { hooks: None, saved: &self.saved, status, listener, terminal: &terminal };
         let running = self.spawn(&plan, &pidfd, init, options)?;
-        let Executed { pid, pidfd, terminal } = running.until_executed(&plan, &context)?;
+        let Executed { pid, pidfd, terminal } = running.until_executed(&plan, context)?;
         let workload = Workload { pid, pidfd, terminal: terminal.filter(|_| console.is_none()), readiness: None };
         if let Err(error) = announce(&workload, options, socket.as_ref()) {
             let _ = sys::pidfd_send_signal(&workload.pidfd, libc::SIGKILL);

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::cgroups::{CgroupMounts, Unified};
 use crate::host::lsm;
+use crate::host::mounts::MountCalls;
 use crate::plan;
 use crate::plan::seccomp::FilterFlags;
 use crate::sys::probe;
@@ -89,6 +90,7 @@ impl HostFeatures {
         let rights = if host.capabilities >> CAP_SYS_ADMIN & 1 == 1 { Rights::Admin } else { Rights::None };
         let mut abilities = security_modules();
         abilities.extend(calls(rights));
+        abilities.extend(mounts(host.mounts, rights));
         abilities.extend(namespaces(&host));
         abilities.extend(seccomp(rights));
         abilities.extend(cgroups(&host.cgroups, rights));
@@ -163,7 +165,6 @@ fn calls(rights: Rights) -> Vec<Ability> {
         ask("move_mount", "mounts are attached", probe::move_mount(), BAD_FLAGS),
         ask("fsopen", "new filesystems", probe::fsopen(), BAD_FLAGS),
         ask("fspick", "remount", probe::fspick(), BAD_FLAGS),
-        ask("mount_setattr", "attributes of mounts, recursive ones too", probe::mount_attributes(), BAD_FLAGS),
         asked(
             "MOUNT_ATTR_IDMAP",
             "mounts with uidMappings and gidMappings; each filesystem must allow it, too",
@@ -175,6 +176,31 @@ fn calls(rights: Rights) -> Vec<Ability> {
         ask("keyctl", "a session keyring for each container", probe::keyctl(), &[Errno::ENOKEY, Errno::EACCES]),
         memfd(),
     ]
+}
+
+/// What the planner goes by.
+fn mounts(calls: MountCalls, rights: Rights) -> [Ability; 3] {
+    let step = |name, purpose, step, reason: &str| {
+        let found = if calls >= step { Ok(None) } else { Err(reason.to_owned()) };
+        ability(name, purpose, found)
+    };
+    let instead = "attributes of mounts; mount(2) takes its place";
+    let mut all = [
+        step("mount_setattr", instead, MountCalls::SetAttributes, "mount_setattr: ENOSYS"),
+        step("MOUNT_ATTR_NOSYMFOLLOW", "the option nosymfollow", MountCalls::NoSymFollow, "mount_setattr: EINVAL"),
+        step(
+            "open_tree of a detached mount",
+            "masked directories share one filesystem; each has its own without it",
+            MountCalls::CopyDetached,
+            "open_tree_attr: ENOSYS (both came with Linux 6.15)",
+        ),
+    ];
+    // EPERM comes before the attributes are looked at, and the planner takes it for a kernel that has them.
+    if rights == Rights::None && calls == MountCalls::NoSymFollow {
+        all[1].works = Works::Unknown;
+        all[1].reason = Some("mount_setattr: EPERM: only a caller with CAP_SYS_ADMIN is told".to_owned());
+    }
+    all
 }
 
 /// Where init's program lies.
@@ -217,15 +243,8 @@ fn namespaces(host: &Host) -> Vec<Ability> {
             ability(name, "linux.namespaces", found.map_err(|error| missing(&path, &error)))
         })
         .collect();
-    for ability in all.iter_mut().filter(|ability| ability.works == Works::Yes) {
-        match ability.name {
-            "user" => (ability.works, ability.reason) = user_namespaces(host),
-            "time" if !host.enters_time_namespace() => {
-                ability.works = Works::No;
-                ability.reason = Some("an execve enters a new one since Linux 6.3 only".to_owned());
-            }
-            _ => {}
-        }
+    if let Some(user) = all.iter_mut().find(|ability| ability.name == "user" && ability.works == Works::Yes) {
+        (user.works, user.reason) = user_namespaces(host);
     }
     all
 }
@@ -426,6 +445,15 @@ mod tests {
         let versions: Vec<_> = shown.hierarchies.iter().map(|it| (it.version, it.controllers.join(","))).collect();
         assert_eq!(shown.mode, "hybrid");
         assert_eq!(versions, [(1, "pids".to_owned()), (1, "cpu,cpuacct".to_owned()), (2, String::new())]);
+    }
+
+    #[test]
+    fn what_the_planner_does_by_older_calls_is_told_with_the_call_that_is_missing() {
+        let works = |calls| mounts(calls, Rights::Admin).map(|ability| ability.works);
+        assert_eq!(works(MountCalls::Classic), [Works::No; 3]);
+        assert_eq!(works(MountCalls::NoSymFollow), [Works::Yes, Works::Yes, Works::No]);
+        assert_eq!(works(MountCalls::CopyDetached), [Works::Yes; 3]);
+        assert_eq!(mounts(MountCalls::NoSymFollow, Rights::None)[1].works, Works::Unknown);
     }
 
     #[test]

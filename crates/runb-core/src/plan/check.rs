@@ -1,6 +1,6 @@
 //! The rules that refuse a configuration, each with its sentence.
 
-use oci_spec::runtime::{Hook, Process, Spec};
+use oci_spec::runtime::{Hook, Process, Spec, User};
 
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
@@ -63,6 +63,7 @@ pub(super) fn process_object(process: &Process) -> Result<()> {
     if !process.cwd().is_absolute() {
         return Err(Error::spec("process.cwd", format!("{:?} is not an absolute path", process.cwd())));
     }
+    user(process.user())?;
     let rlimits = process.rlimits().as_deref().unwrap_or_default();
     for (i, limit) in rlimits.iter().enumerate() {
         if let Some(first) = rlimits[..i].iter().position(|other| other.typ() == limit.typ()) {
@@ -73,6 +74,16 @@ pub(super) fn process_object(process: &Process) -> Result<()> {
         if limit.soft() > limit.hard() {
             let text = format!("{}: soft limit {} above hard limit {}", limit.typ(), limit.soft(), limit.hard());
             return Err(Error::spec(format!("process.rlimits[{i}]"), text));
+        }
+    }
+    Ok(())
+}
+
+/// The highest number is no id: setresuid(2), setresgid(2) and fchown(2) take it for "as it is", which is root.
+fn user(user: &User) -> Result<()> {
+    for (field, id) in [("uid", user.uid()), ("gid", user.gid())] {
+        if id == u32::MAX {
+            return Err(Error::spec(format!("process.user.{field}"), format!("{id} is no id")));
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::libc;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
+use runb_init::Point;
 
 use super::process::{self, Command, Guard, Sets, UserNamespace};
 use super::program::Program;
@@ -314,6 +315,11 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if !early {
         guard.load(p, sets);
     }
+    guard.check(p)?;
+    if guard.has_listener() {
+        p.section("");
+        p.stop(Point::Ready);
+    }
     Command::of(process, process::home(process, survey).into_iter().collect()).attempt(p);
     Ok(ExecPlan { program, unified: joins.unified, filter, twin, warnings })
 }
@@ -423,6 +429,26 @@ mod tests {
             libc::SYS_setsid,
         ];
         in_this_order(&calls, &order);
+    }
+
+    #[test]
+    fn no_copy_of_a_listener_gets_into_the_container_and_it_is_handed_over_right_before_the_execve() {
+        let mut with_listener = spec(serde_json::json!({}));
+        let linux = with_listener.linux_mut().as_mut().expect("linux");
+        let mut profile = linux.seccomp().clone().expect("a profile");
+        profile.set_listener_path(Some("/run/listener".into()));
+        let rule = serde_json::json!([{"names": ["mount", "close", "clone"], "action": "SCMP_ACT_NOTIFY"}]);
+        profile.set_syscalls(serde_json::from_value(rule).expect("rules"));
+        linux.set_seccomp(Some(profile));
+        let calls = calls(&with_listener, &inside());
+        let load = calls.iter().position(|nr| *nr == libc::SYS_seccomp).expect("a load");
+        // 0 is a stop.
+        in_this_order(
+            &calls[load..load + 5],
+            &[libc::SYS_seccomp, 0, libc::SYS_close, libc::SYS_capset, libc::SYS_clone],
+        );
+        let execve = calls.iter().position(|nr| *nr == libc::SYS_execve).expect("an execve");
+        assert_eq!(calls[execve - 1], 0);
     }
 
     #[test]

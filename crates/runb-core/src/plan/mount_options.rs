@@ -11,7 +11,7 @@ const ATIME: u64 = 0x70;
 const NOATIME: u64 = 0x10;
 const STRICTATIME: u64 = 0x20;
 const NODIRATIME: u64 = 0x80;
-const NOSYMFOLLOW: u64 = 0x20_0000;
+pub(super) const NOSYMFOLLOW: u64 = 0x20_0000;
 
 /// What an option does to a mount's attributes.
 #[derive(Clone, Copy)]
@@ -137,13 +137,75 @@ impl Attributes {
         self == Attributes::default()
     }
 
+    /// Attributes that are set.
+    pub(super) fn setting(set: u64) -> Self {
+        Attributes { set, clear: 0 }
+    }
+
+    /// What becomes of a mount that has the attributes `had`.
+    pub(super) fn on(self, had: u64) -> u64 {
+        had & !self.clear | self.set
+    }
+
     /// These, and then `later` on top.
     pub(super) fn then(self, later: Attributes) -> Attributes {
         Attributes { set: self.set & !later.clear | later.set, clear: self.clear & !later.set | later.clear }
     }
 }
 
-/// How far an id mapping reaches.
+/// The flags of a mount(2) with `MS_REMOUNT | MS_BIND` that changes a mount which has the attributes `had`. Access times stay
+/// as they are where no flag speaks of them (`path_mount` in fs/namespace.c).
+pub(super) fn classic(had: u64, change: Attributes) -> u64 {
+    const TIMES: u64 = ATIME | NODIRATIME;
+    let now = change.on(had);
+    if (change.set | change.clear) & TIMES == 0 {
+        return classic_flags(now & !TIMES);
+    }
+    let relative = if now & ATIME == 0 { libc::MS_RELATIME } else { 0 };
+    classic_flags(now) | relative
+}
+
+fn classic_flags(attributes: u64) -> u64 {
+    CLASSIC_ATTRIBUTES.iter().filter(|(bit, _)| attributes & bit != 0).fold(0, |all, (_, flag)| all | flag)
+}
+
+/// The attributes of a mount by the `ST_*` flags of statfs(2).
+pub(super) fn of_statfs(flags: u64) -> u64 {
+    // ST_NOSYMFOLLOW, which libc lacks (include/linux/statfs.h).
+    const FLAGS: &[(u64, u64)] = &[
+        (libc::ST_RDONLY, RDONLY),
+        (libc::ST_NOSUID, NOSUID),
+        (libc::ST_NODEV, NODEV),
+        (libc::ST_NOEXEC, NOEXEC),
+        (libc::ST_NOATIME, NOATIME),
+        (libc::ST_NODIRATIME, NODIRATIME),
+        (0x2000, NOSYMFOLLOW),
+    ];
+    let strict = if flags & (libc::ST_NOATIME | libc::ST_RELATIME) == 0 { STRICTATIME } else { 0 };
+    FLAGS.iter().filter(|(flag, _)| flags & flag != 0).fold(strict, |all, (_, bit)| all | bit)
+}
+
+/// What a cgroup filesystem is mounted with: it has neither devices nor programs.
+pub(super) const CGROUP: u64 = NOSUID | NODEV | NOEXEC;
+
+/// The first option that reaches the mounts below.
+pub(super) fn recursive_word(options: &[String]) -> Option<&str> {
+    let known = |word: &&str| word.strip_prefix('r').is_some_and(|rest| named(rest).is_some()) && named(word).is_none();
+    options.iter().map(String::as_str).find(known)
+}
+
+const SYMFOLLOW: [&str; 4] = ["nosymfollow", "symfollow", "rnosymfollow", "rsymfollow"];
+
+/// The first option that is about links.
+pub(super) fn symfollow_word(options: &[String]) -> Option<&str> {
+    options.iter().map(String::as_str).find(|word| SYMFOLLOW.contains(word))
+}
+
+fn named(word: &str) -> Option<Change> {
+    ATTRIBUTES.iter().find(|(name, _)| *name == word).map(|(_, change)| *change)
+}
+
+/// How far a change reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// The mount itself (`idmap`).
@@ -184,8 +246,7 @@ impl Parsed {
     /// The superblock options and `attributes` as the flags of mount(2).
     pub(super) fn classic(&self, attributes: u64) -> u64 {
         let superblock = CLASSIC.iter().filter(|(name, _)| self.superblock.contains(name)).map(|(_, flag)| flag);
-        let own = CLASSIC_ATTRIBUTES.iter().filter(|(bit, _)| attributes & bit != 0).map(|(_, flag)| flag);
-        superblock.chain(own).fold(0, |all, flag| all | flag)
+        superblock.fold(classic_flags(attributes), |all, flag| all | flag)
     }
 
     fn superblock(&mut self, change: Superblock) {
@@ -224,12 +285,10 @@ pub(super) fn parse(options: &[String]) -> Parsed {
     let mut parsed = Parsed::default();
     for option in options {
         let word = option.as_str();
-        if let Some((_, change)) = ATTRIBUTES.iter().find(|(name, _)| *name == word) {
-            parsed.own.apply(*change);
-        } else if let Some((_, change)) =
-            word.strip_prefix('r').and_then(|rest| ATTRIBUTES.iter().find(|(name, _)| *name == rest))
-        {
-            parsed.recursive.apply(*change);
+        if let Some(change) = named(word) {
+            parsed.own.apply(change);
+        } else if let Some(change) = word.strip_prefix('r').and_then(named) {
+            parsed.recursive.apply(change);
         } else if let Some(flags) = propagation(word) {
             parsed.propagation.push(flags);
         } else if let Some((_, change)) = SUPERBLOCK.iter().find(|(name, _)| *name == word) {

@@ -14,14 +14,19 @@ use nix::libc;
 use oci_spec::runtime::Mount;
 use runb_init::Point;
 
+use super::attributes::{Change, Setter};
 use super::cgroup::CgroupPlan;
-use super::mount_options::{Attributes, Parsed, RDONLY, Reach, parse};
+use super::mount_options::{
+    Attributes, NOSYMFOLLOW, Parsed, RDONLY, Reach, of_statfs, parse, recursive_word, symfollow_word,
+};
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Data, Program, Slot};
-use super::rootfs::{AT_RECURSIVE, OPEN_TREE_CLONE, set_attributes};
+use super::rootfs::{AT_RECURSIVE, OPEN_TREE_CLONE};
 use super::{IdMaps, Request, id_map, lsm};
-use crate::error::{Error, Result};
-use crate::survey::{Destination, Kind, clean, is_bind};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::host::Host;
+use crate::host::mounts::MountCalls;
+use crate::survey::{Covers, Destination, Kind, clean, is_bind};
 
 pub(super) use target::resolve;
 
@@ -64,6 +69,8 @@ struct Mounted {
     /// Where it is.
     at: PathBuf,
     filesystem: Filesystem,
+    /// Its attributes, as far as they are known.
+    attributes: u64,
 }
 
 /// What was mounted.
@@ -110,11 +117,21 @@ struct Planned<'a> {
     what: What,
     kind: Kind,
     work: Vec<MountWork>,
+    /// The attributes of what is bound.
+    had: u64,
 }
 
 impl Planned<'_> {
     fn typ(&self) -> &str {
         self.mount.typ().as_deref().unwrap_or_default()
+    }
+
+    /// Its attributes in the end.
+    fn attributes(&self) -> u64 {
+        match self.what {
+            What::Tree(_) => self.options.attributes().on(self.had),
+            _ => self.options.attributes().set,
+        }
     }
 }
 
@@ -124,10 +141,13 @@ pub(super) struct Mounts<'a> {
     cgroup: &'a CgroupPlan,
     cgroup_namespace: bool,
     user_namespace: bool,
-    done: Vec<Mounted>,
+    done: Covers<Mounted>,
     /// Made read-only when all is mounted: what is mounted below them needs their directories.
-    readonly_later: Vec<(String, Slot)>,
+    readonly_later: Vec<(String, Slot, u64)>,
     empty: Data,
+    setter: Setter,
+    /// The attributes of the root filesystem.
+    root: u64,
     label: Option<&'a str>,
     /// What the runtime does at each [`Point::Mount`], in order.
     pub(super) steps: Vec<MountStep>,
@@ -142,6 +162,7 @@ impl<'a> Mounts<'a> {
         request: &Request<'a>,
         cgroup: &'a CgroupPlan,
         namespaces: &Namespaces,
+        setter: Setter,
     ) -> Result<Self> {
         p.section("");
         let mut mounts = Mounts {
@@ -149,9 +170,11 @@ impl<'a> Mounts<'a> {
             cgroup,
             cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP as u64),
             user_namespace: namespaces.has(libc::CLONE_NEWUSER as u64),
-            done: Vec::new(),
+            done: Covers::default(),
             readonly_later: Vec::new(),
             empty: p.text(""),
+            setter,
+            root: of_statfs(request.survey.mount_flags.root),
             label: lsm::mount_label(request.spec, request.survey.lsm)?,
             steps: Vec::new(),
             warnings: Vec::new(),
@@ -175,6 +198,9 @@ impl<'a> Mounts<'a> {
         let wrong = |text: String| Err(Error::spec(field("options"), text));
         let typ = mount.typ().as_deref().unwrap_or("none");
         let bound = is_bind(mount);
+        if let Some(text) = self.beyond_the_kernel(request.host, mount, &options) {
+            return Err(Error::spec(field("options"), text).with_kind(ErrorKind::Host));
+        }
         if let Some(data) = options.data.first().filter(|_| bound) {
             return wrong(format!("{data:?}: a bind mount takes no data"));
         }
@@ -192,16 +218,26 @@ impl<'a> Mounts<'a> {
         if let Some((maps, reach)) =
             self.id_mapping(mount, &options).map_err(|(name, text)| Error::spec(field(name), text))?
         {
+            if !self.setter.reaches_detached() {
+                let place = field(if maps.is_some() { "uidMappings" } else { "options" });
+                let text = format!("an id mapping {}", needs(request.host, (5, 12), "mount_setattr(2)"));
+                return Err(Error::spec(place, text).with_kind(ErrorKind::Host));
+            }
             if options.remount || typ.starts_with("cgroup") {
                 return wrong("only what is mounted anew or bound can have an id mapping".to_owned());
             }
             work.push(MountWork::MapIds(maps, reach));
         }
         let source = request.survey.sources.get(i).copied().unwrap_or_default();
+        let had = of_statfs(request.survey.mount_flags.sources.get(i).copied().unwrap_or_default());
         let (what, kind) = if options.remount {
             (What::Change, Kind::Unknown)
         } else if bound {
-            (What::Tree(open_source(p, &place, request, mount, &options)?), source)
+            let tree = open_source(p, &place, request, mount, &options)?;
+            if self.setter.reaches_detached() {
+                self.settle(p, tree, &options, had);
+            }
+            (What::Tree(tree), source)
         } else if typ == "cgroup" || typ == "cgroup2" {
             (What::Cgroups(self.open_cgroups(p, &place, request.host)), Kind::Directory)
         } else if typ == "none" {
@@ -210,7 +246,7 @@ impl<'a> Mounts<'a> {
             (What::New, Kind::Directory)
         };
         let seen = request.survey.destinations.get(i).cloned().unwrap_or_else(|| Destination::unseen(&destination));
-        Ok(Planned { place, mount, destination, seen, options, what, kind, work })
+        Ok(Planned { place, mount, destination, seen, options, what, kind, work, had })
     }
 
     /// The mapping of a mount's ids: its own, or that of the container (`None`). An error names the field.
@@ -304,16 +340,21 @@ impl<'a> Mounts<'a> {
                     self.place(p, &planned, tree);
                     self.versions(p, &planned, tree);
                     self.label_root(p, &planned, tree);
+                    self.settle_attached(p, &planned, tree);
                     (tree, filesystem)
                 }
                 Made::Attached(tree, filesystem) => (tree, filesystem),
             };
             for flags in &planned.options.propagation {
-                let recursive = if flags & libc::MS_REC != 0 { AT_RECURSIVE } else { 0 };
-                set_attributes(p, tree, self.empty, libc::AT_EMPTY_PATH | recursive, [0, 0, flags & !libc::MS_REC, 0]);
+                let reach = if flags & libc::MS_REC != 0 { Reach::Below } else { Reach::Top };
+                let change = Change { propagation: flags & !libc::MS_REC, ..Change::default() };
+                self.setter.change(p, tree, reach, change);
             }
             if !matches!(planned.what, What::Change) {
-                self.done.push(Mounted { destination: planned.destination, at: planned.seen.path, filesystem });
+                let attributes = planned.attributes();
+                let at = planned.seen.path;
+                let mounted = Mounted { destination: planned.destination, at: at.clone(), filesystem, attributes };
+                self.done.push(&at, mounted);
             }
         }
         Ok(())
@@ -321,9 +362,10 @@ impl<'a> Mounts<'a> {
 
     /// What comes when all is mounted.
     pub(super) fn finish(&self, p: &mut Program) {
-        for (place, tree) in &self.readonly_later {
+        for (place, tree, had) in &self.readonly_later {
             p.section(place.as_str());
-            set_attributes(p, *tree, self.empty, libc::AT_EMPTY_PATH, [RDONLY, 0, 0, 0]);
+            let change = Change { attributes: Attributes::setting(RDONLY), had: *had, propagation: 0 };
+            self.setter.change(p, *tree, Reach::Top, change);
         }
     }
 
@@ -360,36 +402,91 @@ fn check_destination(destination: &Path, mount: &Mount) -> std::result::Result<(
     }
 }
 
-/// Opens a bind mount's source as a detached copy, with its attributes.
+/// Opens a bind mount's source as a detached copy.
 fn open_source(p: &mut Program, place: &str, request: &Request<'_>, mount: &Mount, options: &Parsed) -> Result<Slot> {
     let Some(source) = mount.source() else { return Err(Error::spec(place, "source is missing")) };
     let source = request.bundle.join(source);
     p.section(place);
     p.doing(format!("bind source {}", source.display()));
     let path = p.text(source.as_os_str().as_encoded_bytes());
-    let empty = p.text("");
     let recursive = if options.recursive_bind { AT_RECURSIVE } else { 0 };
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | recursive;
-    let slot = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
-    // A copy is a peer of what the host has, and must not stay it. As few calls as do: propagation with either of the
-    // attributes, where it reaches as far.
-    let mut set = |reach: i32, attributes: Attributes, propagation: u64| {
-        set_attributes(p, slot, empty, libc::AT_EMPTY_PATH | reach, [attributes.set, attributes.clear, propagation, 0]);
-    };
-    match (recursive != 0, options.recursive.is_empty()) {
-        (false, _) => set(0, options.attributes(), libc::MS_SLAVE),
-        (true, false) => {
-            if !options.own.is_empty() {
-                set(0, options.own, 0);
+    Ok(p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out())
+}
+
+/// Why something cannot be on this machine.
+fn needs(host: &Host, (major, minor): (u32, u32), what: &str) -> String {
+    let (own, own_minor) = host.kernel;
+    format!("needs {what} of Linux {major}.{minor}, which this kernel ({own}.{own_minor}) does not offer")
+}
+
+impl Mounts<'_> {
+    /// What of the options asks for more than the kernel can do.
+    fn beyond_the_kernel(&self, host: &Host, mount: &Mount, options: &Parsed) -> Option<String> {
+        let words = mount.options().as_deref().unwrap_or_default();
+        let refused = |word: &str, version, what| Some(format!("{word:?} {}", needs(host, version, what)));
+        // A new filesystem and a bind that is not recursive have nothing below.
+        let below = options.recursive_bind || options.remount;
+        match (host.mounts, recursive_word(words), symfollow_word(words)) {
+            (MountCalls::Classic, Some(word), _) if below => refused(word, (5, 12), "mount_setattr(2)"),
+            (MountCalls::Classic, _, Some(word)) if mount.typ().iter().any(|typ| typ.starts_with("cgroup")) => {
+                refused(word, (5, 14), "MOUNT_ATTR_NOSYMFOLLOW")
             }
-            set(AT_RECURSIVE, options.recursive, libc::MS_SLAVE);
+            (MountCalls::SetAttributes, _, Some(word)) => refused(word, (5, 14), "MOUNT_ATTR_NOSYMFOLLOW"),
+            _ => None,
         }
-        (true, true) => {
-            set(AT_RECURSIVE, Attributes::default(), libc::MS_SLAVE);
-            if !options.own.is_empty() {
-                set(0, options.own, 0);
+    }
+
+    /// Gives the copy of a host's tree its attributes; it is a peer of what the host has, and must not stay it. As few calls as
+    /// do: propagation with either of the attributes, where it reaches as far.
+    fn settle(&self, p: &mut Program, tree: Slot, options: &Parsed, had: u64) {
+        let mut set = |reach: Reach, attributes: Attributes, propagation: u64| {
+            self.setter.change(p, tree, reach, Change { attributes, had, propagation });
+        };
+        match (options.recursive_bind, options.recursive.is_empty()) {
+            (false, _) => set(Reach::Top, options.attributes(), libc::MS_SLAVE),
+            (true, false) => {
+                if !options.own.is_empty() {
+                    set(Reach::Top, options.own, 0);
+                }
+                set(Reach::Below, options.recursive, libc::MS_SLAVE);
+            }
+            (true, true) => {
+                set(Reach::Below, Attributes::default(), libc::MS_SLAVE);
+                if !options.own.is_empty() {
+                    set(Reach::Top, options.own, 0);
+                }
             }
         }
     }
-    Ok(slot)
+
+    /// What could not be done to a detached mount.
+    fn settle_attached(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
+        if self.setter.reaches_detached() {
+            return;
+        }
+        match planned.what {
+            What::Tree(_) => self.settle(p, tree, &planned.options, planned.had),
+            What::New | What::Prepared(_) if planned.attributes() & NOSYMFOLLOW != 0 => {
+                // fsmount(2) has taken the others. What is made read-only later is not yet.
+                let had = planned.attributes() & !filesystem::later(planned);
+                let change = Change { attributes: Attributes::setting(NOSYMFOLLOW), had, propagation: 0 };
+                self.setter.change(p, tree, Reach::Top, change);
+            }
+            What::Cgroups(ref own) if !own.is_empty() => self.settle_copy(p, planned, tree),
+            _ => {}
+        }
+    }
+
+    /// What is mounted below `path` and not covered, with its attributes, as far as they are known.
+    pub(super) fn below(&self, path: &Path) -> impl Iterator<Item = (&Path, u64)> {
+        let seen = |mounted: &Mounted| self.done.over(&mounted.at).is_some_and(|last| std::ptr::eq(last, mounted));
+        let below = move |mounted: &&Mounted| mounted.at != path && mounted.at.starts_with(path) && seen(mounted);
+        self.done.iter().filter(below).map(|mounted| (mounted.at.as_path(), mounted.attributes))
+    }
+
+    /// The attributes of what is mounted at `path` or above it, as far as they are known.
+    pub(super) fn attributes_at(&self, path: &Path) -> u64 {
+        self.done.over(path).map_or(self.root, |mounted| mounted.attributes)
+    }
 }

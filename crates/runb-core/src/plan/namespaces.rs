@@ -9,7 +9,7 @@ use runb_init::Point;
 
 use super::program::{AT_FDCWD, Program, Slot};
 use super::{IdMaps, id_map};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::host::Host;
 
 /// The namespaces of a container.
@@ -87,6 +87,11 @@ impl Namespaces {
         self.makes(kind) || self.joined.iter().any(|joined| joined.kind == kind)
     }
 
+    /// Whether the mount namespace is one that others have made.
+    pub(super) fn joins_mounts(&self) -> bool {
+        self.joined.iter().any(|joined| joined.kind == libc::CLONE_NEWNS as u64)
+    }
+
     /// Whether a namespace of this kind is made for it.
     pub(super) fn makes(&self, kind: u64) -> bool {
         self.new & kind != 0
@@ -108,9 +113,14 @@ impl Namespaces {
         Some(IdMaps { uids: map(linux.uid_mappings()), gids: map(linux.gid_mappings()) })
     }
 
+    /// Whether [`Namespaces::become_child`] does anything.
+    pub(super) fn needs_child(&self) -> bool {
+        self.has(PID) && self.clone_flags() & PID == 0
+    }
+
     /// Goes on in a child, if a pid namespace was joined, or made by a user namespace's root: only a child enters one.
     pub(super) fn become_child(&self, p: &mut Program) {
-        if self.has(PID) && self.clone_flags() & PID == 0 {
+        if self.needs_child() {
             p.section("linux.namespaces");
             p.twin();
         }
@@ -149,7 +159,8 @@ impl Namespaces {
             p.call(libc::SYS_unshare, &[here.into()]);
         }
         if self.makes(TIME) {
-            time_offsets(p, spec, host)?;
+            time_offsets(p, spec)?;
+            enter_time(p);
         }
         Ok(())
     }
@@ -193,12 +204,20 @@ pub(super) fn become_root(p: &mut Program) {
     p.call(libc::SYS_setresuid, &[0.into(), 0.into(), 0.into()]);
 }
 
-/// The offsets are written before anyone is in the namespace; init itself enters it by its execve.
-fn time_offsets(p: &mut Program, spec: &Spec, host: &Host) -> Result<()> {
-    if !host.enters_time_namespace() {
-        let text = format!("a new time namespace needs Linux 6.3; this is {}.{}", host.kernel.0, host.kernel.1);
-        return Err(Error::spec("linux.namespaces", text).with_kind(Kind::Host));
-    }
+/// unshare(2) makes a time namespace for children alone. By an execve a process enters it only since kernel commit
+/// 2b5f9dad32ed (Linux 6.3), by setns(2) always.
+fn enter_time(p: &mut Program) {
+    p.section("linux.namespaces");
+    p.doing("enter the time namespace");
+    let path = p.text("/proc/self/ns/time_for_children");
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    let namespace = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
+    p.call(libc::SYS_setns, &[namespace.into(), TIME.into()]);
+    p.call(libc::SYS_close, &[namespace.into()]);
+}
+
+/// The offsets are written before anyone is in the namespace.
+fn time_offsets(p: &mut Program, spec: &Spec) -> Result<()> {
     let offsets = spec.linux().iter().filter_map(|linux| linux.time_offsets().as_ref()).flatten();
     let mut lines: Vec<String> = Vec::new();
     for (clock, offset) in offsets {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use nix::libc;
-use oci_spec::runtime::{Capabilities, LinuxPersonalityDomain, Process, Spec};
+use oci_spec::runtime::{Capabilities, LinuxPersonalityDomain, PosixRlimit, PosixRlimitType, Process, Spec};
 use runb_init::Point;
 
 use super::mounts::Mounts;
@@ -20,6 +20,8 @@ use crate::survey::{Destination, Kind, Survey};
 /// What was changed for the time of the launch, to be set back.
 pub(super) struct Begun {
     umask: Slot,
+    /// RLIMIT_NOFILE, soft and hard, if it was raised.
+    descriptors: Option<(u64, u64)>,
 }
 
 /// The first calls: nobody may look into this process, and modes are what the calls say.
@@ -28,7 +30,38 @@ pub(super) fn begin(p: &mut Program) -> Begun {
     p.call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()]);
     let name = p.text("runb:[init]");
     p.call(libc::SYS_prctl, &[libc::PR_SET_NAME.into(), name.into(), 0.into(), 0.into(), 0.into()]);
-    Begun { umask: p.call(libc::SYS_umask, &[0.into()]).out() }
+    Begun { umask: p.call(libc::SYS_umask, &[0.into()]).out(), descriptors: None }
+}
+
+impl Begun {
+    /// Raises the limit of descriptors where the calls so far make more than it bears, at the index `at`: while init still has
+    /// the right to. See docs/decisions/descriptors.md.
+    pub(super) fn raise_descriptors(&mut self, p: &mut Program, at: usize, process: &Process, survey: &Survey) {
+        let needed = p.descriptors();
+        let Some((soft, hard)) = survey.descriptors.filter(|(soft, _)| needed > *soft) else { return };
+        self.descriptors = Some((soft, hard));
+        // In a user namespace of the container's own the hard limit cannot be raised again.
+        let given = descriptors_of(process).map_or(0, |limit| limit.hard());
+        p.section("mounts");
+        p.doing(format!("raise RLIMIT_NOFILE to {needed}, for as many mounts"));
+        let value = p.longs(&[needed, hard.max(given).max(needed)]);
+        p.call(libc::SYS_prlimit64, &[0.into(), libc::RLIMIT_NOFILE.into(), value.into(), 0.into()]);
+        p.move_last_to(at);
+    }
+
+    /// Sets it back, unless process.rlimits sets it anyway.
+    fn lower_descriptors(&self, p: &mut Program, process: &Process) {
+        if let Some((soft, hard)) = self.descriptors.filter(|_| descriptors_of(process).is_none()) {
+            p.section("mounts");
+            p.doing(format!("set RLIMIT_NOFILE back to soft {soft} hard {hard}"));
+            let value = p.longs(&[soft, hard]);
+            p.call(libc::SYS_prlimit64, &[0.into(), libc::RLIMIT_NOFILE.into(), value.into(), 0.into()]);
+        }
+    }
+}
+
+fn descriptors_of(process: &Process) -> Option<&PosixRlimit> {
+    process.rlimits().iter().flatten().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile)
 }
 
 /// open, write, close.
@@ -581,6 +614,7 @@ pub(super) fn finish(
     keyring(p, request.options, user);
     // Beyond the report and the fifo nothing of the launch is needed any more.
     p.call(libc::SYS_close_range, &[(report + 2).into(), u64::from(u32::MAX).into(), 0.into()]);
+    begun.lower_descriptors(p, process);
     rlimits(p, process);
     p.section("process.user.umask");
     let umask = process.user().umask().map_or(Arg::from(begun.umask), Arg::from);
@@ -595,31 +629,37 @@ pub(super) fn finish(
     no_new_privileges(p, process);
     let command = Command::of(process, additions(request, process));
     command.check(p);
+    p.section("");
+    if request.ending == Ending::Stop {
+        // Its end tells the runtime that the execve succeeded.
+        p.call(libc::SYS_fcntl, &[report.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
+    }
     // Whoever decides for the workload gets the listener from this runtime, so before it goes.
     if guard.has_listener() {
+        signals(p);
         guard.load(p, sets);
     }
     p.section("");
     match request.ending {
-        Ending::Stop => {
-            // Its end tells the runtime that the execve succeeded.
-            p.call(libc::SYS_fcntl, &[report.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
-            p.stop(Point::Ready);
-        }
+        Ending::Stop => p.stop(Point::Ready),
         Ending::Fifo => {
             p.announce(Point::Ready);
-            // From here on the fifo is the one who hears: `start` reads there what goes wrong.
+            // From here on the fifo is the one who hears: `start` reads there what goes wrong. Where a listener is to be
+            // handed over, the end of the socket says that only the read and the execve are to come.
             p.call(libc::SYS_dup3, &[(report + 1).into(), report.into(), libc::O_CLOEXEC.into()]);
-            p.call(libc::SYS_close, &[(report + 1).into()]);
+            if !guard.has_listener() {
+                p.call(libc::SYS_close, &[(report + 1).into()]);
+            }
             let byte = p.bytes(&[0]);
             p.doing("wait at the exec fifo");
             p.call(libc::SYS_read, &[report.into(), byte.into(), 1.into()]);
         }
     }
-    signals(p);
     if !guard.has_listener() {
+        signals(p);
         guard.load(p, sets);
     }
+    guard.check(p)?;
     command.execute(p);
     Ok(warnings)
 }
@@ -667,7 +707,8 @@ impl<'a> Guard<'a> {
         sets
     }
 
-    /// Loads the filter, and hands its listener over.
+    /// Loads the filter. Its listener goes to the runtime, which answers for init until it hands it over; init keeps none,
+    /// so that calls do not wait for a listener that is gone.
     pub(super) fn load(&self, p: &mut Program, sets: Sets) {
         let Some(filter) = self.filter else { return };
         p.section("linux.seccomp");
@@ -681,10 +722,22 @@ impl<'a> Guard<'a> {
         if filter.listener.is_some() {
             let listener = load.out();
             p.stop_with(Point::Notify, listener);
+            p.call(libc::SYS_close, &[listener.into()]);
         }
         if self.has_too_much(sets) {
             capset(p, sets);
         }
+    }
+
+    /// Checks the calls that come after the filter, so far.
+    ///
+    /// # Errors
+    /// [`Filter::check_init`], where there is a listener.
+    pub(super) fn check(&self, p: &Program) -> Result<()> {
+        let Some(filter) = self.filter.filter(|_| self.has_listener()) else { return Ok(()) };
+        let later = p.calls().iter().skip_while(|call| libc::c_long::from(call.nr) != libc::SYS_seccomp).skip(1);
+        let later = later.filter(|call| call.kind != runb_init::Kind::Stop);
+        filter.check_init(later.map(|call| (call.nr.into(), call.args)))
     }
 }
 

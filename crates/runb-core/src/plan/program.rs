@@ -214,6 +214,25 @@ impl Program {
         self.call(libc::SYS_clone, &[(libc::CLONE_PARENT | libc::SIGCHLD).into()]).kind(Kind::Twin);
     }
 
+    /// How many descriptors init has at most, the standard ones and what it is started with included: as if none was closed
+    /// before the end.
+    pub(super) fn descriptors(&self) -> u64 {
+        let made = self.calls.iter().filter(|call| call.out != 0).count();
+        // The report, the fifo, the number for mount(2), the file that init was executed from.
+        made as u64 + self.report as u64 + 4
+    }
+
+    /// Moves the call that was added last to the index `to`. Only while no later call knows its own index.
+    pub(super) fn move_last_to(&mut self, to: usize) {
+        self.calls[to..].rotate_right(1);
+        self.origins[to..].rotate_right(1);
+    }
+
+    /// Runs the calls from index `first` on only if the last one before them that tolerates anything succeeded.
+    pub(super) fn after_success_from(&mut self, first: usize) {
+        self.calls[first..].iter_mut().for_each(|call| call.after = After::Success);
+    }
+
     /// The stops, in the order in which init comes to them.
     pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
         use Point::{Hooks, IdMap, Mount, Notify, Ready, Terminal};

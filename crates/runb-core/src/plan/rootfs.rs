@@ -1,13 +1,14 @@
 //! The root filesystem: opened, attached, made `/`. Source: config.md "Root", pivot_root(2).
 
 use nix::libc;
-use oci_spec::runtime::Spec;
 
 use super::Request;
-use super::mount_options::propagation;
+use super::attributes::{Change, Setter};
+use super::mount_options::{Attributes, RDONLY, Reach, of_statfs, propagation};
 use super::program::{AT_FDCWD, Data, Program, Slot};
 use crate::error::{Error, Result};
 use crate::options::RootEntry;
+use crate::survey::Reader;
 
 /// open_tree(2): make a detached copy.
 pub(super) const OPEN_TREE_CLONE: i32 = 1;
@@ -25,6 +26,8 @@ pub(super) struct Root {
     old: Option<Slot>,
     path: Data,
     empty: Data,
+    reader: Reader,
+    setter: Setter,
 }
 
 /// Where the root lies until it becomes `/`.
@@ -38,7 +41,7 @@ pub(super) enum Site {
 
 impl Root {
     /// Opens it while the host's paths are at hand.
-    pub(super) fn open(p: &mut Program, request: &Request<'_>) -> Result<Self> {
+    pub(super) fn open(p: &mut Program, request: &Request<'_>, setter: Setter) -> Result<Self> {
         p.section("root.path");
         let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
         if let Some(word) = given.filter(|word| !word.is_empty() && propagation(word).is_none()) {
@@ -47,9 +50,19 @@ impl Root {
         let root = request.spec.root().as_ref().map(|root| request.bundle.join(root.path())).unwrap_or_default();
         let path = p.text(root.as_os_str().as_encoded_bytes());
         let empty = p.text("");
-        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
-        let tree = p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
-        Ok(Root { tree, old: None, path, empty })
+        let root = Root { tree: p.slot(), old: None, path, empty, reader: request.survey.reader, setter };
+        root.open_as(p, Reader::Runtime);
+        Ok(root)
+    }
+
+    /// Opens it if it is for this reader to do: the runtime's equal, or the root of the container's user namespace, which is in
+    /// a mount namespace of its own, and still has the host's paths at hand.
+    pub(super) fn open_as(&self, p: &mut Program, reader: Reader) {
+        if self.reader == reader {
+            p.section("root.path");
+            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
+            p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), self.path.into(), flags.into()]).into_slot(self.tree);
+        }
     }
 
     /// Puts it into the mount namespace. Before hooks it lies at its path on the host, where they look for it, and init
@@ -64,13 +77,19 @@ impl Root {
         p.call(libc::SYS_mount, &[0.into(), slash.into(), 0.into(), (libc::MS_REC | old).into(), 0.into()]);
         // A peer group of its own, and an unbindable mount, have no master, as with runc.
         let own = if given & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
-        set_attributes(p, self.tree, self.empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [0, 0, own, 0]);
+        let slave = Change { propagation: own, ..Change::default() };
+        if self.setter.reaches_detached() {
+            self.setter.change(p, self.tree, Reach::Below, slave);
+        }
         p.section("root.path");
         let target = if site == Site::AtPath { self.path } else { slash };
         p.call(
             libc::SYS_move_mount,
             &[self.tree.into(), self.empty.into(), AT_FDCWD.into(), target.into(), F_EMPTY_PATH.into()],
         );
+        if !self.setter.reaches_detached() {
+            self.setter.change_from_inside(p, self.tree, Reach::Below, slave);
+        }
         if site == Site::AtPath {
             let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
             // Of this mount namespace, so not before it is made.
@@ -132,11 +151,13 @@ impl Root {
     }
 
     /// What comes when all is mounted: read-only, and the propagation that the configuration wants.
-    pub(super) fn finish(&self, p: &mut Program, spec: &Spec) {
+    pub(super) fn finish(&self, p: &mut Program, request: &Request<'_>) {
+        let spec = request.spec;
         let slash = p.text("/");
         if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
             p.section("root.readonly");
-            set_attributes(p, AT_FDCWD, slash, 0, [1, 0, 0, 0]);
+            let had = of_statfs(request.survey.mount_flags.root);
+            self.setter.change_root(p, Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 });
         }
         let given = spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
         if let Some(flags) = given.and_then(propagation)
@@ -146,16 +167,4 @@ impl Root {
             p.call(libc::SYS_mount, &[0.into(), slash.into(), 0.into(), flags.into(), 0.into()]);
         }
     }
-}
-
-/// mount_setattr(2); the numbers are those of struct mount_attr: set, clear, propagation, descriptor of a user namespace.
-pub(super) fn set_attributes(
-    p: &mut Program,
-    at: impl Into<super::program::Arg>,
-    path: Data,
-    flags: i32,
-    attr: [u64; 4],
-) {
-    let data = p.longs(&attr);
-    p.call(libc::SYS_mount_setattr, &[at.into(), path.into(), flags.into(), data.into(), 32.into()]);
 }

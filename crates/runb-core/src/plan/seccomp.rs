@@ -21,7 +21,7 @@ pub use rules::Action;
 
 use crate::{Error, Result};
 use arch::Kind;
-use decide::{Alternative, Decision, Unknown, X32};
+use decide::{Alternative, Decision, Unknown, Uses, X32};
 use program::{Assembler, Target};
 use rules::Profile;
 
@@ -130,6 +130,39 @@ pub struct Filter {
     parts: Vec<Part>,
 }
 
+impl Filter {
+    /// Whether the listener is asked about this call of init's.
+    pub(crate) fn asks_about(&self, call: &runb_init::Call) -> Result<bool> {
+        let Some(native) = Native::of_build() else { return Ok(false) };
+        let call = Call { arch: native.abi().audit(), number: call.nr.into(), arguments: call.args };
+        Ok(run(&self.instructions, &call)?.0 == Action::NOTIFY)
+    }
+
+    /// Checks the calls that init makes under a filter with a listener before it is handed over: each is a number with its
+    /// arguments. Two of them nobody can answer but the kernel; and of a call that kills init nobody would hear.
+    ///
+    /// # Errors
+    /// The profile does not let one of them pass.
+    pub(super) fn check_init(&self, calls: impl Iterator<Item = (u32, [u64; 6])>) -> Result<()> {
+        let Some(native) = Native::of_build() else { return Ok(()) };
+        let refuse = |number: u32, action: Action| {
+            let name = numbers::name_of(native.abi(), number).unwrap_or("a call");
+            let text = format!("answers {name} with {action}: init needs it when the filter's listener is handed over");
+            Err(Error::spec("linux.seccomp", text))
+        };
+        let hand_over = rules::HAND_OVER.map(|(_, number)| number as u32);
+        for (number, arguments) in calls.chain(hand_over.map(|number| (number, [0; 6]))) {
+            let (action, _) = run(&self.instructions, &Call { arch: native.abi().audit(), number, arguments })?;
+            let passes = action == Action::ALLOW || action.class() == rules::LOG;
+            let can_tell = action == Action::NOTIFY || [rules::ERRNO, rules::TRACE].contains(&action.class());
+            if !passes && (hand_over.contains(&number) || !can_tell) {
+                return refuse(number, action);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Where the code of an architecture begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
@@ -149,13 +182,14 @@ pub fn compile(seccomp: &LinuxSeccomp, native: Native, kernel: &Kernel) -> Resul
     let flags = flags(seccomp, &listener, kernel)?;
     let has = |abi: Abi| abi == native.abi() || listed.contains(&abi);
     let unknown = unknown(profile.default);
+    let uses = Uses::of_profile(&profile);
 
-    let mut assembler = Assembler::default();
+    let mut assembler = Assembler::new();
     let mut entries = Vec::new();
     // The last one written is next to the program's beginning: the machine's own.
     for kind in native.kinds().iter().rev().filter(|kind| has(kind.abi)) {
         let abis: Vec<Abi> = std::iter::once(kind.abi).chain(kind.shared.filter(|&abi| has(abi))).collect();
-        entries.push((kind.audit, architecture(&mut assembler, &profile, kind, &abis, unknown)?, abis));
+        entries.push((kind.audit, architecture(&mut assembler, &profile, &uses, (kind, &abis), unknown)?, abis));
     }
     let mut entry = Target::Return(Action::KILL_THREAD);
     for (audit, target, _) in &entries {
@@ -173,7 +207,7 @@ pub fn compile(seccomp: &LinuxSeccomp, native: Native, kernel: &Kernel) -> Resul
     let mut parts: Vec<Part> = Vec::new();
     for (_, target, abis) in entries.into_iter().rev() {
         if let Target::At(index) = target {
-            parts.push(Part { start: length - 1 - index, abis });
+            parts.push(Part { start: length - 1 - index as usize, abis });
         }
     }
     let abis = Abi::ALL.into_iter().filter(|abi| native.abis().any(|one| one == *abi) && has(*abi)).collect();
@@ -184,15 +218,15 @@ pub fn compile(seccomp: &LinuxSeccomp, native: Native, kernel: &Kernel) -> Resul
 fn architecture(
     assembler: &mut Assembler,
     profile: &Profile,
-    kind: &Kind,
-    abis: &[Abi],
+    uses: &Uses,
+    (kind, abis): (&Kind, &[Abi]),
     unknown: Unknown,
 ) -> Result<Target> {
-    let mut calls = Vec::with_capacity(512);
+    let mut calls = Vec::with_capacity(abis.iter().map(|abi| numbers::of(*abi).len()).sum());
     // abis are in the order of their numbers: x32's have bit 30.
     for &abi in abis {
         let mut written: Vec<(Vec<Alternative>, Target)> = Vec::new();
-        for (number, decision) in decide::calls(profile, abi)? {
+        decide::calls(profile, uses, abi, |number, decision| {
             let target = match &decision {
                 Decision::Always(action) => Target::Return(*action),
                 Decision::ByArguments(alternatives) => match written.iter().find(|(one, _)| one == alternatives) {
@@ -205,12 +239,12 @@ fn architecture(
                 },
             };
             calls.push((number, target));
-        }
+        })?;
     }
     let floor = match (kind.shared, abis) {
-        (Some(_), [_, _]) => decide::floor_x86_64(profile, X32::Present, unknown),
-        (Some(_), _) => decide::floor_x86_64(profile, X32::Absent, unknown),
-        (None, _) => decide::floor(profile, kind.abi, unknown),
+        (Some(_), [_, _]) => decide::floor_x86_64(profile.default, uses, X32::Present, unknown),
+        (Some(_), _) => decide::floor_x86_64(profile.default, uses, X32::Absent, unknown),
+        (None, _) => decide::floor(profile.default, uses, kind.abi, unknown),
     };
     Ok(program::dispatch(assembler, &floor, &calls))
 }

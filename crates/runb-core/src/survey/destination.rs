@@ -3,7 +3,7 @@
 //! A link is followed here only to know its end; init resolves again, so that one which changes meanwhile misleads nobody
 //! but the container.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,12 +53,78 @@ impl Wanted {
     }
 }
 
+/// What was put at paths of a tree, in order: the last that is at a path or above it is what one finds there. It is looked
+/// for by the names of the path, so that many mounts cost no more for each than few.
+#[derive(Debug)]
+pub(crate) struct Covers<T> {
+    list: Vec<T>,
+    /// By a clean path, the last of the list there.
+    last: BTreeMap<Vec<u8>, usize>,
+    #[cfg(test)]
+    pub(crate) lookups: std::cell::Cell<usize>,
+}
+
+impl<T> Default for Covers<T> {
+    fn default() -> Self {
+        Covers {
+            list: Vec::new(),
+            last: BTreeMap::new(),
+            #[cfg(test)]
+            lookups: Default::default(),
+        }
+    }
+}
+
+impl<T> Covers<T> {
+    /// Puts `item` at `path`, which is absolute and [`clean`].
+    pub(crate) fn push(&mut self, path: &Path, item: T) {
+        self.last.insert(path.as_os_str().as_bytes().to_vec(), self.list.len());
+        self.list.push(item);
+    }
+
+    /// The last one at `path`.
+    pub(crate) fn at(&self, path: &Path) -> Option<&T> {
+        self.last_at(path.as_os_str().as_bytes()).map(|index| &self.list[index])
+    }
+
+    /// The last one at `path` or above it.
+    pub(crate) fn over(&self, path: &Path) -> Option<&T> {
+        let index = self.last_at(path.as_os_str().as_bytes()).max(self.last_above(path));
+        index.map(|index| &self.list[index])
+    }
+
+    /// The last one above `path`.
+    pub(crate) fn above(&self, path: &Path) -> Option<&T> {
+        self.last_above(path).map(|index| &self.list[index])
+    }
+
+    /// All, in order.
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, T> {
+        self.list.iter()
+    }
+
+    fn last_above(&self, path: &Path) -> Option<usize> {
+        let path = path.as_os_str().as_bytes();
+        let slashes = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
+        let root = if path.len() > 1 { self.last_at(b"/") } else { None };
+        slashes.map(|(end, _)| self.last_at(&path[..end])).fold(root, Option::max)
+    }
+
+    fn last_at(&self, path: &[u8]) -> Option<usize> {
+        #[cfg(test)]
+        self.lookups.set(self.lookups.get() + 1);
+        self.last.get(path).copied()
+    }
+}
+
 /// An earlier mount, that covers what the root filesystem has.
+#[derive(Debug)]
 pub(super) struct Cover {
     at: PathBuf,
     with: With,
 }
 
+#[derive(Debug)]
 enum With {
     Bind(PathBuf),
     /// A tmpfs with this mode.
@@ -78,6 +144,12 @@ impl Cover {
         };
         Cover { at: seen.path.clone(), with }
     }
+
+    /// Adds it to `covers`.
+    pub(super) fn push_to(self, covers: &mut Covers<Cover>) {
+        let at = self.at.clone();
+        covers.push(&at, self);
+    }
 }
 
 /// The path as an absolute one without `.` and `..`.
@@ -96,9 +168,9 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
 }
 
 /// Looks for `path` below `root`, where `covers` are mounted.
-pub(super) fn look(root: BorrowedFd<'_>, path: &Path, covers: &[Cover], wanted: Wanted) -> Destination {
+pub(super) fn look(root: BorrowedFd<'_>, path: &Path, covers: &Covers<Cover>, wanted: Wanted) -> Destination {
     let path = clean(path);
-    if let Some(cover) = covering(&path, covers) {
+    if let Some(cover) = covers.over(&path) {
         return below(cover, &path, wanted);
     }
     match at(root, &path, 0) {
@@ -123,10 +195,6 @@ pub(super) fn look(root: BorrowedFd<'_>, path: &Path, covers: &[Cover], wanted: 
     }
 }
 
-fn covering<'c>(path: &Path, covers: &'c [Cover]) -> Option<&'c Cover> {
-    covers.iter().rev().find(|cover| path.starts_with(&cover.at))
-}
-
 fn at(root: BorrowedFd<'_>, path: &Path, flags: i32) -> Result<OwnedFd, Errno> {
     let relative = path.strip_prefix("/").unwrap_or(path).as_os_str();
     let relative = if relative.is_empty() { ".".as_ref() } else { relative };
@@ -140,10 +208,10 @@ fn mode(place: OwnedFd, wanted: Wanted) -> Option<u32> {
 }
 
 /// What is at the path of a device; the last name is not followed.
-pub(super) fn found(root: BorrowedFd<'_>, path: &Path, covers: &[Cover]) -> Found {
+pub(super) fn found(root: BorrowedFd<'_>, path: &Path, covers: &Covers<Cover>) -> Found {
     let Some((parent, name)) = path.parent().zip(path.file_name()) else { return Found::Unknown };
     let seen = look(root, parent, covers, Wanted::Place);
-    if covering(&seen.path.join(name), covers).is_some() {
+    if covers.over(&seen.path.join(name)).is_some() {
         return Found::Unknown;
     }
     match at(root, &seen.path.join(name), libc::O_NOFOLLOW) {
@@ -178,7 +246,7 @@ fn below(cover: &Cover, path: &Path, wanted: Wanted) -> Destination {
 const MAX_LINKS: u32 = 40;
 
 /// Follows `path` name by name.
-fn walk(root: BorrowedFd<'_>, path: &Path, covers: &[Cover], wanted: Wanted) -> Destination {
+fn walk(root: BorrowedFd<'_>, path: &Path, covers: &Covers<Cover>, wanted: Wanted) -> Destination {
     let mut rest: VecDeque<OsString> = path.iter().skip(1).map(OsString::from).collect();
     let mut so_far = PathBuf::from("/");
     let mut links = 0;
@@ -189,7 +257,7 @@ fn walk(root: BorrowedFd<'_>, path: &Path, covers: &[Cover], wanted: Wanted) -> 
             continue;
         }
         let next = so_far.join(&name);
-        if let Some(cover) = covering(&next, covers) {
+        if let Some(cover) = covers.over(&next) {
             return below(cover, &clean(&rest.iter().fold(next.clone(), |path, name| path.join(name))), wanted);
         }
         let Ok(place) = at(root, &next, libc::O_NOFOLLOW) else {
@@ -234,7 +302,7 @@ mod tests {
 
     use super::*;
 
-    fn seen(root: &Path, path: &str, covers: &[Cover]) -> (String, usize, Option<u32>) {
+    fn seen(root: &Path, path: &str, covers: &Covers<Cover>) -> (String, usize, Option<u32>) {
         let root = open(root, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).expect("the root");
         let seen = look(root.as_fd(), Path::new(path), covers, Wanted::Mode);
         (seen.path.display().to_string(), seen.there, seen.mode)
@@ -249,13 +317,46 @@ mod tests {
         for (target, link) in [("/run", "var/run"), ("../../../../../etc/new", "out"), ("loop", "loop")] {
             symlink(target, dir.join(link)).expect("a link");
         }
-        let tmpfs = || vec![Cover { at: "/run".into(), with: With::Tmpfs(None) }];
-        assert_eq!(seen(&dir, "/var/lib", &[]), ("/var/lib".into(), 2, Some(0o711)));
-        assert_eq!(seen(&dir, "/var/lib/a/b", &[]), ("/var/lib/a/b".into(), 2, None));
-        assert_eq!(seen(&dir, "/var/run/a", &[]), ("/run/a".into(), 1, None));
-        assert_eq!(seen(&dir, "/var/run/a/b", &tmpfs()), ("/run/a/b".into(), 1, None));
-        assert_eq!(seen(&dir, "/out", &[]), ("/etc/new".into(), 0, None));
-        assert_eq!(seen(&dir, "/loop/a", &[]), ("/loop/a".into(), 0, None));
+        let none = Covers::default();
+        let mut tmpfs = Covers::default();
+        Cover { at: "/run".into(), with: With::Tmpfs(None) }.push_to(&mut tmpfs);
+        assert_eq!(seen(&dir, "/var/lib", &none), ("/var/lib".into(), 2, Some(0o711)));
+        assert_eq!(seen(&dir, "/var/lib/a/b", &none), ("/var/lib/a/b".into(), 2, None));
+        assert_eq!(seen(&dir, "/var/run/a", &none), ("/run/a".into(), 1, None));
+        assert_eq!(seen(&dir, "/var/run/a/b", &tmpfs), ("/run/a/b".into(), 1, None));
+        assert_eq!(seen(&dir, "/out", &none), ("/etc/new".into(), 0, None));
+        assert_eq!(seen(&dir, "/loop/a", &none), ("/loop/a".into(), 0, None));
         fs::remove_dir_all(&dir).expect("removed");
+    }
+
+    #[test]
+    fn the_last_at_a_path_or_above_it_is_found_by_the_names_of_the_path() {
+        let mut covers = Covers::default();
+        for (number, path) in ["/a", "/a/b", "/a/b/c", "/a"].iter().enumerate() {
+            covers.push(Path::new(path), number);
+        }
+        let over = |path| covers.over(Path::new(path)).copied();
+        assert_eq!(
+            [over("/a"), over("/a/b"), over("/a/b/c/d"), over("/ab"), over("/")],
+            [Some(3), Some(3), Some(3), None, None]
+        );
+        assert_eq!([covers.above(Path::new("/a")), covers.at(Path::new("/a/b"))], [None, Some(&1)]);
+        covers.push(Path::new("/"), 4);
+        assert_eq!(covers.over(Path::new("/x")), Some(&4));
+    }
+
+    #[test]
+    fn a_destination_costs_as_much_after_many_mounts_as_after_few() {
+        let dir = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).expect("the root");
+        let cost = |mounts: usize| {
+            let mut covers = Covers::default();
+            for number in 0..mounts {
+                let path = PathBuf::from(format!("/nothing/is/here/{number}"));
+                let seen = look(dir.as_fd(), &path, &covers, Wanted::Place);
+                Cover { at: seen.path, with: With::Other }.push_to(&mut covers);
+            }
+            covers.lookups.get()
+        };
+        assert_eq!(cost(1000), 10 * cost(100));
     }
 }

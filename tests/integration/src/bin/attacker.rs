@@ -3,12 +3,19 @@
 //! `attacker descriptors`: what is open.
 //! `attacker walk MARK`: looks for the file MARK, a path of the host, through everything in /proc.
 //! `attacker watch STOP MARK`: until the file STOP is there, attacks every process that comes into its pid namespace.
+//! `attacker imitate STOP PID HOLD`: until STOP is there, takes a copy of the socket by which such a process reports, keeps it
+//! open if HOLD is `hold`, and says over it what the process might say; of PID, a number, that it is the process's twin.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
+use std::io::{IoSlice, Read, Seek, SeekFrom, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 const O_PATH: i32 = 0o10_000_000;
 
@@ -19,7 +26,8 @@ fn main() {
         ["descriptors"] => descriptors(),
         ["walk", mark] => processes().iter().for_each(|process| walk(process, mark)),
         ["watch", stop, mark] => watch(Path::new(stop), mark),
-        _ => panic!("descriptors, walk MARK, watch STOP MARK"),
+        ["imitate", stop, pid, hold] => imitate(Path::new(stop), pid.parse().expect("a number"), hold == "hold"),
+        _ => panic!("descriptors, walk MARK, watch STOP MARK, imitate STOP PID HOLD"),
     }
     println!("done");
 }
@@ -100,4 +108,71 @@ fn overwrite(path: &Path, name: &Path) {
     if written.is_ok() {
         println!("escaped: {} ({target}) is overwritten", name.display());
     }
+}
+
+/// What a process of a launch says, and what it never would: kind, point, call, errno, value, as runb-init's reports have them.
+fn lies(twin: u64) -> Vec<Vec<u8>> {
+    let report = |kind: u8, point: u8, call: u16, errno: i32, value: u64| {
+        let mut bytes = vec![kind, point];
+        bytes.extend(call.to_ne_bytes());
+        bytes.extend(errno.to_ne_bytes());
+        bytes.extend(value.to_ne_bytes());
+        bytes
+    };
+    let mut lies = Vec::new();
+    for point in 0..8 {
+        lies.push(report(3, 0, 0, 0, twin));
+        lies.push(report(1, point, 9, 0, 0));
+    }
+    for (call, errno) in [(0, 13), (5, 2), (u16::MAX, i32::MAX), (40, -1)] {
+        lies.push(report(2, 0, call, errno, 3));
+    }
+    lies.push(report(4, 0, 0, 0, 0));
+    lies.push(report(99, 99, 99, 99, u64::MAX));
+    lies.push(vec![1, 2, 3]);
+    lies.push(Vec::new());
+    lies
+}
+
+fn imitate(stop: &Path, twin: u64, hold: bool) {
+    let own = [std::process::id(), 1].map(|pid| PathBuf::from(format!("/proc/{pid}")));
+    println!("watching");
+    let lies = lies(twin);
+    let (mut said, mut held, mut done) = (0, Vec::new(), BTreeSet::new());
+    while !stop.exists() {
+        for process in processes().into_iter().filter(|process| !own.contains(process)) {
+            if done.contains(&process) {
+                continue;
+            }
+            let Some(socket) = report_socket(&process) else { continue };
+            done.insert(process);
+            if hold {
+                said += 1;
+                held.push(socket);
+                continue;
+            }
+            let lie = &lies[said % lies.len()];
+            // Now and then with more descriptors than anybody sends.
+            let null = File::open("/dev/null").expect("open");
+            let descriptors = vec![null.as_fd(); said % 4];
+            let mut space = [MaybeUninit::uninit(); 128];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !descriptors.is_empty() {
+                control.push(SendAncillaryMessage::ScmRights(&descriptors));
+            }
+            said += usize::from(sendmsg(&socket, &[IoSlice::new(lie)], &mut control, SendFlags::NOSIGNAL).is_ok());
+        }
+    }
+    println!("imitated {said} processes");
+}
+
+/// A copy of the first socket above the standard descriptors of another process.
+fn report_socket(process: &Path) -> Option<OwnedFd> {
+    let pid: i32 = process.file_name()?.to_str()?.parse().ok()?;
+    let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    (3..6).find_map(|number| {
+        let target = fs::read_link(process.join(format!("fd/{number}"))).ok()?;
+        let copy = pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).ok()?;
+        target.to_str()?.starts_with("socket:").then_some(copy)
+    })
 }

@@ -3,15 +3,17 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use runb_tests::*;
 
 use super::canary::Canary;
+use super::exchange::rounds;
 
 #[test]
 fn a_command_that_is_the_runtime_itself_runs_nothing_of_it() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let canary = Canary::new(t);
         let prepare = |root: &Path| {
             symlink("/proc/self/exe", root.join("link")).expect("a link");
@@ -52,16 +54,41 @@ fn privileged(bundle: Bundle<'_>) -> Bundle<'_> {
     })
 }
 
-/// A container whose workload attacks whoever enters its pid namespace, while `rounds` containers are made that join it.
-fn besieged(t: &Test, canary: &Canary, arm: impl Fn(Bundle<'_>) -> Bundle<'_>, rounds: u32) -> String {
-    let bundle = arm(t.bundle().with_id(&t.name("w")));
-    let (share, attacker) = (bundle.share_dir(), bundle.share_dir().join("attacker"));
-    fs::copy(env!("CARGO_BIN_EXE_attacker"), attacker).expect("copy the attacker");
-    let mark = canary.file().display().to_string();
-    let watcher = bundle.args(["/share/attacker", "watch", "/share/stop", &mark]).run_detached();
-    let pid = watcher.pid();
-    for _ in 0..rounds {
-        let bundle = t.bundle().with_id(&t.name("v")).join_namespace("pid", &format!("/proc/{pid}/ns/pid"));
+/// A container whose workload attacks whoever enters its pid namespace.
+struct Besieger<'t> {
+    watcher: Container<'t>,
+    pid: i32,
+}
+
+impl<'t> Besieger<'t> {
+    fn of(t: &'t Test, canary: &Canary, arm: impl Fn(Bundle<'t>) -> Bundle<'t>) -> Self {
+        let bundle = arm(t.bundle().with_id(&t.name("w")));
+        fs::copy(env!("CARGO_BIN_EXE_attacker"), bundle.share_dir().join("attacker")).expect("copy the attacker");
+        let mark = canary.file().display().to_string();
+        let watcher = bundle.args(["/share/attacker", "watch", "/share/stop", &mark]).run_detached();
+        let pid = watcher.pid();
+        Besieger { watcher, pid }
+    }
+
+    /// Ends the attack. What the attacker says of it.
+    fn end(self) -> String {
+        let Besieger { watcher, pid } = self;
+        fs::write(watcher.bundle().share_dir().join("stop"), "").expect("write");
+        assert!(wait::process_end(pid, Instant::now() + wait::DEADLINE), "the attacker does not end");
+        watcher.reap(pid);
+        let said = watcher.stdout();
+        watcher.delete().ok();
+        assert!(said.contains("looked at") && !said.contains("looked at 0 processes"), "{said}");
+        said
+    }
+}
+
+/// Containers are made that join the attacker's pid namespace.
+fn joined(t: &Test, arm: impl Fn(Bundle<'_>) -> Bundle<'_>) {
+    let canary = Canary::new(t);
+    let besieger = Besieger::of(t, &canary, arm);
+    for _ in rounds(t) {
+        let bundle = t.bundle().with_id(&t.name("v")).join_namespace("pid", &format!("/proc/{}/ns/pid", besieger.pid));
         let container = bundle.idle().create();
         let init = container.pid();
         container.start().ok();
@@ -70,33 +97,67 @@ fn besieged(t: &Test, canary: &Canary, arm: impl Fn(Bundle<'_>) -> Bundle<'_>, r
         container.reap(init);
         container.delete().ok();
     }
-    fs::write(share.join("stop"), "").expect("write");
-    assert!(wait::process_end(pid, Instant::now() + wait::DEADLINE), "the attacker does not end");
-    watcher.reap(pid);
-    let said = watcher.stdout();
-    watcher.delete().ok();
-    said
+    let said = besieger.end();
+    assert!(!said.contains("escaped"), "{said}");
+    canary.is_unharmed("the watch");
 }
 
 #[test]
 fn the_runtimes_programs_cannot_be_written_from_a_container_that_others_join() {
-    in_modes(V2, |t| {
-        let canary = Canary::new(t);
-        let said = besieged(t, &canary, |bundle| bundle, 100);
-        assert!(said.contains("looked at") && !said.contains("escaped"), "{said}");
-        assert!(!said.contains("looked at 0 processes"), "{said}");
-        canary.is_unharmed("the watch");
-    });
+    in_modes(ALL, |t| joined(t, |bundle| bundle));
 }
 
 #[test]
 fn the_runtimes_programs_cannot_be_written_from_a_privileged_container_that_others_join() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.runb_only("the peers enter with the host's root in sight");
+        joined(t, privileged);
+    });
+}
+
+/// Processes are executed in the attacker's container.
+fn executed(t: &Test, arm: impl Fn(Bundle<'_>) -> Bundle<'_>) {
+    let canary = Canary::new(t);
+    let besieger = Besieger::of(t, &canary, arm);
+    for _ in rounds(t) {
+        t.call(["exec", besieger.watcher.id(), "true"]).ok();
+    }
+    let said = besieger.end();
+    assert!(!said.contains("escaped"), "{said}");
+    canary.is_unharmed("the watch");
+}
+
+#[test]
+fn the_runtimes_programs_cannot_be_written_from_a_container_that_processes_are_executed_in() {
+    in_modes(ALL, |t| executed(t, |bundle| bundle));
+}
+
+#[test]
+fn the_runtimes_programs_cannot_be_written_from_a_privileged_container_that_processes_are_executed_in() {
+    in_modes(ALL, |t| {
+        t.runb_only("the peers enter with the host's rights");
+        executed(t, privileged);
+    });
+}
+
+/// What nsenter(1) does is what the runtime must not do.
+#[test]
+fn who_enters_a_pid_namespace_with_the_hosts_root_is_found_by_the_same_watch() {
+    in_modes(V2, |t| {
+        t.needs_program("nsenter");
         let canary = Canary::new(t);
-        let said = besieged(t, &canary, privileged, 100);
-        assert!(said.contains("looked at") && !said.contains("escaped"), "{said}");
-        assert!(!said.contains("looked at 0 processes"), "{said}");
-        canary.is_unharmed("the watch");
+        let besieger = Besieger::of(t, &canary, privileged);
+        let pid = besieger.pid;
+        let (input, held) = std::io::pipe().expect("a pipe");
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &pid.to_string(), "--pid", "sh", "-c", "read end"]).stdin(input);
+        let mut careless = command.spawn().expect("start nsenter");
+        // A pipe that it reads from keeps it there.
+        let escaped = || besieger.watcher.stdout().contains("escaped: ");
+        wait::change_in(t.dir(), "the attacker finds the host's root", escaped);
+        drop((held, command));
+        careless.wait().expect("wait");
+        besieger.end();
+        canary.is_unharmed("a look");
     });
 }

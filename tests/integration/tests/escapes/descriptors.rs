@@ -9,24 +9,27 @@ use runb_tests::*;
 use super::canary::{Canary, refused_or_harmless};
 
 /// Puts the attacker where the container sees it.
-fn armed(bundle: Bundle<'_>) -> Bundle<'_> {
+pub fn armed(bundle: Bundle<'_>) -> Bundle<'_> {
     fs::copy(env!("CARGO_BIN_EXE_attacker"), bundle.share_dir().join("attacker")).expect("copy the attacker");
     bundle
 }
 
-/// `run`, called by somebody who has a directory of the host open as descriptor 20.
-fn run_by_a_careless_caller(t: &Test, canary: &Canary, bundle: &Bundle<'_>) -> Outcome {
-    bundle.write();
+/// A call by somebody who has a directory of the host open as descriptor 20.
+pub fn careless_call(t: &Test, canary: &Canary, args: &[&str]) -> Outcome {
     let line = format!("exec 20<{}; exec \"$@\"", canary.dir().display());
     // dash has no descriptors above 9; bash has.
-    let mut command = t.wrapped(&["bash", "-c", &line, "bash"], ["run", "--bundle"]);
-    command.arg(bundle.dir()).arg(bundle.id());
-    t.finish(command)
+    t.finish(t.wrapped(&["bash", "-c", &line, "bash"], args))
+}
+
+/// `run`, called so.
+fn run_by_a_careless_caller(t: &Test, canary: &Canary, bundle: &Bundle<'_>) -> Outcome {
+    bundle.write();
+    careless_call(t, canary, &["run", "--bundle", bundle.dir().to_str().expect("a path"), bundle.id()])
 }
 
 #[test]
 fn the_workload_has_three_descriptors_and_no_more() {
-    in_modes(LIFECYCLE, |t| {
+    in_modes(ALL, |t| {
         t.needs_program("bash");
         let canary = Canary::new(t);
         for hooks in [json!([]), json!([{"path": "/bin/true"}])] {
@@ -39,7 +42,7 @@ fn the_workload_has_three_descriptors_and_no_more() {
 
 #[test]
 fn a_working_directory_in_a_leaked_descriptor_is_not_entered() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.needs_program("bash");
         let canary = Canary::new(t);
         let mut places: Vec<String> = (0..24).map(|i| format!("/proc/self/fd/{i}")).collect();
@@ -60,7 +63,7 @@ fn a_working_directory_in_a_leaked_descriptor_is_not_entered() {
 
 #[test]
 fn a_program_of_the_host_is_not_executed_through_a_descriptor() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.needs_program("bash");
         let canary = Canary::new(t);
         for i in [3, 4, 5, 6, 7, 8, 20] {
@@ -76,7 +79,7 @@ fn a_program_of_the_host_is_not_executed_through_a_descriptor() {
 
 #[test]
 fn no_descriptor_root_or_working_directory_leads_to_the_host() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.needs_program("bash");
         let canary = Canary::new(t);
         let mark = canary.file().display().to_string();

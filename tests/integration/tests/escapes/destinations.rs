@@ -22,7 +22,7 @@ fn replace(root: &Path, name: &str, link: &str) {
 
 #[test]
 fn procfs_and_sysfs_are_never_mounted_through_a_link() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let canary = Canary::new(t);
         let outside = [canary.dir().display().to_string(), Canary::upwards(&canary.dir())];
         for name in ["proc", "sys"] {
@@ -43,7 +43,7 @@ fn procfs_and_sysfs_are_never_mounted_through_a_link() {
 
 #[test]
 fn links_below_other_mounts_stay_in_the_root() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let canary = Canary::new(t);
         let dir = canary.dir();
         for link in [dir.display().to_string(), Canary::upwards(&dir), "etc".into(), "nowhere".into()] {
@@ -58,7 +58,7 @@ fn links_below_other_mounts_stay_in_the_root() {
 
 #[test]
 fn a_destination_through_a_link_makes_nothing_on_the_host() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let canary = Canary::new(t);
         let source = t.dir().join("source");
         fs::write(&source, "").expect("write");
@@ -104,7 +104,7 @@ fn a_destination_through_a_link_makes_nothing_on_the_host() {
 
 #[test]
 fn with_hooks_a_destination_through_a_link_makes_nothing_on_the_host() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let canary = Canary::new(t);
         let (dir, up) = (canary.dir(), Canary::upwards(&canary.dir()));
         for link in [dir.display().to_string(), up] {
@@ -121,7 +121,7 @@ fn with_hooks_a_destination_through_a_link_makes_nothing_on_the_host() {
 
 #[test]
 fn nothing_is_mounted_over_procfs_but_what_lxcfs_serves() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.runb_only("crun lets it happen");
         let canary = Canary::new(t);
         let places = [
@@ -157,7 +157,7 @@ fn nothing_is_mounted_over_procfs_but_what_lxcfs_serves() {
 
 #[test]
 fn a_link_to_procfs_leads_no_mount_over_what_the_runtime_writes() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let fake = t.dir().join("fake");
         fs::write(&fake, "").expect("write");
         let prepare = |root: &Path| symlink("/proc", root.join("l")).expect("a link");
@@ -184,7 +184,7 @@ fn a_link_to_procfs_leads_no_mount_over_what_the_runtime_writes() {
 
 #[test]
 fn a_string_with_a_nul_is_refused() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.runb_only("the peers cut it");
         for pointer in ["/mounts/0/destination", "/mounts/0/source", "/process/args/0", "/process/cwd", "/hostname"] {
             let bundle = t.bundle().with_id(&t.name("x")).set(pointer, json!("/a\0b"));

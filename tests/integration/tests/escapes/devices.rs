@@ -11,7 +11,7 @@ use super::canary::{Canary, refused_or_harmless, without_mounts};
 
 #[test]
 fn a_dev_of_the_image_that_is_a_link_makes_no_device_on_the_host() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun before 1.28 makes them: CVE-2026-47766");
         }
@@ -42,7 +42,7 @@ fn a_dev_of_the_image_that_is_a_link_makes_no_device_on_the_host() {
 
 #[test]
 fn a_false_null_of_the_image_gets_nothing_of_the_standard_streams() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun before 1.30 hands them over: CVE-2026-88265");
         }
@@ -78,7 +78,7 @@ fn a_false_null_of_the_image_gets_nothing_of_the_standard_streams() {
 
 #[test]
 fn a_device_outside_of_dev_is_never_made_through_a_link_out_of_the_root() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let canary = Canary::new(t);
         let prepare = |root: &Path| symlink(Canary::upwards(&canary.dir()), root.join("esc")).expect("a link");
         let device = |path: &str| json!([{"path": path, "type": "c", "major": 1, "minor": 3}]);

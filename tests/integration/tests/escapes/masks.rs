@@ -10,7 +10,7 @@ use super::canary::{Canary, refused_or_harmless, without_mounts};
 
 #[test]
 fn a_mask_is_the_kernels_null_whatever_the_containers_is() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         t.runb_only("the peers refuse");
         let canary = Canary::new(t);
         for (i, target) in ["/proc/sys/kernel/domainname", "/secret", "file", "fifo", "none"].into_iter().enumerate() {
@@ -37,7 +37,7 @@ fn a_mask_is_the_kernels_null_whatever_the_containers_is() {
 
 #[test]
 fn a_mask_or_read_only_path_through_procfs_never_reaches_the_callers_files() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let canary = Canary::new(t);
         for field in ["/linux/maskedPaths", "/linux/readonlyPaths"] {
             for path in
@@ -54,7 +54,7 @@ fn a_mask_or_read_only_path_through_procfs_never_reaches_the_callers_files() {
 
 #[test]
 fn what_is_to_be_read_only_is_so_without_a_procfs_and_with_a_false_one() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let source = t.dir().join("source");
         fs::create_dir(&source).expect("make a directory");
         let fake = t.dir().join("fake");
@@ -84,7 +84,7 @@ fn what_is_to_be_read_only_is_so_without_a_procfs_and_with_a_false_one() {
 
 #[test]
 fn without_a_pivot_no_procfs_without_masks_can_be_mounted() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let attempt =
             "unshare -U -r -m -p -f sh -c 'mount -t proc none /tmp && (: >/tmp/sys/kernel/hostname) && echo escaped'";
         let script = format!("{attempt}; echo end");

@@ -9,7 +9,7 @@ use super::canary::{Canary, refused_or_harmless};
 
 #[test]
 fn an_id_is_a_name_and_no_path() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let canary = Canary::new(t);
         for id in ["", ".", "..", "a/b", "../canary/dir", "/tmp", "a b", "a\nb", "é", &"a".repeat(2000)] {
             let outcome = t.bundle().with_id(id).try_create();
@@ -22,7 +22,7 @@ fn an_id_is_a_name_and_no_path() {
 
 #[test]
 fn a_link_in_the_place_of_a_containers_state_is_not_followed() {
-    in_modes(V2, |t| {
+    in_modes(ALL, |t| {
         let canary = Canary::new(t);
         fs::create_dir_all(t.root()).expect("make a directory");
         let bundle = t.bundle();

@@ -6,10 +6,11 @@ use super::filesystem::Recipe;
 use super::{Filesystem, Made, Mounts, Planned};
 use crate::host::Host;
 use crate::host::cgroups::CgroupMounts;
+use crate::plan::attributes::Change;
 use crate::plan::cgroup::{Dir, DirKind};
-use crate::plan::mount_options::RDONLY;
+use crate::plan::mount_options::{Attributes, CGROUP, RDONLY, Reach};
 use crate::plan::program::{AT_FDCWD, Program, Slot};
-use crate::plan::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, set_attributes};
+use crate::plan::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE};
 
 impl<'a> Mounts<'a> {
     /// The cgroup hierarchies: version 2 as one mount; version 1 as a tmpfs with one mount for each hierarchy.
@@ -19,13 +20,9 @@ impl<'a> Mounts<'a> {
         if v1.is_empty() {
             let tree = match own.first() {
                 Some(slot) => {
-                    set_attributes(
-                        p,
-                        *slot,
-                        self.empty,
-                        libc::AT_EMPTY_PATH | AT_RECURSIVE,
-                        [attributes, 0, libc::MS_SLAVE, 0],
-                    );
+                    if self.setter.reaches_detached() {
+                        self.settle_copy(p, planned, *slot);
+                    }
                     *slot
                 }
                 None => {
@@ -45,18 +42,16 @@ impl<'a> Mounts<'a> {
             let name = dir.mountpoint.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
             let text = p.text(name);
             let hierarchy = match own.get(i) {
-                Some(slot) => {
-                    set_attributes(p, *slot, self.empty, libc::AT_EMPTY_PATH, [attributes, 0, libc::MS_SLAVE, 0]);
-                    *slot
-                }
+                Some(slot) => *slot,
                 None => self
                     .make(p, &Recipe { typ: "cgroup", source: b"cgroup", flags: &[], data: controllers, attributes }),
             };
             p.call(libc::SYS_mkdirat, &[tmpfs.into(), text.into(), 0o755.into()]);
-            p.call(
-                libc::SYS_move_mount,
-                &[hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()],
-            );
+            let to = [hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()];
+            p.call(libc::SYS_move_mount, &to);
+            if own.get(i).is_some() {
+                self.settle_copy(p, planned, hierarchy);
+            }
             for controller in
                 controllers.iter().filter(|controller| controller.as_bytes() != name && !controller.contains('='))
             {
@@ -65,9 +60,17 @@ impl<'a> Mounts<'a> {
             }
         }
         if attributes & RDONLY != 0 {
-            set_attributes(p, tmpfs, self.empty, libc::AT_EMPTY_PATH, [RDONLY, 0, 0, 0]);
+            let had = attributes & !RDONLY;
+            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
+            self.setter.change(p, tmpfs, Reach::Top, change);
         }
         Made::Attached(tmpfs, Filesystem::Hosts)
+    }
+
+    /// Gives a copy of what the host has its attributes.
+    pub(super) fn settle_copy(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
+        let attributes = Attributes::setting(planned.options.attributes().set);
+        self.setter.change(p, tree, Reach::Below, Change { attributes, had: CGROUP, propagation: libc::MS_SLAVE });
     }
 
     fn v1(&self) -> impl Iterator<Item = &'a Dir> + use<'a> {

@@ -5,9 +5,9 @@ use nix::libc;
 use super::filesystem::configure;
 use super::{Filesystem, Mounts, Planned};
 use crate::error::{Error, Result};
-use crate::plan::mount_options::{IVERSION, RDONLY};
+use crate::plan::attributes::Change;
+use crate::plan::mount_options::{IVERSION, RDONLY, Reach};
 use crate::plan::program::{Program, Slot};
-use crate::plan::rootfs::{AT_RECURSIVE, set_attributes};
 use crate::survey::is_bind;
 
 const FSPICK_CLOEXEC: i32 = 0x1;
@@ -21,9 +21,15 @@ impl Mounts<'_> {
         let options = &planned.options;
         let text = |text: &str| Err(Error::spec(planned.place.as_str(), text));
         let whole = !is_bind(planned.mount);
-        let last = self.done.iter().rev().find(|mounted| mounted.at == planned.seen.path);
+        let last = self.done.at(&planned.seen.path);
         if whole && last.is_none_or(|mounted| mounted.filesystem == Filesystem::Hosts) {
             return text("remount: no filesystem was made there; \"bind\" beside it changes the mount alone");
+        }
+        if last.is_none() && !self.setter.reaches_detached() {
+            return text(
+                "remount: of what this configuration has not mounted the attributes are not known, and without \
+                mount_setattr(2) (Linux 5.12) all are set at once",
+            );
         }
         if options.superblock.contains(&IVERSION) {
             return text("iversion is for a new filesystem");
@@ -44,12 +50,11 @@ impl Mounts<'_> {
             configure(p, context, &flags, &options.data);
             p.call(libc::SYS_fsconfig, &[context.into(), CMD_RECONFIGURE.into(), 0.into(), 0.into(), 0.into()]);
         }
-        if !options.own.is_empty() {
-            set_attributes(p, tree, self.empty, libc::AT_EMPTY_PATH, [options.own.set, options.own.clear, 0, 0]);
-        }
-        let all = options.recursive;
-        if !all.is_empty() {
-            set_attributes(p, tree, self.empty, libc::AT_EMPTY_PATH | AT_RECURSIVE, [all.set, all.clear, 0, 0]);
+        for (reach, attributes) in [(Reach::Top, options.own), (Reach::Below, options.recursive)] {
+            if !attributes.is_empty() {
+                let had = last.map_or(0, |mounted| mounted.attributes);
+                self.setter.change(p, tree, reach, Change { attributes, had, propagation: 0 });
+            }
         }
         Ok(tree)
     }

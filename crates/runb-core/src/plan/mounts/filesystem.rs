@@ -5,7 +5,7 @@ use nix::libc;
 use super::{Filesystem, Made, Mounts, Planned, What};
 use crate::error::{Error, Result};
 use crate::plan::lsm;
-use crate::plan::mount_options::{IVERSION, RDONLY};
+use crate::plan::mount_options::{IVERSION, NOSYMFOLLOW, RDONLY};
 use crate::plan::program::{Arg, Data, Program, Slot};
 use crate::plan::rootfs::T_EMPTY_PATH;
 
@@ -57,7 +57,7 @@ impl Mounts<'_> {
         }
         let slot = self.make(p, &Recipe { typ, source, flags: &flags, data: &data, attributes });
         if typ == "tmpfs" && readonly {
-            self.readonly_later.push((planned.place.clone(), slot));
+            self.readonly_later.push((planned.place.clone(), slot, attributes));
         }
         // What was copied up may have links.
         let fresh = typ == "tmpfs" && !options.copy_up;
@@ -82,7 +82,10 @@ impl Mounts<'_> {
         p.call(libc::SYS_fsconfig, &[context.into(), SET_STRING.into(), key.into(), value.into(), 0.into()]);
         configure(p, context, recipe.flags, &data);
         p.call(libc::SYS_fsconfig, &[context.into(), CMD_CREATE.into(), 0.into(), 0.into(), 0.into()]);
-        p.call(libc::SYS_fsmount, &[context.into(), FSMOUNT_CLOEXEC.into(), recipe.attributes.into()]).out()
+        // Where mount_setattr(2) is missing, the new calls do not know this attribute either; mount(2) does.
+        let unknown = if self.setter.reaches_detached() { 0 } else { NOSYMFOLLOW };
+        let attributes = recipe.attributes & !unknown;
+        p.call(libc::SYS_fsmount, &[context.into(), FSMOUNT_CLOEXEC.into(), attributes.into()]).out()
     }
 
     /// mount(2), for options that are too long for fsconfig(2) (the layers of an overlay), at the working directory.
@@ -127,13 +130,17 @@ impl Mounts<'_> {
             return;
         }
         p.doing("set iversion");
-        let later = if planned.typ() == "tmpfs" { RDONLY } else { 0 };
-        let flags = libc::MS_REMOUNT | planned.options.classic(planned.options.attributes().set & !later);
+        let flags = libc::MS_REMOUNT | planned.options.classic(planned.options.attributes().set & !later(planned));
         let dot = p.text(".");
         p.call(libc::SYS_fchdir, &[tree.into()]);
         p.call(libc::SYS_mount, &[0.into(), dot.into(), 0.into(), flags.into(), 0.into()]);
         leave(p);
     }
+}
+
+/// The attributes that come when all is mounted.
+pub(super) fn later(planned: &Planned<'_>) -> u64 {
+    if planned.typ() == "tmpfs" { RDONLY } else { 0 }
 }
 
 /// Back to the root.

@@ -52,7 +52,7 @@ impl Mounts<'_> {
     /// Makes `path` where it is missing, as `kind`, and returns it as the target of move_mount(2). `there` leading
     /// names are known to exist.
     pub(in crate::plan) fn target(&self, p: &mut Program, path: &Path, kind: Kind, there: usize) -> (Arg, Data, i32) {
-        let inside = self.done.iter().rev().find(|mounted| path.starts_with(&mounted.at) && path != mounted.at);
+        let inside = self.done.above(path);
         let there = match inside {
             Some(Mounted { at, filesystem: Filesystem::Fresh(slot), .. }) => {
                 return self.name_in(p, *slot, path.strip_prefix(at).unwrap_or(path), kind);

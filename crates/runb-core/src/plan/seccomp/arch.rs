@@ -162,12 +162,15 @@ pub(super) struct Multiplexed {
     pub(super) call: u32,
 }
 
+/// x86's `socketcall` and `ipc`.
+pub(super) const MULTIPLEXERS: [u32; 2] = [102, 117];
+
 const fn socketcall(name: &'static str, call: u32) -> Multiplexed {
-    Multiplexed { name, number: 102, call }
+    Multiplexed { name, number: MULTIPLEXERS[0], call }
 }
 
 const fn ipc(name: &'static str, call: u32) -> Multiplexed {
-    Multiplexed { name, number: 117, call }
+    Multiplexed { name, number: MULTIPLEXERS[1], call }
 }
 
 /// What x86 multiplexes: include/uapi/linux/net.h (`SYS_SOCKET`…) and ipc.h (`SEMOP`…).

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
 use super::arch::{ARM_PRIVATE, Abi, Width, X32_BIT};
+use super::numbers::{self, Name};
 use super::rules::{Action, Condition, Profile, origin};
 use crate::{Error, Result};
 
@@ -35,62 +36,107 @@ struct Candidate {
     rule: usize,
 }
 
-/// The calls of `abi` that rules name, sorted by number.
-pub(super) fn calls(profile: &Profile, abi: Abi) -> Result<Vec<(u32, Decision)>> {
-    let uses = uses(profile, abi);
-    let mut calls: Vec<(u32, Decision)> = Vec::with_capacity(uses.len());
-    for group in uses.chunk_by(|a, b| a.number == b.number) {
-        calls.push((group[0].number, decide(profile, abi, group)?));
+/// Tells `found` of each call of `abi` that rules name, by ascending number.
+///
+/// # Errors
+/// Rules contradict each other.
+pub(super) fn calls(profile: &Profile, uses: &Uses, abi: Abi, mut found: impl FnMut(u32, Decision)) -> Result<()> {
+    let mut several = Vec::new();
+    for calls in numbers::of(abi).chunk_by(|a, b| a.number == b.number) {
+        let number = calls[0].number;
+        let mut behind = numbers::multiplexed(abi, number).peekable();
+        let decision = if calls.len() == 1 && behind.peek().is_none() {
+            decide(profile, abi, uses.of(calls[0].name, None))?
+        } else {
+            let own = calls.iter().map(|call| (call.name, None));
+            let all = behind.map(|(name, call)| (name, Some(call))).chain(own);
+            several.clear();
+            several.extend(all.flat_map(|(name, call)| uses.of(name, call)));
+            several.sort_by_key(|one| one.position);
+            decide(profile, abi, several.iter().copied())?
+        };
+        if let Some(decision) = decision {
+            found(number, decision);
+        }
     }
-    Ok(calls)
+    Ok(())
+}
+
+/// Which rules name a call, for all ABIs.
+pub(super) struct Uses {
+    /// By the call's index: the index in `list`, and one, of its first use; 0 where there is none.
+    first: [u32; numbers::CAPACITY],
+    /// Whether any rule names it, one with the default action too.
+    named: [bool; numbers::CAPACITY],
+    /// The last use in the profile comes first.
+    list: Vec<Listed>,
+}
+
+struct Listed {
+    /// Index into `profile.rules`.
+    rule: u32,
+    /// The next use of the same call, as in [`Uses::first`].
+    next: u32,
 }
 
 /// One rule's mention of one call.
+#[derive(Clone, Copy)]
 struct Use {
-    number: u32,
-    /// Index into `profile.rules`.
     rule: u32,
     /// The first argument's value, where the number is one of x86's `socketcall` and `ipc`.
     call: Option<u32>,
+    /// Ascends with the profile.
+    position: u32,
 }
 
-/// Sorted by number; within a number, in the order of the profile.
-fn uses(profile: &Profile, abi: Abi) -> Vec<Use> {
-    let mut uses = Vec::with_capacity(512);
-    for (index, rule) in profile.rules.iter().enumerate() {
-        // Such a rule changes nothing by itself, and runc leaves it out before libseccomp could weigh it against others.
-        if rule.action == profile.default {
-            continue;
-        }
-        let index = index as u32;
-        for entry in &rule.calls {
-            if let Some(multiplexed) = entry.multiplexed(abi) {
-                uses.push(Use { number: multiplexed.number, rule: index, call: Some(multiplexed.call) });
+impl Uses {
+    pub(super) fn of_profile(profile: &Profile) -> Self {
+        let count = profile.rules.iter().map(|rule| rule.calls.len()).sum();
+        let (first, named) = ([0; numbers::CAPACITY], [false; numbers::CAPACITY]);
+        let mut uses = Uses { first, named, list: Vec::with_capacity(count) };
+        for (index, rule) in profile.rules.iter().enumerate().rev() {
+            for name in rule.calls.iter().rev() {
+                uses.named[name.index()] = true;
+                // Such a rule changes nothing by itself, and runc leaves it out before libseccomp could weigh it against others.
+                if rule.action != profile.default {
+                    let first = &mut uses.first[name.index()];
+                    uses.list.push(Listed { rule: index as u32, next: *first });
+                    *first = uses.list.len() as u32;
+                }
             }
-            if let Some(number) = entry.number(abi) {
-                uses.push(Use { number, rule: index, call: None });
-            }
         }
+        uses
     }
-    uses.sort_by_key(|one| one.number);
-    uses
+
+    /// In the order of the profile.
+    fn of(&self, name: Name, call: Option<u32>) -> impl Iterator<Item = Use> {
+        let mut next = self.first[name.index()];
+        std::iter::from_fn(move || {
+            let listed = self.list.get((next as usize).checked_sub(1)?)?;
+            let one = Use { rule: listed.rule, call, position: self.list.len() as u32 - next };
+            next = listed.next;
+            Some(one)
+        })
+    }
 }
 
-fn decide(profile: &Profile, abi: Abi, group: &[Use]) -> Result<Decision> {
+/// What becomes of a call; nothing, where no rule names it.
+fn decide(profile: &Profile, abi: Abi, uses: impl Iterator<Item = Use>) -> Result<Option<Decision>> {
     let mut list: Vec<Candidate> = Vec::new();
-    for one in group {
+    for one in uses {
         let rule = &profile.rules[one.rule as usize];
         for conditions in &rule.alternatives {
             let conditions = fit(conditions, one.call, abi.width());
             if conditions.is_empty() {
-                return Ok(Decision::Always(rule.action));
+                return Ok(Some(Decision::Always(rule.action)));
             }
             let alternative = Alternative { conditions, action: rule.action };
             insert(&mut list, Candidate { alternative, rule: rule.index }, abi.width())?;
         }
     }
     // An unconditional rule further on still wins, and has returned above.
-    Ok(Decision::ByArguments(list.into_iter().map(|one| one.alternative).collect()))
+    let alternatives: Vec<Alternative> = list.into_iter().map(|one| one.alternative).collect();
+    Ok((!alternatives.is_empty()).then_some(Decision::ByArguments(alternatives)))
 }
 
 /// The conditions as this ABI can test them: cut to a word where arguments are words, without those that always hold, and
@@ -217,25 +263,21 @@ pub(super) struct Greatest {
 }
 
 /// Measures [`Greatest`].
-pub(super) fn greatest(profile: &Profile, abi: Abi) -> Greatest {
-    let mut greatest = Greatest::default();
-    for entry in profile.rules.iter().flat_map(|rule| &rule.calls) {
-        match entry.number(abi) {
-            Some(number) if abi == Abi::Arm && number >= ARM_PRIVATE => greatest.private = greatest.private.max(number),
-            Some(number) => greatest.ordinary = greatest.ordinary.max(number),
-            None => {}
-        }
+pub(super) fn greatest(uses: &Uses, abi: Abi) -> Greatest {
+    let is_private = |number: u32| abi == Abi::Arm && number >= ARM_PRIVATE;
+    let named = || numbers::of(abi).iter().rev().filter(|call| uses.named[call.name.index()]).map(|call| call.number);
+    Greatest {
+        ordinary: named().find(|number| !is_private(*number)).unwrap_or(0),
+        private: named().next().filter(|number| is_private(*number)).unwrap_or(0),
     }
-    greatest
 }
 
 /// The action for numbers without a rule: from each number on, until the next.
 pub(super) type Floor = Vec<(u32, Action)>;
 
 /// The floor of an ABI that has its `AUDIT_ARCH` value for itself, x86_64 and x32 excepted.
-pub(super) fn floor(profile: &Profile, abi: Abi, unknown: Unknown) -> Floor {
-    let default = profile.default;
-    let greatest = greatest(profile, abi);
+pub(super) fn floor(default: Action, uses: &Uses, abi: Abi, unknown: Unknown) -> Floor {
+    let greatest = greatest(uses, abi);
     match unknown {
         Unknown::Enosys if greatest.ordinary != 0 => {
             let mut floor = vec![(0, default), (greatest.ordinary + 1, Action::ENOSYS)];
@@ -259,12 +301,11 @@ pub(super) enum X32 {
 }
 
 /// The floor of x86_64 with or without x32: one number space, told apart by bit 30.
-pub(super) fn floor_x86_64(profile: &Profile, x32: X32, unknown: Unknown) -> Floor {
+pub(super) fn floor_x86_64(default: Action, uses: &Uses, x32: X32, unknown: Unknown) -> Floor {
     const UPPER: u32 = 0x8000_0000;
-    let default = profile.default;
     let (ours, theirs) = match unknown {
         Unknown::Default => (0, 0),
-        Unknown::Enosys => (greatest(profile, Abi::X86_64).ordinary, greatest(profile, Abi::X32).ordinary),
+        Unknown::Enosys => (greatest(uses, Abi::X86_64).ordinary, greatest(uses, Abi::X32).ordinary),
     };
     let above = |greatest: u32| if greatest == 0 { default } else { Action::ENOSYS };
     let mut floor = vec![(0, default)];

@@ -1,11 +1,12 @@
 //! System call numbers by name, for every ABI that a filter of runb can hold.
 //!
 //! The numbers are the `syscalls` crate's; what it lacks is in [`SUPPLEMENT`], each line with its witness. The table is
-//! built by the compiler of this crate, as a hash table in read-only data, so that a profile of 400 names costs 400 look-ups.
+//! built by the compiler of this crate, as a hash table in read-only data, so that a profile of 400 names costs 400 look-ups;
+//! beside it each ABI's calls are sorted by their numbers.
 
 use syscalls::{aarch64, arm, x86, x86_64};
 
-use super::arch::{Abi, MULTIPLEXED, Multiplexed, X32_BIT};
+use super::arch::{ARM_PRIVATE, Abi, MULTIPLEXED, MULTIPLEXERS, X32_BIT};
 
 /// The ABI has no such call.
 const ABSENT: u32 = u32::MAX;
@@ -13,7 +14,7 @@ const ABSENT: u32 = u32::MAX;
 const ABIS: usize = Abi::ALL.len();
 
 /// More than the names of all ABIs together; building the table fails to compile where that is no longer so.
-const CAPACITY: usize = 640;
+pub(super) const CAPACITY: usize = 640;
 
 /// A power of two, three times the names, so that a probe ends soon.
 const SLOTS: usize = 2048;
@@ -108,36 +109,39 @@ const SUPPLEMENT: [(Abi, &str, u32); 18] = [
     (Abi::X32, "rseq_slice_yield", 471 | X32_BIT),
 ];
 
-/// One name and its number in each ABI.
-#[derive(Clone, Copy)]
-pub(super) struct Entry {
-    /// The kernel's name, without `__NR_`.
-    pub(super) name: &'static str,
-    numbers: [u32; ABIS],
-    /// x86 has a second entrance to this call: its index in [`MULTIPLEXED`].
-    multiplexed: Option<u8>,
-}
+/// A call by its name, for all ABIs: an index below [`CAPACITY`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name(u16);
 
-impl Entry {
+impl Name {
+    pub(super) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The kernel's name, without `__NR_`.
+    fn text(self) -> &'static str {
+        TABLE.names[self.index()]
+    }
+
     /// The call's number, with bit 30 set for x32.
-    pub(super) const fn number(&self, abi: Abi) -> Option<u32> {
-        match self.numbers[abi as usize] {
+    pub(super) const fn number(self, abi: Abi) -> Option<u32> {
+        match TABLE.numbers[self.index()][abi as usize] {
             ABSENT => None,
             number => Some(number),
         }
     }
+}
 
-    /// x86's second entrance to the call.
-    pub(super) fn multiplexed(&self, abi: Abi) -> Option<&'static Multiplexed> {
-        match (abi, self.multiplexed) {
-            (Abi::X86, Some(index)) => Some(&MULTIPLEXED[usize::from(index)]),
-            _ => None,
-        }
-    }
+/// A call of one ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Numbered {
+    pub(super) number: u32,
+    pub(super) name: Name,
 }
 
 struct Table {
-    entries: [Entry; CAPACITY],
+    names: [&'static str; CAPACITY],
+    numbers: [[u32; ABIS]; CAPACITY],
     len: usize,
     /// 0: free; otherwise the entry's index and one.
     slots: [u16; SLOTS],
@@ -147,8 +151,7 @@ static TABLE: Table = Table::build();
 
 impl Table {
     const fn build() -> Table {
-        let empty = Entry { name: "", numbers: [ABSENT; ABIS], multiplexed: None };
-        let mut table = Table { entries: [empty; CAPACITY], len: 0, slots: [0; SLOTS] };
+        let mut table = Table { names: [""; CAPACITY], numbers: [[ABSENT; ABIS]; CAPACITY], len: 0, slots: [0; SLOTS] };
         let mut id = 0;
         while id < HIGHEST {
             let number = id as u32;
@@ -178,8 +181,7 @@ impl Table {
         }
         let mut i = 0;
         while i < MULTIPLEXED.len() {
-            let index = table.add(MULTIPLEXED[i].name);
-            table.entries[index].multiplexed = Some(i as u8);
+            table.add(MULTIPLEXED[i].name);
             i += 1;
         }
         table
@@ -187,14 +189,14 @@ impl Table {
 
     const fn set(&mut self, name: &'static str, abi: Abi, number: u32) {
         let index = self.add(name);
-        self.entries[index].numbers[abi as usize] = number;
+        self.numbers[index][abi as usize] = number;
     }
 
     /// The index of the entry `name`, made where there is none.
     const fn add(&mut self, name: &'static str) -> usize {
         let slot = self.slot(name);
         if self.slots[slot] == 0 {
-            self.entries[self.len].name = name;
+            self.names[self.len] = name;
             self.len += 1;
             self.slots[slot] = self.len as u16;
         }
@@ -204,7 +206,7 @@ impl Table {
     /// The slot that holds `name`, or the free one where it belongs.
     const fn slot(&self, name: &str) -> usize {
         let mut slot = hash(name) as usize % SLOTS;
-        while self.slots[slot] != 0 && !same(self.entries[self.slots[slot] as usize - 1].name, name) {
+        while self.slots[slot] != 0 && !same(self.names[self.slots[slot] as usize - 1], name) {
             slot = (slot + 1) % SLOTS;
         }
         slot
@@ -256,35 +258,119 @@ const fn hash(name: &str) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// The numbers of the call `name`; none where no ABI has it.
-pub(super) fn find(name: &str) -> Option<&'static Entry> {
+/// The calls of one ABI by ascending number. Two names may share one.
+struct Order {
+    calls: [Numbered; CAPACITY],
+    len: usize,
+}
+
+/// So the compiler sorts nothing, and reads a profile of all ABIs in one pass over each.
+static ORDERS: [Order; ABIS] = {
+    let mut orders = [const { Order { calls: [Numbered { number: 0, name: Name(0) }; CAPACITY], len: 0 } }; ABIS];
+    let mut abi = 0;
+    while abi < ABIS {
+        orders[abi] = Order::of(abi);
+        abi += 1;
+    }
+    orders
+};
+
+/// Where a number goes when they are sorted: dense, and in the same order.
+const fn place(number: u32) -> usize {
+    const PRIVATE: usize = 1000;
+    if number & X32_BIT != 0 {
+        (number & !X32_BIT) as usize
+    } else if number >= ARM_PRIVATE {
+        PRIVATE + (number - ARM_PRIVATE) as usize
+    } else {
+        number as usize
+    }
+}
+
+impl Order {
+    const fn of(abi: usize) -> Order {
+        // The names of a number, each its index and one.
+        let mut places = [[0u16; 2]; 1024];
+        let mut index = 0;
+        while index < TABLE.len {
+            let number = TABLE.numbers[index][abi];
+            if number != ABSENT {
+                let names = &mut places[place(number)];
+                assert!(names[1] == 0, "three names for one number");
+                let free = if names[0] == 0 { 0 } else { 1 };
+                names[free] = index as u16 + 1;
+            }
+            index += 1;
+        }
+        let mut order = Order { calls: [Numbered { number: 0, name: Name(0) }; CAPACITY], len: 0 };
+        let mut i = 0;
+        while i < 2 * places.len() {
+            let index = places[i / 2][i % 2];
+            if index != 0 {
+                let number = TABLE.numbers[index as usize - 1][abi];
+                order.calls[order.len] = Numbered { number, name: Name(index - 1) };
+                order.len += 1;
+            }
+            i += 1;
+        }
+        order
+    }
+}
+
+/// The calls of `abi`, by ascending number.
+pub(super) fn of(abi: Abi) -> &'static [Numbered] {
+    let order = &ORDERS[abi as usize];
+    &order.calls[..order.len]
+}
+
+/// The call `name`; none where no ABI has it.
+pub(super) fn find(name: &str) -> Option<Name> {
     match TABLE.slots[TABLE.slot(name)] {
         0 => None,
-        index => Some(&TABLE.entries[usize::from(index) - 1]),
+        index => Some(Name(index - 1)),
     }
 }
 
 /// The name of the call with this number.
 pub(super) fn name_of(abi: Abi, number: u32) -> Option<&'static str> {
-    entries().find(|entry| entry.number(abi) == Some(number)).map(|entry| entry.name)
+    of(abi).iter().find(|call| call.number == number).map(|call| call.name.text())
 }
 
 /// Every name.
-pub(super) fn entries() -> impl Iterator<Item = &'static Entry> {
-    TABLE.entries[..TABLE.len].iter()
+#[cfg(test)]
+fn names() -> impl Iterator<Item = Name> {
+    (0..TABLE.len as u16).map(Name)
 }
+
+/// The calls behind the number `number` of x86, each with the value of the first argument.
+pub(super) fn multiplexed(abi: Abi, number: u32) -> impl Iterator<Item = (Name, u32)> {
+    let list = if abi == Abi::X86 && MULTIPLEXERS.contains(&number) { &MULTIPLEXED[..] } else { &[] };
+    let behind = list.iter().zip(BEHIND).filter(move |(one, _)| one.number == number);
+    behind.map(|(one, name)| (name, one.call))
+}
+
+/// The names of [`MULTIPLEXED`].
+static BEHIND: [Name; MULTIPLEXED.len()] = {
+    let mut names = [Name(0); MULTIPLEXED.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = Name(TABLE.slots[TABLE.slot(MULTIPLEXED[i].name)] - 1);
+        i += 1;
+    }
+    names
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn number(abi: Abi, name: &str) -> Option<u32> {
-        find(name).and_then(|entry| entry.number(abi))
+        find(name).and_then(|name| name.number(abi))
     }
 
     #[test]
     fn the_table_holds_every_call_of_the_crate() {
-        let count = |abi: Abi| entries().filter(|entry| entry.number(abi).is_some()).count();
+        let count = names_of;
         let added = |abi: Abi| SUPPLEMENT.iter().filter(|one| one.0 == abi).count();
         assert_eq!(count(Abi::X86_64), x86_64::Sysno::count() + added(Abi::X86_64));
         assert_eq!(count(Abi::X86), x86::Sysno::count() + added(Abi::X86));
@@ -292,6 +378,24 @@ mod tests {
         let of_other_abis = aarch64::Sysno::iter().filter(|call| (403..=423).contains(&call.id())).count();
         assert_eq!(count(Abi::Aarch64), aarch64::Sysno::count() - of_other_abis + added(Abi::Aarch64));
         assert_eq!(count(Abi::X32), x86_64::Sysno::count() - X32_ABSENT.len() + added(Abi::X32));
+    }
+
+    #[test]
+    fn the_order_holds_every_call_once_by_ascending_number() {
+        for abi in Abi::ALL {
+            let calls = of(abi);
+            assert!(calls.is_sorted_by_key(|call| call.number), "{abi:?}");
+            assert!(calls.iter().all(|call| call.name.number(abi) == Some(call.number)), "{abi:?}");
+            let mut names: Vec<u16> = calls.iter().map(|call| call.name.0).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), names_of(abi), "{abi:?}");
+            assert_eq!(calls.len(), names.len(), "{abi:?}");
+        }
+    }
+
+    fn names_of(abi: Abi) -> usize {
+        names().filter(|name| name.number(abi).is_some()).count()
     }
 
     #[test]

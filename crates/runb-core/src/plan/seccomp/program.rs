@@ -76,11 +76,10 @@ pub(super) enum Target {
     /// The end, with this action.
     Return(Action),
     /// An instruction: its index from the end of the program.
-    At(usize),
+    At(u32),
 }
 
 /// A program on its way, last instruction first.
-#[derive(Default)]
 pub(super) struct Assembler {
     reversed: Vec<Instruction>,
     /// The nearest instruction that does the same as a target: a `ret`, or a stepping stone.
@@ -88,6 +87,11 @@ pub(super) struct Assembler {
 }
 
 impl Assembler {
+    /// With room for the filter of an engine's profile.
+    pub(super) fn new() -> Self {
+        Assembler { reversed: Vec::with_capacity(384), near: Vec::with_capacity(16) }
+    }
+
     /// How many instructions there are so far: an instruction's own index is this, when it is written.
     pub(super) fn len(&self) -> usize {
         self.reversed.len()
@@ -108,6 +112,10 @@ impl Assembler {
         self.reversed.len() - 1
     }
 
+    fn push_target(&mut self, instruction: Instruction) -> Target {
+        Target::At(self.push(instruction) as u32)
+    }
+
     /// The index of an instruction that does what `target` says, in reach of a jump that is written after `spare` more instructions.
     fn reach(&mut self, target: Target, spare: usize) -> usize {
         let next = self.len() + spare;
@@ -119,9 +127,9 @@ impl Assembler {
             return self.near[known].1;
         }
         let index = match target {
-            Target::At(index) if in_reach(index) => return index,
+            Target::At(index) if in_reach(index as usize) => return index as usize,
             Target::At(index) => {
-                let distance = self.len() - index - 1;
+                let distance = self.len() - index as usize - 1;
                 self.push(Instruction::new(GO, 0, 0, distance as u32))
             }
             Target::Return(action) => self.push(Instruction::new(RETURN, 0, 0, action.0)),
@@ -141,7 +149,7 @@ impl Assembler {
         let yes = self.reach(yes, 1);
         let no = self.reach(no, 0);
         let here = self.len();
-        Target::At(self.push(Instruction::new(code, (here - yes - 1) as u8, (here - no - 1) as u8, operand)))
+        self.push_target(Instruction::new(code, (here - yes - 1) as u8, (here - no - 1) as u8, operand))
     }
 
     /// A load before `next`, which must be the instruction written last, or a return.
@@ -149,8 +157,8 @@ impl Assembler {
         match next {
             Target::Return(_) => next,
             Target::At(index) => {
-                debug_assert_eq!(index + 1, self.len(), "a load falls through to its comparison");
-                Target::At(self.push(Instruction::new(LOAD, 0, 0, offset)))
+                debug_assert_eq!(index as usize + 1, self.len(), "a load falls through to its comparison");
+                self.push_target(Instruction::new(LOAD, 0, 0, offset))
             }
         }
     }
@@ -158,7 +166,7 @@ impl Assembler {
     fn and(&mut self, mask: u32, next: Target) -> Target {
         match (mask, next) {
             (u32::MAX, _) | (_, Target::Return(_)) => next,
-            _ => Target::At(self.push(Instruction::new(AND, 0, 0, mask))),
+            _ => self.push_target(Instruction::new(AND, 0, 0, mask)),
         }
     }
 }

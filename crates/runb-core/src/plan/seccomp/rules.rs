@@ -1,13 +1,18 @@
 //! The profile as written, checked: every rule with its action, its conditions and its place in config.json.
 
 use nix::errno::Errno;
+use nix::libc;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
 
-use super::numbers::{self, Entry};
+use super::numbers::{self, Name};
 use crate::{Error, Result};
 
 /// `MAX_ERRNO`, include/linux/err.h: the kernel returns this for anything greater (kernel/seccomp.c).
 const MAX_ERRNO: u32 = 4095;
+
+/// The calls by which init tells the runtime of a filter's listener, and awaits that it is handed over. Nobody could answer
+/// the first, and only the listener the second. runc refuses `write` for the same reason.
+pub(super) const HAND_OVER: [(&str, libc::c_long); 2] = [("write", libc::SYS_write), ("recvfrom", libc::SYS_recvfrom)];
 
 /// A system call has this many arguments.
 const ARGUMENTS: usize = 6;
@@ -87,7 +92,7 @@ pub(super) struct Rule {
     pub(super) index: usize,
     pub(super) action: Action,
     /// The calls that some ABI has; others are skipped, since profiles name calls of every architecture.
-    pub(super) calls: Vec<&'static Entry>,
+    pub(super) calls: Vec<Name>,
     /// Any of these lists, each all of its conditions, sorted by argument. One empty list for a rule without conditions.
     pub(super) alternatives: Vec<Vec<Condition>>,
 }
@@ -127,9 +132,11 @@ fn read_rule(index: usize, written: &LinuxSyscall) -> Result<Rule> {
         if name.is_empty() {
             return Err(Error::spec(format!("{}.names[{i}]", origin(index)), "an empty name"));
         }
-        if action == Action::NOTIFY && name == "write" {
-            // The agent would have to answer before it has the descriptor; runc refuses it too.
-            return Err(Error::spec(format!("{}.action", origin(index)), "SCMP_ACT_NOTIFY cannot be used for write"));
+        if action == Action::NOTIFY && HAND_OVER.iter().any(|call| call.0 == name) {
+            return Err(Error::spec(
+                format!("{}.action", origin(index)),
+                format!("SCMP_ACT_NOTIFY cannot be used for {name}, by which the listener is handed over"),
+            ));
         }
         calls.extend(numbers::find(name));
     }

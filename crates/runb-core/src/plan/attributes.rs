@@ -1,0 +1,162 @@
+//! How attributes and propagation of a mount are changed: by mount_setattr(2), or by mount(2) where the kernel lacks it.
+//!
+//! mount(2) wants a path, and changes only what is attached. So there a mount is attached first and changed next, by the link
+//! of init's own descriptor in a directory of procfs: that link leads to this very mount, whatever the image has at its
+//! place, and to a file as well as to a directory. The directory is a detached mount, and all that it holds are init's own
+//! descriptors; its path is never `/proc` of the container, which may be anything.
+
+use nix::libc;
+
+use super::mount_options::{Attributes, Reach, classic};
+use super::program::{AT_FDCWD, Data, Program, Slot};
+use super::rootfs::{AT_RECURSIVE, OPEN_TREE_CLONE};
+use crate::host::Host;
+use crate::host::mounts::MountCalls;
+
+/// What a mount is to become.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Change {
+    /// Attributes that are set and cleared.
+    pub(super) attributes: Attributes,
+    /// The attributes that it has so far: mount(2) sets them all.
+    pub(super) had: u64,
+    /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE`, `MS_UNBINDABLE`; 0 is no change.
+    pub(super) propagation: u64,
+}
+
+/// Changes mounts as the kernel can.
+#[derive(Clone, Copy)]
+pub(super) enum Setter {
+    /// mount_setattr(2), on what is detached as well.
+    SetAttributes {
+        /// "".
+        empty: Data,
+    },
+    /// mount(2).
+    Classic {
+        /// The directory of init's own descriptors, once it is opened.
+        descriptors: Slot,
+        /// The descriptor of what is changed: its number is the name in that directory, so it is one and the same.
+        number: i32,
+    },
+}
+
+/// Whose procfs has the directory of init's descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Procfs {
+    /// The host's, while it is in sight.
+    Hosts,
+    /// A new one: of a process that came into its pid namespace when the host's was out of sight.
+    New,
+}
+
+impl Setter {
+    /// For this machine; the first calls of a program, so that the number that mount(2) needs is free.
+    pub(super) fn of(p: &mut Program, host: &Host) -> Self {
+        if host.mounts >= MountCalls::SetAttributes {
+            return Setter::SetAttributes { empty: p.text("") };
+        }
+        p.section("");
+        // Beside the report and the fifo, and closed with what comes after them.
+        let number = p.report() + 2;
+        let report = p.report();
+        p.call(libc::SYS_dup3, &[report.into(), number.into(), libc::O_CLOEXEC.into()]);
+        Setter::Classic { descriptors: p.slot(), number }
+    }
+
+    /// Whether a mount can be changed before it is attached.
+    pub(super) fn reaches_detached(&self) -> bool {
+        matches!(self, Setter::SetAttributes { .. })
+    }
+
+    /// Opens what [`Setter::change`] needs, in the process that changes mounts.
+    pub(super) fn open(&self, p: &mut Program, procfs: Procfs) {
+        let Setter::Classic { descriptors, .. } = *self else { return };
+        p.section("");
+        p.doing("open init's own descriptors in procfs");
+        match procfs {
+            Procfs::Hosts => {
+                let path = p.text("/proc/self/fd");
+                let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
+                p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).into_slot(descriptors);
+            }
+            Procfs::New => {
+                let (name, path) = (p.text("proc"), p.text("self/fd"));
+                let context = p.call(libc::SYS_fsopen, &[name.into(), 1.into()]).out();
+                p.call(libc::SYS_fsconfig, &[context.into(), 6.into(), 0.into(), 0.into(), 0.into()]);
+                let procfs = p.call(libc::SYS_fsmount, &[context.into(), 1.into(), 0.into()]).out();
+                let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+                p.call(libc::SYS_openat, &[procfs.into(), path.into(), flags.into()]).into_slot(descriptors);
+            }
+        }
+    }
+
+    /// Changes `tree`, and with [`Reach::Below`] the mounts below it as well; of these mount(2) changes only the propagation.
+    pub(super) fn change(&self, p: &mut Program, tree: Slot, reach: Reach, change: Change) {
+        match *self {
+            Setter::SetAttributes { empty } => set_attributes(p, tree, empty, libc::AT_EMPTY_PATH, reach, change),
+            Setter::Classic { descriptors, number } => {
+                let name = p.text(number.to_string());
+                p.call(libc::SYS_dup3, &[tree.into(), number.into(), libc::O_CLOEXEC.into()]);
+                p.call(libc::SYS_fchdir, &[descriptors.into()]);
+                by_path(p, name, reach, change);
+                let slash = p.text("/");
+                p.call(libc::SYS_chdir, &[slash.into()]);
+            }
+        }
+    }
+
+    /// As [`Setter::change`], only if the last call that tolerates anything succeeded.
+    pub(super) fn change_after_success(&self, p: &mut Program, tree: Slot, reach: Reach, change: Change) {
+        let first = p.calls().len();
+        self.change(p, tree, reach, change);
+        p.after_success_from(first);
+    }
+
+    /// Changes a directory that the working directory may become.
+    pub(super) fn change_from_inside(&self, p: &mut Program, tree: Slot, reach: Reach, change: Change) {
+        match *self {
+            Setter::SetAttributes { .. } => self.change(p, tree, reach, change),
+            Setter::Classic { .. } => {
+                let dot = p.text(".");
+                p.call(libc::SYS_fchdir, &[tree.into()]);
+                by_path(p, dot, reach, change);
+            }
+        }
+    }
+
+    /// Changes the mount that is the process's root.
+    pub(super) fn change_root(&self, p: &mut Program, change: Change) {
+        let slash = p.text("/");
+        match self {
+            Setter::SetAttributes { .. } => set_attributes(p, AT_FDCWD, slash, 0, Reach::Top, change),
+            Setter::Classic { .. } => by_path(p, slash, Reach::Top, change),
+        }
+    }
+}
+
+/// mount_setattr(2); the numbers are those of struct mount_attr: set, clear, propagation, descriptor of a user namespace.
+fn set_attributes(
+    p: &mut Program,
+    at: impl Into<super::program::Arg>,
+    path: Data,
+    flags: i32,
+    reach: Reach,
+    change: Change,
+) {
+    let flags = flags | if reach == Reach::Below { AT_RECURSIVE } else { 0 };
+    let data = p.longs(&[change.attributes.set, change.attributes.clear, change.propagation, 0]);
+    p.call(libc::SYS_mount_setattr, &[at.into(), path.into(), flags.into(), data.into(), 32.into()]);
+}
+
+fn by_path(p: &mut Program, path: Data, reach: Reach, change: Change) {
+    if change.propagation != 0 {
+        let below = if reach == Reach::Below { libc::MS_REC } else { 0 };
+        let flags = change.propagation | below;
+        p.call(libc::SYS_mount, &[0.into(), path.into(), 0.into(), flags.into(), 0.into()]);
+    }
+    if !change.attributes.is_empty() {
+        let flags = libc::MS_REMOUNT | libc::MS_BIND | classic(change.had, change.attributes);
+        p.call(libc::SYS_mount, &[0.into(), path.into(), 0.into(), flags.into(), 0.into()]);
+    }
+}
