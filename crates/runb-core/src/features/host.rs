@@ -90,7 +90,7 @@ impl HostFeatures {
         let rights = if host.capabilities >> CAP_SYS_ADMIN & 1 == 1 { Rights::Admin } else { Rights::None };
         let mut abilities = security_modules();
         abilities.extend(calls(rights));
-        abilities.extend(mount_calls(host.mounts));
+        abilities.extend(mounts(host.mounts, rights));
         abilities.extend(namespaces(&host));
         abilities.extend(seccomp(rights));
         abilities.extend(cgroups(&host.cgroups, rights));
@@ -178,25 +178,29 @@ fn calls(rights: Rights) -> Vec<Ability> {
     ]
 }
 
-/// What the planner knows of the calls on mounts that came after Linux 5.10.
-fn mount_calls(has: MountCalls) -> [Ability; 3] {
-    let of = |name, purpose, needs, version: &str| {
-        ability(
-            name,
-            purpose,
-            if has >= needs { Ok(None) } else { Err(format!("this kernel lacks it (Linux {version})")) },
-        )
+/// What the planner goes by.
+fn mounts(calls: MountCalls, rights: Rights) -> [Ability; 3] {
+    let step = |name, purpose, step, reason: &str| {
+        let found = if calls >= step { Ok(None) } else { Err(reason.to_owned()) };
+        ability(name, purpose, found)
     };
-    [
-        of(
-            "mount_setattr",
-            "recursive options, id mappings; else mount(2) sets attributes",
-            MountCalls::SetAttributes,
-            "5.12",
+    let instead = "attributes of mounts; mount(2) takes its place";
+    let mut all = [
+        step("mount_setattr", instead, MountCalls::SetAttributes, "mount_setattr: ENOSYS"),
+        step("MOUNT_ATTR_NOSYMFOLLOW", "the option nosymfollow", MountCalls::NoSymFollow, "mount_setattr: EINVAL"),
+        step(
+            "open_tree of a detached mount",
+            "masked directories share one filesystem; each has its own without it",
+            MountCalls::CopyDetached,
+            "open_tree_attr: ENOSYS (both came with Linux 6.15)",
         ),
-        of("MOUNT_ATTR_NOSYMFOLLOW", "the mount option nosymfollow", MountCalls::NoSymFollow, "5.14"),
-        of("open_tree of a detached mount", "masked directories share one tmpfs", MountCalls::CopyDetached, "6.15"),
-    ]
+    ];
+    // EPERM comes before the attributes are looked at, and the planner takes it for a kernel that has them.
+    if rights == Rights::None && calls == MountCalls::NoSymFollow {
+        all[1].works = Works::Unknown;
+        all[1].reason = Some("mount_setattr: EPERM: only a caller with CAP_SYS_ADMIN is told".to_owned());
+    }
+    all
 }
 
 /// Where init's program lies.
@@ -239,10 +243,8 @@ fn namespaces(host: &Host) -> Vec<Ability> {
             ability(name, "linux.namespaces", found.map_err(|error| missing(&path, &error)))
         })
         .collect();
-    for ability in all.iter_mut().filter(|ability| ability.works == Works::Yes) {
-        if ability.name == "user" {
-            (ability.works, ability.reason) = user_namespaces(host);
-        }
+    if let Some(user) = all.iter_mut().find(|ability| ability.name == "user" && ability.works == Works::Yes) {
+        (user.works, user.reason) = user_namespaces(host);
     }
     all
 }
@@ -443,6 +445,15 @@ mod tests {
         let versions: Vec<_> = shown.hierarchies.iter().map(|it| (it.version, it.controllers.join(","))).collect();
         assert_eq!(shown.mode, "hybrid");
         assert_eq!(versions, [(1, "pids".to_owned()), (1, "cpu,cpuacct".to_owned()), (2, String::new())]);
+    }
+
+    #[test]
+    fn what_the_planner_does_by_older_calls_is_told_with_the_call_that_is_missing() {
+        let works = |calls| mounts(calls, Rights::Admin).map(|ability| ability.works);
+        assert_eq!(works(MountCalls::Classic), [Works::No; 3]);
+        assert_eq!(works(MountCalls::NoSymFollow), [Works::Yes, Works::Yes, Works::No]);
+        assert_eq!(works(MountCalls::CopyDetached), [Works::Yes; 3]);
+        assert_eq!(mounts(MountCalls::NoSymFollow, Rights::None)[1].works, Works::Unknown);
     }
 
     #[test]

@@ -62,18 +62,15 @@ pub fn fspick() -> Result<(), Errno> {
     errno(unsafe { libc::syscall(libc::SYS_fspick, libc::AT_FDCWD, c"/".as_ptr(), u32::MAX) })
 }
 
-/// mount_setattr(2) of nothing, with these attributes set: EBADF for a known one that takes a descriptor, EINVAL for an
-/// unknown one.
-fn mount_setattr(attributes: u64, flags: u32) -> Result<(), Errno> {
-    let attr: [u64; 4] = [attributes, 0, 0, NO_DESCRIPTOR];
+/// `MOUNT_ATTR_IDMAP` of mount_setattr(2): EBADF where the kernel has it, since no such user namespace is open; EINVAL where
+/// it does not know it.
+pub fn idmapped_mounts() -> Result<(), Errno> {
+    let attr: [u64; 4] = [super::MOUNT_ATTR_IDMAP, 0, 0, NO_DESCRIPTOR];
     // SAFETY: `attr` is a struct mount_attr of its first size, read only and alive until the call returns; the path is a
     // constant that leads nowhere, since there is no such descriptor.
-    errno(unsafe { libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), flags, attr.as_ptr(), size_of_val(&attr)) })
-}
-
-/// `MOUNT_ATTR_IDMAP`: EBADF where the kernel has it.
-pub fn idmapped_mounts() -> Result<(), Errno> {
-    mount_setattr(super::MOUNT_ATTR_IDMAP, libc::AT_EMPTY_PATH as u32)
+    errno(unsafe {
+        libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), libc::AT_EMPTY_PATH, attr.as_ptr(), size_of_val(&attr))
+    })
 }
 
 /// close_range(2): EINVAL where the kernel has it.
