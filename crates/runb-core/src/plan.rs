@@ -5,9 +5,12 @@
 mod attributes;
 pub mod cgroup;
 mod check;
+mod command;
+mod credentials;
 mod describe;
 mod devices;
 pub mod exec;
+mod guard;
 mod hooks;
 mod lsm;
 mod masks;
@@ -15,6 +18,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
+mod procfs;
 pub mod program;
 mod rootfs;
 mod schedule;
@@ -227,7 +231,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     if !namespaces.needs_child() {
         setter.open(p, Procfs::Hosts);
     }
-    let procfs = process::HostsProc::open(p, &namespaces);
+    let procfs = procfs::HostsProc::open(p, &namespaces);
     namespaces.enter(p, spec, request.host, &procfs)?;
     root.open_as(p, Reader::Container);
     process::network(p, &namespaces);

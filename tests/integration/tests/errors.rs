@@ -212,6 +212,19 @@ fn a_command_with_a_missing_interpreter_is_no_such_file_or_directory() {
 }
 
 #[test]
+fn a_command_in_path_that_the_kernel_refuses_to_execute_is_permission_denied() {
+    in_modes(LIFECYCLE, |t| {
+        t.runb_only("the start of the peers does not wait for the execve");
+        // access(2) allows it: as with a security module, only the execve knows better.
+        let bundle = t.bundle().args(["refused"]).rootfs_with(|rootfs| {
+            fs::write(rootfs.join("bin/refused"), "#!/etc/passwd\n").expect("write");
+            fs::set_permissions(rootfs.join("bin/refused"), fs::Permissions::from_mode(0o755)).expect("chmod");
+        });
+        refused_by_start(t, bundle, &["permission denied"], &["exec: \"refused\"", "EACCES"]);
+    });
+}
+
+#[test]
 fn a_command_of_an_unknown_format_is_refused() {
     in_modes(LIFECYCLE, |t| {
         t.runb_only("the start of the peers does not wait for the execve");
@@ -296,6 +309,10 @@ fn the_highest_number_is_no_id_and_never_root() {
         {
             let bundle = t.bundle().with_id(&t.name("u")).set("/process/user", user);
             refused(t, &bundle, &[], &[&format!("process.user.{field}: 4294967295 is no id")]);
+            let mut device = json!({"path": "/dev/fifo", "type": "p"});
+            device[field] = json!(u32::MAX);
+            let bundle = t.bundle().with_id(&t.name("d")).set("/linux/devices", json!([device]));
+            refused(t, &bundle, &[], &[&format!("linux.devices[0].{field} (/dev/fifo): 4294967295 is no id")]);
         }
     });
 }

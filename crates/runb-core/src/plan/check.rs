@@ -80,11 +80,13 @@ pub(super) fn process_object(process: &Process) -> Result<()> {
 }
 
 /// The highest number is no id: setresuid(2), setresgid(2) and fchown(2) take it for "as it is", which is root.
+pub(super) fn id(id: u32) -> std::result::Result<(), String> {
+    if id == u32::MAX { Err(format!("{id} is no id")) } else { Ok(()) }
+}
+
 fn user(user: &User) -> Result<()> {
-    for (field, id) in [("uid", user.uid()), ("gid", user.gid())] {
-        if id == u32::MAX {
-            return Err(Error::spec(format!("process.user.{field}"), format!("{id} is no id")));
-        }
+    for (field, number) in [("uid", user.uid()), ("gid", user.gid())] {
+        id(number).map_err(|text| Error::spec(format!("process.user.{field}"), text))?;
     }
     Ok(())
 }

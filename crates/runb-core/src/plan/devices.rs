@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
+use super::check;
 use super::masks::Null;
 use super::mounts::{Mounts, resolve};
 use super::namespaces::Namespaces;
@@ -64,6 +65,10 @@ impl Device {
         };
         let mode = kind | device.file_mode().unwrap_or(0o666) & 0o7777;
         let owner = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+        for (field, id) in [("uid", owner.0), ("gid", owner.1)] {
+            check::id(id)
+                .map_err(|text| Error::spec(format!("linux.devices[{i}].{field} ({})", path.display()), text))?;
+        }
         Ok(Device { place, path, mode, number, owner, found: Found::Unknown, hosts: None })
     }
 

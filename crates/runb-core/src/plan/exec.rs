@@ -9,7 +9,11 @@ use nix::libc;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 use runb_init::Point;
 
-use super::process::{self, Command, Guard, Sets, UserNamespace};
+use super::command::{self, Command};
+use super::credentials::{Sets, UserNamespace, become_user};
+use super::guard::Guard;
+use super::process;
+use super::procfs::write_file;
 use super::program::Program;
 use super::schedule::{self, Affinity};
 use super::seccomp::Filter;
@@ -297,7 +301,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     }
     let guard = Guard::of(process, filter.as_ref());
     process::own_stdio(p, process, &survey.stdio);
-    process::become_user(p, process, host, guard.before(sets), user);
+    become_user(p, process, host, guard.before(sets), user);
     process::no_new_privileges(p, process);
     close(p);
     // CAP_SYS_ADMIN, where it is borrowed to load the filter, must be gone before anybody inside sees the process: then the
@@ -320,7 +324,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         p.section("");
         p.stop(Point::Ready);
     }
-    Command::of(process, process::home(process, survey).into_iter().collect()).attempt(p);
+    Command::of(process, command::home(process, survey).into_iter().collect()).attempt(p);
     Ok(ExecPlan { program, unified: joins.unified, filter, twin, warnings })
 }
 
@@ -335,7 +339,7 @@ fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
     for dir in dirs {
         let file = dir.join("cgroup.procs");
         p.doing(format!("write \"0\" to {}", file.display()));
-        process::write_file(p, file.as_os_str().as_encoded_bytes(), "0");
+        write_file(p, file.as_os_str().as_encoded_bytes(), "0");
     }
 }
 

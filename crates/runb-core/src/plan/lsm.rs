@@ -5,7 +5,7 @@
 use nix::libc;
 use oci_spec::runtime::{Process, Spec};
 
-use super::process::write_file;
+use super::procfs::write_file;
 use super::program::{AT_FDCWD, Program};
 use crate::error::{Error, Kind, Result};
 use crate::host::lsm::Lsm;

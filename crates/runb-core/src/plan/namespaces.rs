@@ -7,7 +7,7 @@ use nix::libc;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use runb_init::Point;
 
-use super::process::HostsProc;
+use super::procfs::HostsProc;
 use super::program::{AT_FDCWD, Program, Slot};
 use super::{IdMaps, id_map};
 use crate::error::{Error, Result};

@@ -1,19 +1,21 @@
 //! config.md "Process": what init does to itself, from its first call to the execve of the workload.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
 use nix::libc;
-use oci_spec::runtime::{Capabilities, LinuxPersonalityDomain, PosixRlimit, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimit, PosixRlimitType, Process, Spec};
 use runb_init::Point;
 
+use super::command::{Command, additions};
+use super::credentials::{Sets, UserNamespace, become_user};
+use super::guard::Guard;
 use super::mounts::Mounts;
 use super::namespaces::Namespaces;
-use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
+use super::procfs::{HostsProc, write_file};
+use super::program::{AT_FDCWD, Arg, Program, Slot};
 use super::seccomp::Filter;
 use super::{Ending, Request, schedule, terminal};
 use crate::error::{Error, Result};
-use crate::host::Host;
 use crate::options::{Keyring, Options};
 use crate::survey::{Destination, Kind, Survey};
 
@@ -62,56 +64,6 @@ impl Begun {
 
 fn descriptors_of(process: &Process) -> Option<&PosixRlimit> {
     process.rlimits().iter().flatten().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile)
-}
-
-/// open, write, close.
-pub(super) fn write_file(p: &mut Program, path: impl AsRef<[u8]>, text: &str) {
-    let path = p.text(path);
-    write_below(p, AT_FDCWD.into(), path, text);
-}
-
-fn write_below(p: &mut Program, directory: Arg, path: Data, text: &str) {
-    let (length, text) = (text.len(), p.text(text));
-    let file = p.call(libc::SYS_openat, &[directory, path.into(), (libc::O_WRONLY | libc::O_CLOEXEC).into()]).out();
-    p.call(libc::SYS_write, &[file.into(), text.into(), length.into()]);
-    p.call(libc::SYS_close, &[file.into()]);
-}
-
-/// The host's procfs. A mount namespace that is joined has what others have put at `/proc` (CVE-2025-52881 was a write to
-/// procfs that was led elsewhere): there it is a descriptor from before.
-pub(super) struct HostsProc(Option<Slot>);
-
-impl HostsProc {
-    /// To be called while the host's mounts are in sight.
-    pub(super) fn open(p: &mut Program, namespaces: &Namespaces) -> Self {
-        HostsProc(namespaces.joins_mounts().then(|| {
-            p.section("linux.namespaces");
-            let (path, flags) = (p.text("/proc"), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
-            p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out()
-        }))
-    }
-
-    /// A file below it, as the first two arguments of openat(2).
-    pub(super) fn file(&self, p: &mut Program, below: &str) -> (Arg, Data) {
-        match self.0 {
-            Some(directory) => (directory.into(), p.text(below)),
-            None => (AT_FDCWD.into(), p.text(format!("/proc/{below}"))),
-        }
-    }
-
-    /// Writes to a file below it.
-    pub(super) fn write(&self, p: &mut Program, below: &str, text: &str) {
-        let (directory, path) = self.file(p, below);
-        write_below(p, directory, path, text);
-    }
-
-    /// No directory of the host is held longer than it is needed.
-    pub(super) fn close(self, p: &mut Program) {
-        if let Some(directory) = self.0 {
-            p.section("linux.namespaces");
-            p.call(libc::SYS_close, &[directory.into()]);
-        }
-    }
 }
 
 /// process.oomScoreAdj, through the host's procfs while it is at hand.
@@ -326,84 +278,6 @@ pub(super) fn personality(p: &mut Program, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Whose user namespace a process is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UserNamespace {
-    /// The runtime's.
-    Runtimes,
-    /// The container's own, new or joined.
-    Own,
-}
-
-impl UserNamespace {
-    pub(super) fn of(namespaces: &Namespaces) -> Self {
-        Self::of_flags(namespaces.all())
-    }
-
-    /// By the `CLONE_NEW*` flags of the namespaces that are the container's own.
-    pub(super) fn of_flags(namespaces: u64) -> Self {
-        if namespaces & libc::CLONE_NEWUSER as u64 != 0 { UserNamespace::Own } else { UserNamespace::Runtimes }
-    }
-}
-
-/// Capabilities as bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sets {
-    bounding: u64,
-    effective: u64,
-    permitted: u64,
-    inheritable: u64,
-    ambient: u64,
-}
-
-fn bits(set: &Option<Capabilities>) -> u64 {
-    let index = |capability: &oci_spec::runtime::Capability| {
-        let name = format!("CAP_{capability}");
-        caps::Capability::from_str(&name).map(|capability| 1u64 << capability.index()).unwrap_or(0)
-    };
-    set.iter().flatten().map(index).fold(0, |all, bit| all | bit)
-}
-
-impl Sets {
-    pub(super) fn of(process: &Process) -> Self {
-        let Some(sets) = process.capabilities() else { return Sets::default() };
-        Sets {
-            bounding: bits(sets.bounding()),
-            effective: bits(sets.effective()),
-            permitted: bits(sets.permitted()),
-            inheritable: bits(sets.inheritable()),
-            ambient: bits(sets.ambient()),
-        }
-    }
-
-    /// Leaves out what cannot be granted, `have` being what there is to give; as warnings, as config.md demands.
-    pub(super) fn grant(&mut self, have: u64) -> Vec<String> {
-        let names = |bits: u64| (0..64u8).filter(move |bit| bits >> bit & 1 == 1).map(capability_name);
-        let all = self.bounding | self.effective | self.permitted | self.inheritable | self.ambient;
-        for set in
-            [&mut self.bounding, &mut self.effective, &mut self.permitted, &mut self.inheritable, &mut self.ambient]
-        {
-            *set &= have;
-        }
-        let absent =
-            names(all & !have).map(|name| format!("process.capabilities: {name} is not available here, and left out"));
-        let mut warnings: Vec<String> = absent.collect();
-        // capabilities(7): what is not both permitted and inheritable cannot be ambient.
-        let never = self.ambient & !(self.permitted & self.inheritable);
-        self.ambient &= !never;
-        warnings.extend(names(never).map(|name| {
-            format!("process.capabilities.ambient: {name} is not both permitted and inheritable, and left out")
-        }));
-        warnings
-    }
-}
-
-/// `CAP_KILL` for 5.
-pub(super) fn capability_name(bit: u8) -> String {
-    let named = caps::all().into_iter().find(|capability| capability.index() == bit);
-    named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
-}
-
 /// Gives the descriptors 0, 1 and 2 to process.user, as runc does: the owner of a pipe is who may open /dev/stdout again. Where
 /// that cannot be (another user namespace, a filesystem that is read-only, a socket), it stays as it is.
 pub(super) fn own_stdio(p: &mut Program, process: &Process, stdio: &[i32]) {
@@ -421,61 +295,8 @@ pub(super) fn own_stdio(p: &mut Program, process: &Process, stdio: &[i32]) {
     }
 }
 
-/// Becomes process.user with process.capabilities, in process.cwd.
-pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets: Sets, namespace: UserNamespace) {
-    groups(p, process, namespace);
-    cwd(p, process);
-    credentials(p, process, host, sets);
-    cwd_again(p, process);
-}
-
-/// process.user.additionalGids, or none.
-fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
-    let list = process.user().additional_gids().as_deref().unwrap_or_default();
-    p.section(if list.is_empty() { "process.user" } else { "process.user.additionalGids" });
-    let data: Vec<u8> = list.iter().flat_map(|gid| gid.to_ne_bytes()).collect();
-    let data = p.bytes(&data);
-    let call = p.call(libc::SYS_setgroups, &[list.len().into(), data.into()]);
-    // A user namespace may deny it (user_namespaces(7), /proc/PID/setgroups): nothing is to be set then, as in runc.
-    if list.is_empty() && namespace == UserNamespace::Own {
-        call.tolerate(&[libc::EPERM]);
-    }
-}
-
-/// The bounding set, the ids, then the other sets: in the order in which each still has the right to the next.
-fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
-    p.section("process.capabilities");
-    for bit in (0..=host.last_capability).filter(|bit| sets.bounding >> bit & 1 == 0) {
-        p.call(libc::SYS_prctl, &[libc::PR_CAPBSET_DROP.into(), u64::from(bit).into(), 0.into(), 0.into(), 0.into()]);
-    }
-    p.section("process.user");
-    p.call(libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
-    let user = process.user();
-    let (uid, gid) = (Arg::from(user.uid()), Arg::from(user.gid()));
-    p.call(libc::SYS_setresgid, &[gid, gid, gid]);
-    p.call(libc::SYS_setresuid, &[uid, uid, uid]);
-    p.section("process.capabilities");
-    capset(p, sets);
-    for bit in (0..64u64).filter(|bit| sets.ambient >> bit & 1 == 1) {
-        p.doing(format!("raise {} in the ambient set", capability_name(bit as u8)));
-        let raise = libc::PR_CAP_AMBIENT_RAISE;
-        p.call(libc::SYS_prctl, &[libc::PR_CAP_AMBIENT.into(), raise.into(), bit.into(), 0.into(), 0.into()]);
-    }
-}
-
-fn capset(p: &mut Program, sets: Sets) {
-    p.section("process.capabilities");
-    // struct __user_cap_header_struct with version 3, then two of __user_cap_data_struct.
-    let header = p.bytes(&[0x2008_0522u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat());
-    let halves = [sets.effective, sets.permitted, sets.inheritable];
-    let low = halves.map(|set| (set as u32).to_ne_bytes());
-    let high = halves.map(|set| ((set >> 32) as u32).to_ne_bytes());
-    let data = p.bytes(&[low.concat(), high.concat()].concat());
-    p.call(libc::SYS_capset, &[header.into(), data.into()]);
-}
-
 /// Enters process.cwd as root; [`cwd_again`] tries as the user where root may not.
-fn cwd(p: &mut Program, process: &Process) {
+pub(super) fn cwd(p: &mut Program, process: &Process) {
     p.section("process.cwd");
     p.doing(format!("chdir {:?}", process.cwd()));
     let path = p.text(process.cwd().as_os_str().as_encoded_bytes());
@@ -487,157 +308,13 @@ fn cwd(p: &mut Program, process: &Process) {
     p.call(libc::SYS_fchdir, &[slot.into()]).after_success();
 }
 
-fn cwd_again(p: &mut Program, process: &Process) {
+pub(super) fn cwd_again(p: &mut Program, process: &Process) {
     p.section("process.cwd");
     p.doing(format!("chdir {:?}", process.cwd()));
     let path = p.text(process.cwd().as_os_str().as_encoded_bytes());
     let how = p.longs(&[(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64, 0, 0x2 | 0x10]);
     let slot = p.call(libc::SYS_openat2, &[AT_FDCWD.into(), path.into(), how.into(), 24.into()]).after_failure().out();
     p.call(libc::SYS_fchdir, &[slot.into()]).after_failure();
-}
-
-/// What the workload is: its command, looked for as execvp(3) does.
-pub(super) struct Command {
-    candidates: Vec<Vec<u8>>,
-    args: Vec<String>,
-    env: Vec<String>,
-    searched: bool,
-}
-
-/// Why a candidate is passed over for the next.
-const NOT_HERE: [i32; 5] = [libc::ENOENT, libc::EACCES, libc::ENOTDIR, libc::ELOOP, libc::ENAMETOOLONG];
-
-impl Command {
-    /// `more` is added to process.env.
-    pub(super) fn of(process: &Process, more: Vec<String>) -> Self {
-        let args = process.args().clone().unwrap_or_default();
-        let mut env = process.env().clone().unwrap_or_default();
-        env.extend(more);
-        let name = args.first().map_or("", String::as_str);
-        let searched = !name.contains('/');
-        let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or("");
-        let candidates = match searched {
-            false => vec![name.as_bytes().to_vec()],
-            true => path
-                .split(':')
-                .filter(|directory| directory.starts_with('/'))
-                .map(|directory| format!("{}/{name}", directory.trim_end_matches('/')).into_bytes())
-                .collect(),
-        };
-        Command { candidates, args, env, searched }
-    }
-
-    fn name(&self) -> &str {
-        self.args.first().map_or("", String::as_str)
-    }
-
-    /// Asks whether it can be executed, while there is still somebody to tell. The user and the root are the workload's.
-    fn check(&self, p: &mut Program) {
-        const X_OK: i32 = 1;
-        p.section("process.args[0]");
-        let name = self.name().to_owned();
-        if !self.searched {
-            let path = p.text(&name);
-            p.doing(format!("exec: {name:?}: stat {name}"));
-            p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), libc::F_OK.into()]);
-            p.doing(format!("exec: {name:?}"));
-            p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), X_OK.into()]);
-            // A directory answers EISDIR to a wish to write, anything else ENOTDIR, and nothing is opened.
-            let flags = libc::O_RDWR | libc::O_DIRECTORY | libc::O_CLOEXEC;
-            p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).tolerate(&[libc::ENOTDIR]);
-            return;
-        }
-        p.doing(format!("exec: {name:?}: executable file not found in $PATH"));
-        for (i, candidate) in self.candidates.iter().enumerate() {
-            let path = p.text(candidate);
-            let call = p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), X_OK.into()]).tolerate(&NOT_HERE);
-            if i > 0 {
-                call.after_failure();
-            }
-        }
-        let nothing = p.text("");
-        let last = p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), nothing.into(), X_OK.into()]);
-        if !self.candidates.is_empty() {
-            last.after_failure();
-        }
-    }
-
-    /// Executes it.
-    fn execute(&self, p: &mut Program) {
-        p.section("process.args[0]");
-        p.doing(format!("exec: {:?}", self.name()));
-        let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
-        for (i, candidate) in self.candidates.iter().enumerate() {
-            let path = p.text(candidate);
-            let call = p.call(libc::SYS_execve, &[path.into(), argv.into(), envp.into()]);
-            match (self.searched, i) {
-                (false, _) => {}
-                (true, 0) => drop(call.tolerate(&NOT_HERE)),
-                (true, _) => drop(call.tolerate(&NOT_HERE).after_failure()),
-            }
-        }
-        if self.searched {
-            let nothing = p.text("");
-            let last = p.call(libc::SYS_execve, &[nothing.into(), argv.into(), envp.into()]);
-            if !self.candidates.is_empty() {
-                last.after_failure();
-            }
-        }
-    }
-}
-
-impl Command {
-    /// Executes it, where somebody hears of a failure to the end: what [`Command::check`] asks before is asked only after
-    /// the execve has failed.
-    pub(super) fn attempt(&self, p: &mut Program) {
-        p.section("process.args[0]");
-        let name = self.name().to_owned();
-        let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
-        if self.searched {
-            p.doing(format!("exec: {name:?}"));
-            for (i, candidate) in self.candidates.iter().enumerate() {
-                let path = p.text(candidate);
-                let call = p.call(libc::SYS_execve, &[path.into(), argv.into(), envp.into()]).tolerate(&NOT_HERE);
-                if i > 0 {
-                    call.after_failure();
-                }
-            }
-            p.doing(format!("exec: {name:?}: executable file not found in $PATH"));
-            let nothing = p.text("");
-            p.call(libc::SYS_execve, &[nothing.into(), argv.into(), envp.into()]);
-            return;
-        }
-        let path = p.text(&name);
-        p.doing(format!("exec: {name:?}"));
-        let execve = [path.into(), argv.into(), envp.into()];
-        p.call(libc::SYS_execve, &execve).tolerate(&[libc::ENOENT, libc::EACCES]);
-        p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), libc::F_OK.into()])
-            .after(libc::ENOENT)
-            .doing(format!("exec: {name:?}: stat {name}"));
-        // A directory answers EISDIR to a wish to write, anything else ENOTDIR, and nothing is opened.
-        let flags = libc::O_RDWR | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()])
-            .after(libc::EACCES)
-            .tolerate(&[libc::ENOTDIR]);
-        p.call(libc::SYS_execve, &execve);
-    }
-}
-
-/// What the environment gets beside process.env.
-fn additions(request: &Request<'_>, process: &Process) -> Vec<String> {
-    let mut more = Vec::new();
-    if request.options.listen_fds > 0 {
-        more.push(format!("LISTEN_FDS={}", request.options.listen_fds));
-        more.push("LISTEN_PID=1".to_owned());
-    }
-    more.extend(home(process, request.survey));
-    more
-}
-
-/// HOME by what the survey found, unless process.env has it.
-pub(super) fn home(process: &Process, survey: &Survey) -> Option<String> {
-    let given = process.env().iter().flatten().any(|entry| entry.starts_with("HOME="));
-    (!given).then(|| format!("HOME={}", survey.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/")))
 }
 
 /// The last part of a program: only the process itself changes, then it becomes the workload.
@@ -715,75 +392,6 @@ pub(super) fn no_new_privileges(p: &mut Program, process: &Process) {
     if process.no_new_privileges() == Some(true) {
         p.section("process.noNewPrivileges");
         p.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
-    }
-}
-
-const SYS_ADMIN: u64 = 1 << 21;
-
-/// A seccomp filter as the last thing before the execve, so that nothing of the launch has to pass it but what follows.
-///
-/// Without no_new_privs loading one takes CAP_SYS_ADMIN (seccomp(2)). It is kept until then, and given up by one more
-/// capset(2) where the workload is not to have it.
-pub(super) struct Guard<'a> {
-    filter: Option<&'a Filter>,
-    borrows: bool,
-}
-
-impl<'a> Guard<'a> {
-    pub(super) fn of(process: &Process, filter: Option<&'a Filter>) -> Self {
-        Guard { filter, borrows: filter.is_some() && process.no_new_privileges() != Some(true) }
-    }
-
-    /// Whether somebody is to be given the filter's listener.
-    pub(super) fn has_listener(&self) -> bool {
-        self.filter.is_some_and(|filter| filter.listener.is_some())
-    }
-
-    /// Whether the process has a capability only until the filter is loaded.
-    pub(super) fn has_too_much(&self, sets: Sets) -> bool {
-        self.before(sets) != sets
-    }
-
-    /// The sets until the filter is loaded.
-    pub(super) fn before(&self, mut sets: Sets) -> Sets {
-        if self.borrows {
-            sets.permitted |= SYS_ADMIN;
-            sets.effective |= SYS_ADMIN;
-        }
-        sets
-    }
-
-    /// Loads the filter. Its listener goes to the runtime, which answers for init until it hands it over; init keeps none,
-    /// so that calls do not wait for a listener that is gone.
-    pub(super) fn load(&self, p: &mut Program, sets: Sets) {
-        let Some(filter) = self.filter else { return };
-        p.section("linux.seccomp");
-        p.doing(format!("load a filter of {} instructions", filter.instructions.len()));
-        let code: Vec<u64> = filter.instructions.iter().map(|instruction| instruction.0).collect();
-        let code = p.longs(&code);
-        // struct sock_fprog: a length of 16 bits, then a pointer.
-        let program = p.longs(&[filter.instructions.len() as u64, code.address()]);
-        const SET_MODE_FILTER: i32 = 1;
-        let load = p.call(libc::SYS_seccomp, &[SET_MODE_FILTER.into(), filter.flags.0.into(), program.into()]);
-        if filter.listener.is_some() {
-            let listener = load.out();
-            p.stop_with(Point::Notify, listener);
-            p.call(libc::SYS_close, &[listener.into()]);
-        }
-        if self.has_too_much(sets) {
-            capset(p, sets);
-        }
-    }
-
-    /// Checks the calls that come after the filter, so far.
-    ///
-    /// # Errors
-    /// [`Filter::check_init`], where there is a listener.
-    pub(super) fn check(&self, p: &Program) -> Result<()> {
-        let Some(filter) = self.filter.filter(|_| self.has_listener()) else { return Ok(()) };
-        let later = p.calls().iter().skip_while(|call| libc::c_long::from(call.nr) != libc::SYS_seccomp).skip(1);
-        let later = later.filter(|call| call.kind != runb_init::Kind::Stop);
-        filter.check_init(later.map(|call| (call.nr.into(), call.args)))
     }
 }
 

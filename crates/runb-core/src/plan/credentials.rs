@@ -1,0 +1,142 @@
+//! process.user and process.capabilities: who the workload is. Source: config.md "User", "Linux Process", capabilities(7).
+
+use std::str::FromStr;
+
+use nix::libc;
+use oci_spec::runtime::{Capabilities, Process};
+
+use super::namespaces::Namespaces;
+use super::process::{cwd, cwd_again};
+use super::program::{Arg, Program};
+use crate::host::Host;
+
+/// Whose user namespace a process is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UserNamespace {
+    /// The runtime's.
+    Runtimes,
+    /// The container's own, new or joined.
+    Own,
+}
+
+impl UserNamespace {
+    pub(super) fn of(namespaces: &Namespaces) -> Self {
+        Self::of_flags(namespaces.all())
+    }
+
+    /// By the `CLONE_NEW*` flags of the namespaces that are the container's own.
+    pub(super) fn of_flags(namespaces: u64) -> Self {
+        if namespaces & libc::CLONE_NEWUSER as u64 != 0 { UserNamespace::Own } else { UserNamespace::Runtimes }
+    }
+}
+
+/// Capabilities as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sets {
+    pub(super) bounding: u64,
+    pub(super) effective: u64,
+    pub(super) permitted: u64,
+    pub(super) inheritable: u64,
+    pub(super) ambient: u64,
+}
+
+fn bits(set: &Option<Capabilities>) -> u64 {
+    let index = |capability: &oci_spec::runtime::Capability| {
+        let name = format!("CAP_{capability}");
+        caps::Capability::from_str(&name).map(|capability| 1u64 << capability.index()).unwrap_or(0)
+    };
+    set.iter().flatten().map(index).fold(0, |all, bit| all | bit)
+}
+
+impl Sets {
+    pub(super) fn of(process: &Process) -> Self {
+        let Some(sets) = process.capabilities() else { return Sets::default() };
+        Sets {
+            bounding: bits(sets.bounding()),
+            effective: bits(sets.effective()),
+            permitted: bits(sets.permitted()),
+            inheritable: bits(sets.inheritable()),
+            ambient: bits(sets.ambient()),
+        }
+    }
+
+    /// Leaves out what cannot be granted, `have` being what there is to give; as warnings, as config.md demands.
+    pub(super) fn grant(&mut self, have: u64) -> Vec<String> {
+        let names = |bits: u64| (0..64u8).filter(move |bit| bits >> bit & 1 == 1).map(capability_name);
+        let all = self.bounding | self.effective | self.permitted | self.inheritable | self.ambient;
+        for set in
+            [&mut self.bounding, &mut self.effective, &mut self.permitted, &mut self.inheritable, &mut self.ambient]
+        {
+            *set &= have;
+        }
+        let absent =
+            names(all & !have).map(|name| format!("process.capabilities: {name} is not available here, and left out"));
+        let mut warnings: Vec<String> = absent.collect();
+        // capabilities(7): what is not both permitted and inheritable cannot be ambient.
+        let never = self.ambient & !(self.permitted & self.inheritable);
+        self.ambient &= !never;
+        warnings.extend(names(never).map(|name| {
+            format!("process.capabilities.ambient: {name} is not both permitted and inheritable, and left out")
+        }));
+        warnings
+    }
+}
+
+/// `CAP_KILL` for 5.
+pub(super) fn capability_name(bit: u8) -> String {
+    let named = caps::all().into_iter().find(|capability| capability.index() == bit);
+    named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
+}
+
+/// Becomes process.user with process.capabilities, in process.cwd.
+pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets: Sets, namespace: UserNamespace) {
+    groups(p, process, namespace);
+    cwd(p, process);
+    credentials(p, process, host, sets);
+    cwd_again(p, process);
+}
+
+/// process.user.additionalGids, or none.
+fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
+    let list = process.user().additional_gids().as_deref().unwrap_or_default();
+    p.section(if list.is_empty() { "process.user" } else { "process.user.additionalGids" });
+    let data: Vec<u8> = list.iter().flat_map(|gid| gid.to_ne_bytes()).collect();
+    let data = p.bytes(&data);
+    let call = p.call(libc::SYS_setgroups, &[list.len().into(), data.into()]);
+    // A user namespace may deny it (user_namespaces(7), /proc/PID/setgroups): nothing is to be set then, as in runc.
+    if list.is_empty() && namespace == UserNamespace::Own {
+        call.tolerate(&[libc::EPERM]);
+    }
+}
+
+/// The bounding set, the ids, then the other sets: in the order in which each still has the right to the next.
+fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
+    p.section("process.capabilities");
+    for bit in (0..=host.last_capability).filter(|bit| sets.bounding >> bit & 1 == 0) {
+        p.call(libc::SYS_prctl, &[libc::PR_CAPBSET_DROP.into(), u64::from(bit).into(), 0.into(), 0.into(), 0.into()]);
+    }
+    p.section("process.user");
+    p.call(libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
+    let user = process.user();
+    let (uid, gid) = (Arg::from(user.uid()), Arg::from(user.gid()));
+    p.call(libc::SYS_setresgid, &[gid, gid, gid]);
+    p.call(libc::SYS_setresuid, &[uid, uid, uid]);
+    p.section("process.capabilities");
+    capset(p, sets);
+    for bit in (0..64u64).filter(|bit| sets.ambient >> bit & 1 == 1) {
+        p.doing(format!("raise {} in the ambient set", capability_name(bit as u8)));
+        let raise = libc::PR_CAP_AMBIENT_RAISE;
+        p.call(libc::SYS_prctl, &[libc::PR_CAP_AMBIENT.into(), raise.into(), bit.into(), 0.into(), 0.into()]);
+    }
+}
+
+pub(super) fn capset(p: &mut Program, sets: Sets) {
+    p.section("process.capabilities");
+    // struct __user_cap_header_struct with version 3, then two of __user_cap_data_struct.
+    let header = p.bytes(&[0x2008_0522u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat());
+    let halves = [sets.effective, sets.permitted, sets.inheritable];
+    let low = halves.map(|set| (set as u32).to_ne_bytes());
+    let high = halves.map(|set| ((set >> 32) as u32).to_ne_bytes());
+    let data = p.bytes(&[low.concat(), high.concat()].concat());
+    p.call(libc::SYS_capset, &[header.into(), data.into()]);
+}

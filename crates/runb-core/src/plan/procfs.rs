@@ -1,0 +1,56 @@
+//! Writing to the host's procfs.
+
+use nix::libc;
+
+use super::namespaces::Namespaces;
+use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
+
+/// open, write, close.
+pub(super) fn write_file(p: &mut Program, path: impl AsRef<[u8]>, text: &str) {
+    let path = p.text(path);
+    write_below(p, AT_FDCWD.into(), path, text);
+}
+
+fn write_below(p: &mut Program, directory: Arg, path: Data, text: &str) {
+    let (length, text) = (text.len(), p.text(text));
+    let file = p.call(libc::SYS_openat, &[directory, path.into(), (libc::O_WRONLY | libc::O_CLOEXEC).into()]).out();
+    p.call(libc::SYS_write, &[file.into(), text.into(), length.into()]);
+    p.call(libc::SYS_close, &[file.into()]);
+}
+
+/// The host's procfs. A mount namespace that is joined has what others have put at `/proc` (CVE-2025-52881 was a write to
+/// procfs that was led elsewhere): there it is a descriptor from before.
+pub(super) struct HostsProc(Option<Slot>);
+
+impl HostsProc {
+    /// To be called while the host's mounts are in sight.
+    pub(super) fn open(p: &mut Program, namespaces: &Namespaces) -> Self {
+        HostsProc(namespaces.joins_mounts().then(|| {
+            p.section("linux.namespaces");
+            let (path, flags) = (p.text("/proc"), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
+            p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out()
+        }))
+    }
+
+    /// A file below it, as the first two arguments of openat(2).
+    pub(super) fn file(&self, p: &mut Program, below: &str) -> (Arg, Data) {
+        match self.0 {
+            Some(directory) => (directory.into(), p.text(below)),
+            None => (AT_FDCWD.into(), p.text(format!("/proc/{below}"))),
+        }
+    }
+
+    /// Writes to a file below it.
+    pub(super) fn write(&self, p: &mut Program, below: &str, text: &str) {
+        let (directory, path) = self.file(p, below);
+        write_below(p, directory, path, text);
+    }
+
+    /// No directory of the host is held longer than it is needed.
+    pub(super) fn close(self, p: &mut Program) {
+        if let Some(directory) = self.0 {
+            p.section("linux.namespaces");
+            p.call(libc::SYS_close, &[directory.into()]);
+        }
+    }
+}
