@@ -1,0 +1,68 @@
+//! A program that embeds the library: `embedder ROOT BUNDLE NAME COUNT`. COUNT threads run a container each, while others
+//! allocate and start programs, as servers do; it prints what became of each, and what descriptors it has kept.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use runb_core::container::{Container, Force};
+use runb_core::options::Options;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [root, bundle, name, count] = &words[..] else {
+        eprintln!("embedder ROOT BUNDLE NAME COUNT");
+        return ExitCode::from(2);
+    };
+    let options = |i: usize| Options {
+        id: format!("{name}-{i}"),
+        root: PathBuf::from(root),
+        bundle: PathBuf::from(bundle),
+        ..Options::default()
+    };
+    let before = descriptors();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| be_busy(&done));
+        }
+        let count: usize = count.parse().expect("a number");
+        let threads: Vec<_> = (0..count).map(|i| scope.spawn(move || run(&options(i)))).collect();
+        for thread in threads {
+            println!("{}", thread.join().expect("a thread").unwrap_or_else(|error| error.to_string()));
+        }
+        done.store(true, Ordering::Release);
+    });
+    println!("{} descriptors more", descriptors() - before);
+    ExitCode::SUCCESS
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("/proc/self/fd").count()
+}
+
+/// What makes a fork of a program with threads dangerous: locks of the allocator are held at any moment.
+fn be_busy(done: &AtomicBool) {
+    while !done.load(Ordering::Acquire) {
+        let some: Vec<Vec<u8>> = (0..100).map(|size| vec![1; size * 10]).collect();
+        assert_eq!(some[99][989], 1);
+        assert!(Command::new("true").status().is_ok_and(|status| status.success()));
+    }
+}
+
+fn run(options: &Options) -> runb_core::Result<String> {
+    let running = Container::run(options)?;
+    let ended = loop {
+        match waitid(WaitId::PidFd(running.workload().pidfd().as_fd()), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => break result,
+        }
+    };
+    running.container().delete(Force::No)?;
+    let code = ended.ok().flatten().and_then(|status| status.exit_status());
+    Ok(format!("exit {}", code.map_or(-1, |code| code as i32)))
+}
