@@ -64,5 +64,5 @@ fn run(options: &Options) -> runb_core::Result<String> {
     };
     running.container().delete(Force::No)?;
     let code = ended.ok().flatten().and_then(|status| status.exit_status());
-    Ok(format!("exit {}", code.map_or(-1, |code| code as i32)))
+    Ok(format!("exit {}", code.unwrap_or(-1)))
 }
