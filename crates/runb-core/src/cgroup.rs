@@ -3,6 +3,7 @@
 //! There is no difference between the versions here but in the files that a verb uses. Nothing polls where the kernel has an
 //! event: cgroup.events on version 2, pidfds on version 1.
 
+mod claim;
 mod files;
 mod freeze;
 mod make;
@@ -16,10 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::cgroup::{CgroupPlan, DirKind};
 
+pub use claim::{Claim, claim};
 pub use freeze::FreezerState;
-pub use make::{Made, make, missing};
+pub use make::{Made, make};
 pub use oom::OomReport;
-pub use remove::{remove_if_unused, remove_tree, undo};
+pub(crate) use remove::first_error;
+pub use remove::{Own, remove_if_unused, remove_tree, undo};
 
 /// Whose a directory is that was made for a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

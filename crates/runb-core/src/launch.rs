@@ -84,6 +84,9 @@ pub(crate) struct Context<'a> {
     pub(crate) terminal: &'a dyn Fn(&Master) -> Result<()>,
 }
 
+/// What is done with the process id of whoever is init from now on.
+pub(crate) type Born<'a> = &'a dyn Fn(i32) -> Result<()>;
+
 /// A launch that goes on in init.
 pub(crate) struct Running<'p> {
     program: &'p Program,
@@ -92,16 +95,27 @@ pub(crate) struct Running<'p> {
     terminal: Option<Master>,
     /// The call that makes a twin, until the twin is known.
     twin: Option<usize>,
+    /// Hears of the process that goes on as init, as soon as there is one.
+    born: Born<'p>,
     /// The seccomp filter's listener, from its load to the hand-over.
     listener: Option<Listener>,
 }
 
 /// Spawns the init of `plan` into the cgroups that were made.
-pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Running<'p>> {
+pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32, born: Born<'p>) -> Result<Running<'p>> {
     let place = Place { namespaces: plan.clone, cgroup: made.unified(), more: None, preserve };
     let init = spawn_program(&plan.program, place)?;
+    born(init.pid)?;
     let twin = plan.program.calls().iter().position(|call| call.kind == runb_init::Kind::Twin);
-    Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone(), terminal: None, twin, listener: None })
+    Ok(Running {
+        program: &plan.program,
+        init,
+        cgroup: made.cgroup.clone(),
+        terminal: None,
+        twin,
+        born,
+        listener: None,
+    })
 }
 
 /// Where a process is born, and with what.
@@ -130,11 +144,6 @@ fn spawn_program(program: &Program, place: Place<'_>) -> Result<Init> {
 }
 
 impl Running<'_> {
-    /// The process id of init, before a twin takes its place.
-    pub(crate) fn pid(&self) -> i32 {
-        self.init.pid
-    }
-
     /// Goes through the stops up to [`Point::Ready`], whether init waits there or not.
     ///
     /// # Errors
@@ -213,6 +222,7 @@ impl Running<'_> {
                     reap(self.init.pid)?;
                     (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
                     self.twin = None;
+                    (self.born)(pid)?;
                 }
                 Said::Twin { .. } => return Err(Error::internal("somebody else speaks of a twin of init's")),
                 // The maker is gone without a word of its twin.
@@ -283,7 +293,8 @@ pub(crate) fn join<'p>(plan: &'p ExecPlan, target: &Target<'_>, cgroup: &Cgroup)
     let place = Place { namespaces: 0, cgroup: target.cgroup, more: Some(target.init), preserve: target.preserve };
     let init = spawn_program(&plan.program, place)?;
     let twin = plan.twin;
-    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None, twin, listener: None })
+    let born = &|_| Ok(());
+    Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None, twin, born, listener: None })
 }
 
 impl Running<'_> {

@@ -1,29 +1,30 @@
-//! What is remembered of a container between calls: a folder with state.json, a copy of config.json, and the exec fifo.
+//! What is remembered of a container between calls: a folder with an intent, state.json, a copy of config.json, and the exec
+//! fifo.
+
+mod dir;
+mod files;
+mod lock;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open};
-use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, FreezerState};
 use crate::error::{Error, Kind, Result};
-use crate::notify;
 use crate::options::Keyring;
-use crate::plan::{FIFO, Late};
+use crate::plan::Late;
+use crate::sys;
 use crate::undo::Journal;
 
-const FILE: &str = "state.json";
-/// What was written before the first effect. A file of its own, as a rename over a file that has just been written makes
-/// ext4 write it out at once (its option auto_da_alloc).
-const INTENT: &str = "intent.json";
-const CONFIG: &str = "config.json";
+pub(crate) use dir::Opened;
+pub use dir::StateDir;
+pub(crate) use files::{config, read, write_whole};
 
 /// Where a container is in its life (runtime.md, "State"; `paused` is runc's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,10 +92,43 @@ fn stat(pid: i32) -> Option<(u8, u64)> {
     Some((state, fields.nth(18)?.parse().ok()?))
 }
 
+/// How far a container has come: what state.json says. Each is written under the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The intent's: its create works on it, or was ended.
+    Creating,
+    /// Its create has succeeded.
+    Created,
+    /// Init was, or is about to be, told to execute. Whether it has, the kernel knows: it has the exec fifo open until then.
+    Starting,
+    /// Init has executed the workload.
+    Running,
+}
+
+impl Phase {
+    /// For a state that was written without one.
+    fn unsaid() -> Self {
+        Phase::Starting
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Phase::Creating => "\"creating\"",
+            Phase::Created => "\"created\"",
+            Phase::Starting => "\"starting\"",
+            Phase::Running => "\"running\"",
+        }
+    }
+}
+
 /// The content of state.json.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Saved {
+    /// How far it has come. The first field, so that it lies at a known place of the file.
+    #[serde(default = "Phase::unsaid")]
+    pub phase: Phase,
     /// `ociVersion` of the configuration.
     pub oci_version: String,
     /// The container's id.
@@ -133,6 +167,34 @@ impl Saved {
     pub fn now() -> String {
         humantime::format_rfc3339_nanos(SystemTime::now()).to_string()
     }
+
+    /// A descriptor of init, and its process id, if it lives.
+    ///
+    /// # Errors
+    /// pidfd_open(2) fails for another reason.
+    pub(crate) fn init_fd(&self) -> Result<Option<(i32, OwnedFd)>> {
+        let Some(init) = self.init else { return Ok(None) };
+        // The pidfd first: what it is opened for cannot be replaced after the check.
+        match sys::pidfd_open(init.pid) {
+            Err(Errno::ESRCH) => Ok(None),
+            Err(errno) => Err(Error::host(format!("pidfd_open {}", init.pid), errno)),
+            Ok(pidfd) => Ok(init.is_alive().then_some((init.pid, pidfd))),
+        }
+    }
+
+    /// Where a container whose create is not at work (any more) is in its life; `folder` is that of its state.
+    pub(crate) fn status(&self, folder: &Path) -> Status {
+        let lives = self.init.is_some_and(|init| init.is_alive());
+        match self.phase {
+            // A create that has been ended: its init ends, too, as nobody hears its report.
+            Phase::Creating => Status::Stopped,
+            _ if !lives => Status::Stopped,
+            _ if !matches!(self.cgroup.freezer_state(), Ok(FreezerState::Thawed) | Err(_)) => Status::Paused,
+            Phase::Created => Status::Created,
+            Phase::Starting if files::fifo_is_awaited(folder) => Status::Created,
+            Phase::Starting | Phase::Running => Status::Running,
+        }
+    }
 }
 
 /// Checks an id: what runc takes, so that it is one name of a file.
@@ -156,203 +218,8 @@ pub fn check_id(id: &str) -> Result<()> {
     }
 }
 
-/// The folder of one container's state, locked.
-#[derive(Debug)]
-pub struct StateDir {
-    path: PathBuf,
-    _lock: Flock<File>,
-}
-
-impl StateDir {
-    /// Makes the folder for a new container.
-    ///
-    /// # Errors
-    /// The id is wrong or in use, or the folder cannot be made.
-    pub fn create(root: &Path, id: &str) -> Result<Self> {
-        check_id(id)?;
-        let path = root.join(id);
-        let mut builder = fs::DirBuilder::new();
-        builder.mode(0o711);
-        let mut result = builder.create(&path);
-        if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o711)
-                .create(root)
-                .map_err(|e| Error::io(format!("mkdir {}", root.display()), &e))?;
-            result = builder.create(&path);
-        }
-        match result {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                Err(Error::new(Kind::Exists, format!("container with given ID already exists: {id}")))
-            }
-            Err(e) => Err(Error::io(format!("mkdir {}", path.display()), &e)),
-            Ok(()) => Self::lock(path),
-        }
-    }
-
-    /// Opens the folder of a container that exists.
-    ///
-    /// # Errors
-    /// There is no such container.
-    pub fn open(root: &Path, id: &str) -> Result<Self> {
-        check_id(id)?;
-        Self::lock(root.join(id))
-    }
-
-    fn lock(path: PathBuf) -> Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = match open(&path, flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Err(missing()),
-            Err(errno) => return Err(Error::host(format!("open {}", path.display()), errno)),
-        };
-        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::host("flock", errno))?;
-        if !path.exists() {
-            return Err(missing());
-        }
-        Ok(StateDir { path, _lock: lock })
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Writes state.json: all of it or nothing.
-    ///
-    /// # Errors
-    /// A call fails.
-    pub fn save(&self, saved: &Saved) -> Result<()> {
-        let text = serde_json::to_vec(saved).map_err(|e| Error::internal(format!("state.json: {e}")))?;
-        write_whole(&self.path.join(FILE), &text)
-    }
-
-    /// Writes what is about to be done, before the first effect.
-    ///
-    /// # Errors
-    /// A call fails.
-    pub fn save_intent(&self, saved: &Saved) -> Result<()> {
-        let text = serde_json::to_vec(saved).map_err(|e| Error::internal(format!("state.json: {e}")))?;
-        let path = self.path.join(INTENT);
-        write_new(&path, &text).map_err(|e| Error::io(format!("write {}", path.display()), &e))
-    }
-
-    /// Keeps the configuration as it was at `create`; later calls work by it.
-    ///
-    /// # Errors
-    /// A call fails.
-    pub fn save_config(&self, text: &[u8]) -> Result<()> {
-        let path = self.path.join(CONFIG);
-        write_new(&path, text).map_err(|e| Error::io(format!("write {}", path.display()), &e))
-    }
-
-    /// Makes the exec fifo.
-    ///
-    /// # Errors
-    /// mkfifo(3) fails.
-    pub fn make_fifo(&self) -> Result<()> {
-        let path = self.path.join(FIFO);
-        nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|e| Error::host(format!("mkfifo {}", path.display()), e))
-    }
-
-    /// The exec fifo.
-    pub fn fifo(&self) -> PathBuf {
-        self.path.join(FIFO)
-    }
-
-    /// Reads state.json; `None` where a create was ended before it wrote one.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is not what was written.
-    pub fn load(&self) -> Result<Option<Saved>> {
-        load(&self.path)
-    }
-
-    /// Removes the folder.
-    ///
-    /// # Errors
-    /// A call fails.
-    pub fn remove(self) -> Result<()> {
-        // Most folders have these three and no more.
-        for name in [FILE, CONFIG, INTENT] {
-            self.unlink(name)?;
-        }
-        if fs::remove_dir(&self.path).is_ok() {
-            return Ok(());
-        }
-        let folder = self.path.join(notify::FOLDER);
-        for result in [fs::remove_file(folder.join(notify::SOCKET)), fs::remove_dir(&folder)] {
-            match result {
-                Err(e) if e.kind() != ErrorKind::NotFound => {
-                    return Err(Error::io(format!("remove {}", folder.display()), &e));
-                }
-                _ => {}
-            }
-        }
-        for name in [FIFO, "state.json.new"] {
-            self.unlink(name)?;
-        }
-        fs::remove_dir(&self.path).map_err(|e| Error::io(format!("rmdir {}", self.path.display()), &e))
-    }
-
-    fn unlink(&self, name: &str) -> Result<()> {
-        match fs::remove_file(self.path.join(name)) {
-            Err(e) if e.kind() != ErrorKind::NotFound => {
-                Err(Error::io(format!("unlink {name} in {}", self.path.display()), &e))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 fn missing() -> Error {
     Error::new(Kind::NotFound, "container does not exist")
-}
-
-/// The configuration that was kept.
-pub(crate) fn config(path: &Path) -> PathBuf {
-    path.join(CONFIG)
-}
-
-/// Reads state.json below `path` without the lock.
-pub(crate) fn load(path: &Path) -> Result<Option<Saved>> {
-    let file = path.join(FILE);
-    let text =
-        fs::read(&file).or_else(|e| if e.kind() == ErrorKind::NotFound { fs::read(path.join(INTENT)) } else { Err(e) });
-    let text = match text {
-        Ok(text) => text,
-        Err(e) if e.kind() == ErrorKind::NotFound && path.is_dir() => return Ok(None),
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(missing()),
-        Err(e) => return Err(Error::io(format!("read {}", file.display()), &e)),
-    };
-    let saved = serde_json::from_slice(&text)
-        .map_err(|e| Error::new(Kind::State, format!("{} is damaged: {e}", file.display())))?;
-    Ok(Some(saved))
-}
-
-fn write_new(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text)
-}
-
-/// Writes a file beside `path` and renames it over it.
-pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    let failed = |call: &str, e: std::io::Error| Error::io(format!("{call} {}", path.display()), &e);
-    let mut written = write_new(&beside, text);
-    if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::AlreadyExists) {
-        // Left by a call that was killed.
-        let _ = fs::remove_file(&beside);
-        written = write_new(&beside, text);
-    }
-    written.map_err(|e| failed("write", e))?;
-    fs::rename(&beside, path).map_err(|e| {
-        let _ = fs::remove_file(&beside);
-        failed("rename to", e)
-    })
 }
 
 #[cfg(test)]

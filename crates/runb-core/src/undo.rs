@@ -1,31 +1,89 @@
 //! What takes a launch back: one journal, written before the first effect, replayed by a failing launch and by `delete`.
+//!
+//! A step is written with what tells that its object is this container's; docs/design.md has the table.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::{self, MadeDir};
-use crate::error::Result;
+use crate::cgroup::{self, MadeDir, Own, first_error};
+use crate::error::{Error, Result};
 
-/// The journal of a container, oldest entry first.
+/// One thing that a launch makes outside of the state's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Step {
+    /// A directory of a cgroup. It was claimed: it did not exist, or nobody was in it.
+    Cgroup(MadeDir),
+    /// The file of `--pid-file`. It is ours while it holds init's process id.
+    PidFile(PathBuf),
+}
+
+/// Who takes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Ours {
+    /// The process id of init, if one was made.
+    pub init: Option<i32>,
+    /// Until when processes that are ending are waited for.
+    pub deadline: Instant,
+}
+
+/// The journal of a container, oldest step first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
-    /// Directories of cgroups that were made, or may have been.
     #[serde(default)]
-    pub cgroups: Vec<MadeDir>,
+    steps: Vec<Step>,
 }
 
 impl Journal {
-    /// Takes a single cgroup back, if nobody is in it and nothing below it; says whether there is none any more.
+    /// Adds what was made, or is about to be.
+    pub fn add(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// The same for directories of cgroups.
+    pub fn add_cgroups(&mut self, dirs: &[MadeDir]) {
+        self.steps.extend(dirs.iter().cloned().map(Step::Cgroup));
+    }
+
+    /// The launch has succeeded: what is the caller's from then on is not taken back.
+    pub fn settle(&mut self) {
+        self.steps.retain(|step| !matches!(step, Step::PidFile(_)));
+    }
+
+    /// Takes the container's own cgroup back if it has but one (version 2), nobody is in it and nothing below it; says whether
+    /// there is none any more.
     pub fn undo_if_unused(&self) -> bool {
-        cgroup::remove_if_unused(&self.cgroups)
+        let mut own = self.steps.iter().filter_map(|step| match step {
+            Step::Cgroup(dir) if dir.role == cgroup::Role::Own => Some(dir),
+            _ => None,
+        });
+        match (own.next(), own.next()) {
+            (Some(dir), None) => cgroup::remove_if_unused(&dir.path),
+            (None, _) => true,
+            _ => false,
+        }
     }
 
     /// Takes everything back, newest first.
     ///
     /// # Errors
-    /// What could not be taken back by `deadline`; the rest is.
-    pub fn undo(&self, deadline: Instant) -> Result<()> {
-        cgroup::undo(&self.cgroups, deadline)
+    /// What could not be taken back by the deadline; the rest is.
+    pub fn undo(&self, ours: Ours) -> Result<()> {
+        let own = if ours.init.is_some() { Own::Used } else { Own::Unused };
+        first_error(self.steps.iter().rev().map(|step| match step {
+            Step::Cgroup(dir) => cgroup::undo(dir, own, ours.deadline),
+            Step::PidFile(path) => remove_pid_file(path, ours.init),
+        }))
     }
+}
+
+fn remove_pid_file(path: &Path, init: Option<i32>) -> Result<()> {
+    let ours = init.is_some_and(|pid| fs::read(path).is_ok_and(|text| text == pid.to_string().as_bytes()));
+    if !ours {
+        return Ok(());
+    }
+    fs::remove_file(path).map_err(|e| Error::io(format!("unlink {}", path.display()), &e))
 }

@@ -68,6 +68,9 @@ in_modes! {
     removal_waits_for_the_last_process_to_end
     an_out_of_memory_kill_is_reported
     a_failing_make_leaves_nothing
+    a_cgroup_that_is_made_after_the_claim_is_its_makers
+    two_launches_do_not_take_the_same_empty_cgroup
+    what_a_half_made_container_finds_in_use_is_left_alone
 }
 
 fn soon() -> Instant {
@@ -88,7 +91,7 @@ struct Trial {
 impl Drop for Trial {
     fn drop(&mut self) {
         let Some(made) = &self.made else { return };
-        let result = made.cgroup.kill(soon()).and_then(|()| cgroup::undo(&self.announced, soon()));
+        let result = made.cgroup.kill(soon()).and_then(|()| undo(&self.announced));
         if !std::thread::panicking() {
             result.unwrap();
             for dir in &self.announced {
@@ -98,19 +101,24 @@ impl Drop for Trial {
     }
 }
 
+fn undo(dirs: &[MadeDir]) -> Result<(), runb_core::Error> {
+    dirs.iter().rev().try_for_each(|dir| cgroup::undo(dir, cgroup::Own::Used, soon()))
+}
+
 impl Trial {
     fn planned(name: &str, json: &str) -> Trial {
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         let path = PathBuf::from(format!("/runb-test-{}/{name}", std::process::id()));
         let mounts = CgroupMounts::probe().unwrap();
         let plan = plan(Some(&resources), Some(&path), name, CgroupManager::Cgroupfs, &mounts).unwrap();
-        let announced = cgroup::missing(&plan);
+        let announced = cgroup::claim(&plan).unwrap().dirs;
         Trial { plan, announced, made: None }
     }
 
     fn new(name: &str, json: &str) -> Trial {
         let mut trial = Trial::planned(name, json);
-        trial.made = Some(cgroup::make(&trial.plan).unwrap());
+        let claim = cgroup::claim(&trial.plan).unwrap();
+        trial.made = Some(cgroup::make(&trial.plan, &claim).unwrap());
         trial.made().apply(&trial.plan).unwrap();
         trial
     }
@@ -168,9 +176,9 @@ mod bodies {
         assert!(trial.announced.iter().all(|dir| dir.path.is_dir()));
         assert!(!trial.made().cgroup.populated().unwrap());
         // A second record of the same, as a crash leaves it, has nothing left to do.
-        cgroup::undo(&trial.announced, soon()).unwrap();
+        undo(&trial.announced).unwrap();
         assert!(trial.announced.iter().all(|dir| !dir.path.exists()));
-        cgroup::undo(&trial.announced, soon()).unwrap();
+        undo(&trial.announced).unwrap();
     }
 
     pub fn a_payload_is_listed_killed_and_gone() {
@@ -194,14 +202,14 @@ mod bodies {
     pub fn a_cgroup_with_a_process_is_not_taken_over() {
         let trial = Trial::new("taken", "{}");
         let _payload = trial.payload("exec cat");
-        let error = cgroup::make(&trial.plan).unwrap_err();
+        let error = cgroup::claim(&trial.plan).unwrap_err();
         assert_eq!((error.kind(), error.origin()), (Kind::Exists, Some("linux.cgroupsPath")), "{error}");
         assert!(trial.made().cgroup.populated().unwrap());
     }
 
     pub fn an_empty_cgroup_is_taken_over() {
         let trial = Trial::new("empty", "{}");
-        let again = cgroup::make(&trial.plan).unwrap();
+        let again = cgroup::make(&trial.plan, &cgroup::claim(&trial.plan).unwrap()).unwrap();
         assert!(again.dirs.iter().all(|dir| dir.role == Role::Own));
         assert_eq!(again.dirs.len(), trial.plan.dirs.len());
     }
@@ -277,7 +285,7 @@ mod bodies {
         payload.stdin.as_mut().unwrap().write_all(b"it\n").unwrap();
         assert_eq!(payload.line(), "got it");
         cgroup.freeze(soon()).unwrap();
-        let error = cgroup::make(&trial.plan).unwrap_err();
+        let error = cgroup::claim(&trial.plan).unwrap_err();
         assert_eq!(error.kind(), Kind::Exists);
         cgroup.kill(soon()).unwrap();
         assert!(!payload.child.wait().unwrap().success());
@@ -339,8 +347,36 @@ mod bodies {
         // No cgroup file system lets a name have a newline.
         last.path = last.path.join("a\nb");
         assert!(matches!(last.kind, DirKind::V1 { .. } | DirKind::Unified { .. }));
-        let announced = cgroup::missing(&trial.plan);
-        cgroup::make(&trial.plan).unwrap_err();
-        assert!(announced.iter().all(|dir| !dir.path.exists()));
+        let claim = cgroup::claim(&trial.plan).unwrap();
+        cgroup::make(&trial.plan, &claim).unwrap_err();
+        assert!(claim.dirs.iter().all(|dir| !dir.path.exists()));
+    }
+
+    pub fn a_cgroup_that_is_made_after_the_claim_is_its_makers() {
+        let trial = Trial::planned("raced", "{}");
+        let late = cgroup::claim(&trial.plan).unwrap();
+        let first = Trial::new("raced", "{}");
+        let error = cgroup::make(&trial.plan, &late).unwrap_err();
+        assert_eq!((error.kind(), error.origin()), (Kind::Exists, Some("linux.cgroupsPath")), "{error}");
+        assert!(first.plan.dirs.iter().all(|dir| dir.path.is_dir()));
+    }
+
+    pub fn two_launches_do_not_take_the_same_empty_cgroup() {
+        let trial = Trial::new("twice", "{}");
+        let first = cgroup::claim(&trial.plan).unwrap();
+        assert_eq!(cgroup::claim(&trial.plan).unwrap_err().kind(), Kind::Exists);
+        drop(first);
+        cgroup::claim(&trial.plan).unwrap();
+    }
+
+    pub fn what_a_half_made_container_finds_in_use_is_left_alone() {
+        let trial = Trial::new("in-use", "{}");
+        let mut payload = trial.payload("exec cat");
+        for dir in &trial.announced {
+            cgroup::undo(dir, cgroup::Own::Unused, soon()).unwrap();
+        }
+        assert!(trial.made().cgroup.procs().unwrap().contains(&payload.pid()));
+        drop(payload.stdin.take());
+        assert!(payload.child.wait().unwrap().success());
     }
 }

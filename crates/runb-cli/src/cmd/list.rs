@@ -10,8 +10,10 @@ use crate::args::{List, Listing};
 
 /// Prints the list as a table, as JSON, or as ids alone.
 pub fn run(args: &List, context: &Context<'_>) -> Result<u8> {
-    let containers = Container::list(&options::root(context.global, context.environment)?)?;
-    let states: Vec<State> = containers.iter().map(Container::state).collect();
+    let list = Container::list(&options::root(context.global, context.environment)?)?;
+    let damaged: Vec<String> = list.damaged.iter().map(Error::to_string).collect();
+    context.warn(&damaged);
+    let states: Vec<State> = list.containers.iter().map(Container::state).collect();
     let text = match args.format {
         _ if args.quiet => states.iter().map(|state| format!("{}\n", state.id)).collect(),
         Listing::Table => table(&states),

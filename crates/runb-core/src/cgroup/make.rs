@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
-use nix::unistd::{AccessFlags, access, mkdir};
+use nix::unistd::mkdir;
 
+use super::claim::{self, Claim};
 use super::files::{open_dir, read_file, read_path, rmdir, write_file, write_path};
 use super::{Cgroup, MadeDir, Role};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::plan::cgroup::{Absent, CPUSET_FILES, CgroupPlan, Denied, Dir, DirKind, Write};
 use crate::sys::bpf;
 
@@ -29,42 +30,30 @@ pub struct Made {
     skipped: Vec<usize>,
 }
 
-/// The directories of `plan` that do not exist: all that making it can make, for the record that is written before.
-///
-/// The container's own are always among them, as one that exists without a process is taken over.
-pub fn missing(plan: &CgroupPlan) -> Vec<MadeDir> {
-    let mut dirs = Vec::new();
-    for dir in &plan.dirs {
-        let chain = dir.chain();
-        let (own, parents) = chain.split_last().expect("a planned cgroup lies below its mountpoint");
-        let exists = |path: &&&Path| access(**path, AccessFlags::F_OK).is_ok();
-        let there = parents.len() - parents.iter().rev().take_while(|path| !exists(path)).count();
-        dirs.extend(parents[there..].iter().map(|path| MadeDir { path: path.to_path_buf(), role: Role::Parent }));
-        dirs.push(MadeDir { path: own.to_path_buf(), role: Role::Own });
-    }
-    dirs
-}
-
 /// Makes the directories of `plan`, and gives version 2 its controllers. What was made is removed again if it fails.
 ///
-/// Errors: a call of it; a process in a cgroup that exists (kind exists), or that it is frozen, as nobody could join.
-pub fn make(plan: &CgroupPlan) -> Result<Made> {
+/// Errors: a call of it; a cgroup that somebody else has made since it was claimed (kind exists).
+pub fn make(plan: &CgroupPlan, claim: &Claim) -> Result<Made> {
     let mut made =
         Made { dirs: Vec::new(), cgroup: Cgroup::default(), procs: Vec::new(), unified: None, skipped: Vec::new() };
-    match make_all(plan, &mut made) {
+    match make_all(plan, claim, &mut made) {
         Ok(()) => Ok(made),
-        Err(error) => Err(made.dirs.iter().rev().fold(error, |error, dir| match rmdir(&dir.path) {
-            Err(errno) if dir.role == Role::Own => {
-                error.and_cleanup(Error::host(format!("rmdir {}", dir.path.display()), errno))
-            }
-            _ => error,
-        })),
+        // One that was there already stays: nobody has used it.
+        Err(error) => Err(made.dirs.iter().rev().filter(|dir| !claim.was_there(&dir.path)).fold(
+            error,
+            |error, dir| match rmdir(&dir.path) {
+                Err(errno) if dir.role == Role::Own => {
+                    error.and_cleanup(Error::host(format!("rmdir {}", dir.path.display()), errno))
+                }
+                _ => error,
+            },
+        )),
     }
 }
 
-fn make_all(plan: &CgroupPlan, made: &mut Made) -> Result<()> {
+fn make_all(plan: &CgroupPlan, claim: &Claim, made: &mut Made) -> Result<()> {
     for (index, dir) in plan.dirs.iter().enumerate() {
-        match make_dir(dir, &mut made.dirs) {
+        match make_dir(dir, claim, &mut made.dirs) {
             Err(error) if plan.denied == Denied::Skips && is_denial(&error) => {
                 made.skipped.push(index);
                 continue;
@@ -98,13 +87,14 @@ fn is_denial(error: &Error) -> bool {
     matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
 }
 
-fn make_dir(dir: &Dir, made: &mut Vec<MadeDir>) -> Result<()> {
+fn make_dir(dir: &Dir, claim: &Claim, made: &mut Vec<MadeDir>) -> Result<()> {
     let mode = Mode::from_bits_truncate(0o755);
     let host = |path: &Path, errno| Err(Error::host(format!("mkdir {}", path.display()), errno));
     for _ in 0..ATTEMPTS {
         match mkdir(&dir.path, mode) {
             Ok(()) => {}
-            Err(Errno::EEXIST) => taken_over(dir)?,
+            Err(Errno::EEXIST) if claim.was_there(&dir.path) => {}
+            Err(Errno::EEXIST) => return Err(claim::made_by_another(&dir.path)),
             Err(Errno::ENOENT) => {
                 let chain = dir.chain();
                 for parent in &chain[..chain.len() - 1] {
@@ -123,25 +113,6 @@ fn make_dir(dir: &Dir, made: &mut Vec<MadeDir>) -> Result<()> {
         return Ok(());
     }
     host(&dir.path, Errno::ENOENT)
-}
-
-/// A cgroup that exists is the container's if nobody is in it: engines make it beforehand, and crashes leave one.
-fn taken_over(dir: &Dir) -> Result<()> {
-    let place = dir.path.display();
-    let read = |file: &str| read_path(&dir.path, file);
-    let procs = read("cgroup.procs").map_err(|errno| Error::host(format!("read {place}/cgroup.procs"), errno))?;
-    if let Some(pid) = procs.lines().next() {
-        return Err(Error::new(Kind::Exists, format!("the cgroup {place} has processes ({pid} is one)"))
-            .at("linux.cgroupsPath"));
-    }
-    let frozen = match dir.kind {
-        DirKind::Unified { .. } => read("cgroup.freeze").is_ok_and(|state| state.trim() == "1"),
-        DirKind::V1 { .. } => read("freezer.state").is_ok_and(|state| state.trim() != "THAWED"),
-    };
-    match frozen {
-        true => Err(Error::new(Kind::Exists, format!("the cgroup {place} is frozen")).at("linux.cgroupsPath")),
-        false => Ok(()),
-    }
 }
 
 /// Fills `file` of a version 1 cpuset from the nearest parent that has it, and the parents between. The value.

@@ -38,6 +38,13 @@ impl Cgroup {
         Ok(!self.procs()?.is_empty())
     }
 
+    /// Sends a signal to every process that is there.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let Some(path) = self.census() else { return Ok(()) };
+        let text = || format!("send signal {signal} to the processes of {}", path.display());
+        signal_all(path, signal).map(drop).map_err(|errno| Error::host(text(), errno))
+    }
+
     /// Sends SIGKILL to every process, those that come meanwhile included, and waits until none is left.
     ///
     /// Errors: some are there at `deadline` (ETIMEDOUT).
@@ -77,7 +84,7 @@ impl Cgroup {
                 // It serves even before everyone has stopped, and a loop follows: the state is not waited for.
                 let _ = write_path(path, file, frozen);
             }
-            let pidfds = signal_all(path);
+            let pidfds = signal_all(path, libc::SIGKILL);
             // Thawed whatever happened: a cgroup that stays frozen cannot die.
             if let Some((path, file, _, thawed)) = freezer {
                 let _ = write_path(path, file, thawed);
@@ -134,11 +141,11 @@ pub fn wait_until_empty(path: &Path, dir: &OwnedFd, deadline: Instant) -> std::r
     }
 }
 
-/// SIGKILL to every process of the cgroup `path` and below: a pidfd of each.
+/// Sends a signal to every process of the cgroup `path` and below: a pidfd of each.
 ///
 /// A pid is that of the process which its pidfd has if the cgroup lists it once more after the pidfd was opened: then either
 /// it is the same process, or the one of the pidfd is dead, and the signal goes nowhere.
-fn signal_all(path: &Path) -> std::result::Result<Vec<OwnedFd>, Errno> {
+fn signal_all(path: &Path, signal: i32) -> std::result::Result<Vec<OwnedFd>, Errno> {
     let mut pidfds = Vec::new();
     for pid in pids_below(path)? {
         match pidfd_open(pid) {
@@ -150,7 +157,7 @@ fn signal_all(path: &Path) -> std::result::Result<Vec<OwnedFd>, Errno> {
     let still: BTreeSet<i32> = pids_below(path)?.into_iter().collect();
     pidfds.retain(|(pid, _)| still.contains(pid));
     for (_, pidfd) in &pidfds {
-        match pidfd_send_signal(pidfd, libc::SIGKILL) {
+        match pidfd_send_signal(pidfd, signal) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(errno),
         }
@@ -160,9 +167,17 @@ fn signal_all(path: &Path) -> std::result::Result<Vec<OwnedFd>, Errno> {
 
 /// The pids in a cgroup and below; a cgroup that goes away meanwhile has none.
 pub fn pids_below(path: &Path) -> std::result::Result<Vec<i32>, Errno> {
+    let mut pids = everyone_below(path)?;
+    // A process without a number here cannot be named to the kernel.
+    pids.remove(&0);
+    Ok(pids.into_iter().collect())
+}
+
+/// As [`pids_below`], with 0 for a process of another pid namespace than the runtime's and those below: it has no number here.
+pub fn everyone_below(path: &Path) -> std::result::Result<BTreeSet<i32>, Errno> {
     let mut pids = BTreeSet::new();
     let mut waiting = match open_dir(path) {
-        Err(Errno::ENOENT) => return Ok(Vec::new()),
+        Err(Errno::ENOENT) => return Ok(pids),
         dir => vec![dir?],
     };
     while let Some(dir) = waiting.pop() {
@@ -180,7 +195,5 @@ pub fn pids_below(path: &Path) -> std::result::Result<Vec<i32>, Errno> {
             }
         }
     }
-    // 0 stands for a process of another pid namespace than the runtime's or those below: it has no name here.
-    pids.remove(&0);
-    Ok(pids.into_iter().collect())
+    Ok(pids)
 }

@@ -23,33 +23,38 @@ impl Cgroup {
     }
 }
 
-/// Takes back what was made: the containers' own directories with all below, the parents if nobody uses them.
+/// What is known of the container's own directories when they are taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// Its init was in them: all that is below goes with them.
+    Used,
+    /// No init of its is known: one in which anybody is, or anything below, is somebody else's by now, and stays.
+    Unused,
+}
+
+/// Takes a directory back: the container's own with all below, a parent if nobody uses it.
 ///
 /// Errors: as those of [`Cgroup::remove`].
-pub fn undo(dirs: &[MadeDir], deadline: Instant) -> Result<()> {
-    first_error(dirs.iter().rev().map(|dir| match dir.role {
-        Role::Own => remove_tree(&dir.path, deadline),
-        Role::Parent => match rmdir(&dir.path) {
+pub fn undo(dir: &MadeDir, own: Own, deadline: Instant) -> Result<()> {
+    match (dir.role, own) {
+        (Role::Own, Own::Used) => remove_tree(&dir.path, deadline),
+        _ => match rmdir(&dir.path) {
             Ok(()) | Err(Errno::ENOENT | Errno::EBUSY | Errno::ENOTEMPTY) => Ok(()),
             Err(errno) => Err(Error::host(format!("rmdir {}", dir.path.display()), errno)),
         },
-    }))
-}
-
-/// Removes the container's own directory if it has but one (version 2) and that is unused; whether it is gone.
-pub fn remove_if_unused(dirs: &[MadeDir]) -> bool {
-    let mut own = dirs.iter().filter(|dir| dir.role == Role::Own);
-    match (own.next(), own.next()) {
-        (Some(dir), None) => matches!(rmdir(&dir.path), Ok(()) | Err(Errno::ENOENT)),
-        _ => false,
     }
 }
 
-fn first_error(results: impl Iterator<Item = Result<()>>) -> Result<()> {
+/// Removes a directory that nobody is in and that has none below; whether it is gone.
+pub fn remove_if_unused(path: &Path) -> bool {
+    matches!(rmdir(path), Ok(()) | Err(Errno::ENOENT))
+}
+
+/// The first error of all, with the others beside it; each is tried, whatever became of the others.
+pub(crate) fn first_error(results: impl Iterator<Item = Result<()>>) -> Result<()> {
     let mut errors = results.filter_map(Result::err);
     match errors.next() {
         None => Ok(()),
-        // Each directory is tried, whatever became of the others.
         Some(first) => Err(errors.fold(first, Error::and_cleanup)),
     }
 }

@@ -29,11 +29,11 @@ impl Container {
     /// # Errors
     /// The container does not run; the process is wrong; a call failed. Nothing is left of the process then.
     pub fn exec(&self, options: &ExecOptions) -> Result<(Workload, Vec<String>)> {
-        super::check_descriptors(options.preserve_fds)?;
+        super::create::check_descriptors(options.preserve_fds)?;
         let (init, pidfd, status) = self.joinable(options.paused)?;
         let spec = self.config()?;
         let (process, mut warnings) = exec::process(&spec, options)?;
-        super::console_fits(Some(&process), options.caller, options.console_socket.as_deref())?;
+        super::create::console_fits(Some(&process), options.caller, options.console_socket.as_deref())?;
         let host = Host::probe_processes()?;
         // A setns by the pidfd succeeds only while init lives: then what was seen at its pid before was init's.
         let survey = Survey::of_exec(&process, init.pid, self.saved.namespaces);
@@ -78,21 +78,18 @@ impl Container {
 
     /// The container's init with a pidfd of it, if processes can be added.
     fn joinable(&self, paused: Paused) -> Result<(ProcessRef, OwnedFd, Status)> {
-        let stopped = || Error::new(Kind::State, "cannot exec in a stopped container");
-        let Some(init) = self.saved.init else {
-            return Err(Error::new(Kind::State, "cannot exec in a container in the creating state"));
-        };
-        // The pidfd first: what it is opened for cannot be replaced after the check.
-        let pidfd = match sys::pidfd_open(init.pid) {
-            Err(Errno::ESRCH) => return Err(stopped()),
-            pidfd => pidfd.map_err(|errno| Error::host(format!("pidfd_open {}", init.pid), errno))?,
-        };
-        match self.status() {
-            Status::Stopped => Err(stopped()),
-            Status::Paused if paused == Paused::Refuse => {
-                Err(Error::new(Kind::State, "cannot exec in a paused container (use --ignore-paused to override)"))
+        let refused = |text: &str| Err(Error::new(Kind::State, text));
+        let status = self.status();
+        match (status, self.saved.init, self.saved.init_fd()?) {
+            // Its mounts may still be the host's.
+            (Status::Creating, ..) => refused("cannot exec in a container in the creating state"),
+            (Status::Paused, ..) if paused == Paused::Refuse => {
+                refused("cannot exec in a paused container (use --ignore-paused to override)")
             }
-            status => Ok((init, pidfd, status)),
+            (Status::Created | Status::Running | Status::Paused, Some(init), Some((_, pidfd))) => {
+                Ok((init, pidfd, status))
+            }
+            _ => refused("cannot exec in a stopped container"),
         }
     }
 

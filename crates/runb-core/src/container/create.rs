@@ -1,0 +1,318 @@
+//! `create` and `run`: a container from its bundle, or nothing.
+
+use std::cell::Cell;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::libc;
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+
+use super::console;
+use super::pidfd_socket::PidfdSocket;
+use super::start::{poststart_hooks, start_hooks};
+use super::{Container, Running, Workload};
+use crate::cgroup::{self, Cgroup, Claim};
+use crate::error::{Error, Kind, Result};
+use crate::hearing::reap;
+use crate::hooks;
+use crate::host::Host;
+use crate::launch::{self, Context, deadline};
+use crate::notify::{self, Readiness};
+use crate::options::{Caller, Options};
+use crate::plan::{self, Ending, Plan, Request};
+use crate::spec::Bundle;
+use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
+use crate::survey::Survey;
+use crate::sys;
+use crate::terminal::{ConsoleSocket, Master};
+use crate::undo::{Journal, Ours, Step};
+
+/// A plan with what it was made from.
+#[derive(Debug)]
+pub struct Planned {
+    bundle: Bundle,
+    rootfs: PathBuf,
+    /// The plan.
+    pub plan: Plan,
+}
+
+/// Reads the bundle of `options` and plans, without touching anything.
+///
+/// # Errors
+/// The bundle or its configuration is wrong, or this machine cannot do what it asks for.
+pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
+    state::check_id(&options.id)?;
+    let mut bundle = Bundle::load(&options.bundle)?;
+    if options.notify_socket.is_some() {
+        notify::add_to(&mut bundle.spec, &options.root.join(&options.id))?;
+    }
+    let rootfs = bundle.rootfs().unwrap_or_default();
+    if bundle.spec.root().is_some() {
+        check_rootfs(&bundle.spec, &rootfs)?;
+    }
+    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
+    let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
+    let plan = plan::create(&request)?;
+    Ok(Planned { bundle, rootfs, plan })
+}
+
+/// The root filesystem is a directory; where the runtime may not look, the root of a user namespace still may.
+fn check_rootfs(spec: &Spec, rootfs: &Path) -> Result<()> {
+    let namespaces = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref());
+    let mapped = namespaces.flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    match fs::metadata(rootfs) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Err(e) if mapped && e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Ok(_) => Err(Error::host(format!("{} is no directory", rootfs.display()), Errno::ENOTDIR).at("root.path")),
+        Err(e) => Err(Error::io(format!("stat {}", rootfs.display()), &e).at("root.path")),
+    }
+}
+
+/// What a launch has come to.
+struct Launched {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// For a caller that waits.
+    terminal: Option<Master>,
+    readiness: Option<Readiness>,
+}
+
+/// What a launch works with.
+struct Launch<'a> {
+    options: &'a Options,
+    planned: &'a Planned,
+    dir: StateDir,
+    /// Its journal has what was made so far.
+    saved: Saved,
+}
+
+/// What is to be preserved must be there.
+pub(super) fn check_descriptors(kept: u32) -> Result<()> {
+    if let Err(descriptor) = sys::descriptors_are_open(3, kept) {
+        let text = format!("{kept} descriptors are to be preserved, and descriptor {descriptor} is not open");
+        return Err(Error::new(Kind::Usage, text).with_errno(Errno::EBADF));
+    }
+    Ok(())
+}
+
+impl Container {
+    /// Makes a container: `create`. It waits for [`Container::start`].
+    ///
+    /// # Errors
+    /// What is wrong; nothing is left of the container then.
+    pub fn create(options: &Options) -> Result<Container> {
+        launch(options, Ending::Fifo).map(|running| running.container)
+    }
+
+    /// Makes a container and starts it: `run`.
+    ///
+    /// # Errors
+    /// As [`Container::create`].
+    pub fn run(options: &Options) -> Result<Running> {
+        launch(options, Ending::Stop)
+    }
+}
+
+/// Plans, launches, and takes everything back if it fails.
+fn launch(options: &Options, ending: Ending) -> Result<Running> {
+    check_descriptors(options.kept_descriptors())?;
+    let host = Host::probe()?;
+    let planned = planned(options, &host, ending)?;
+    console_fits(planned.bundle.spec.process().as_ref(), options.caller, options.console_socket.as_deref())?;
+    let dir = StateDir::create(&options.root, &options.id)?;
+    let saved = saved(options, &planned, &host);
+    let warnings = [planned.bundle.warnings.as_slice(), planned.plan.warnings.as_slice()].concat();
+    let mut launch = Launch { options, planned: &planned, dir, saved };
+    match launch.go(ending) {
+        Ok(Launched { pid, pidfd, terminal, readiness }) => {
+            let Launch { dir, saved, .. } = launch;
+            Ok(Running {
+                container: Container { dir: dir.path().to_owned(), saved, warnings },
+                workload: Workload { pid, pidfd, terminal, readiness },
+            })
+        }
+        Err(error) => Err(launch.take_back(error)),
+    }
+}
+
+/// A terminal wants somebody who has its master, and only what leaves gives it away (as runc).
+pub(super) fn console_fits(process: Option<&Process>, caller: Caller, socket: Option<&Path>) -> Result<()> {
+    let wanted = process.is_some_and(|process| process.terminal() == Some(true));
+    let text = match (wanted, caller, socket) {
+        (true, Caller::Leaves, None) => "cannot allocate a tty for a detached container without --console-socket",
+        (false, _, Some(_)) => "cannot use --console-socket: process.terminal is not true",
+        (true, Caller::Waits, Some(_)) => {
+            "cannot use --console-socket in the foreground, where the caller has the terminal"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, text).at("process.terminal"))
+}
+
+fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
+    let spec = &planned.bundle.spec;
+    let later = ["startContainer", "poststart", "poststop"];
+    Saved {
+        phase: Phase::Creating,
+        oci_version: spec.version().clone(),
+        id: options.id.clone(),
+        bundle: planned.bundle.path.clone(),
+        rootfs: planned.rootfs.clone(),
+        created: Saved::now(),
+        owner: host.ids.0,
+        annotations: spec.annotations().clone().unwrap_or_default(),
+        init: None,
+        namespaces: planned.plan.namespaces,
+        hooks: later.iter().any(|kind| !hooks::of_kind(spec.hooks().as_ref(), kind).is_empty()),
+        cgroup: Cgroup::of(&planned.plan.cgroup),
+        keyring: options.keyring,
+        journal: Journal::default(),
+        late: planned.plan.late(),
+    }
+}
+
+impl Launch<'_> {
+    fn go(&mut self, ending: Ending) -> Result<Launched> {
+        let plan = &self.planned.plan;
+        let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
+        let listener = launch::listener::connect_to(plan.filter.as_ref())?;
+        let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
+        let claim = cgroup::claim(&plan.cgroup)?;
+        self.announce(&claim)?;
+        self.dir.save_config(&self.planned.bundle.text)?;
+        if ending == Ending::Fifo {
+            self.dir.make_fifo()?;
+        }
+        let readiness = self.readiness(ending)?;
+        let mut ready = self.until_ready(plan, &claim, listener)?;
+        drop(claim);
+        let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
+        self.tell(ready.pid())?;
+        if let Some(socket) = &socket {
+            socket.send(ready.pidfd())?;
+        }
+        self.saved.phase = Phase::Created;
+        self.save()?;
+        let (pid, pidfd) = match ending {
+            Ending::Fifo => ready.release(),
+            Ending::Stop => self.start(ready)?,
+        };
+        Ok(Launched { pid, pidfd, terminal, readiness })
+    }
+
+    /// Writes the intent: on disk before there is anything to take back.
+    fn announce(&mut self, claim: &Claim) -> Result<()> {
+        let mut intent = self.saved.clone();
+        intent.journal.add_cgroups(&claim.dirs);
+        if let Some(file) = &self.options.pid_file {
+            intent.journal.add(Step::PidFile(file.clone()));
+        }
+        self.dir.begin(&intent)
+    }
+
+    /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
+    fn until_ready(&mut self, plan: &Plan, claim: &Claim, listener: Option<UnixStream>) -> Result<launch::Ready> {
+        let made = cgroup::make(&plan.cgroup, claim)?;
+        self.saved.journal.add_cgroups(&made.dirs);
+        self.saved.cgroup = made.cgroup.clone();
+        // Nobody can join a version 1 cpuset that is empty; on version 2 init works meanwhile.
+        let before = !plan.cgroup.join.procs.is_empty();
+        if before {
+            made.apply(&plan.cgroup)?;
+        }
+        let (dir, init) = (&self.dir, Cell::new(None));
+        let born = |pid| {
+            init.set(Some(ProcessRef::of(pid)?));
+            init.get().map_or(Ok(()), |init| dir.born(init))
+        };
+        let ready = launch::spawn(plan, &made, self.options.kept_descriptors(), &born).and_then(|running| {
+            if !before {
+                made.apply(&plan.cgroup)?;
+            }
+            let context = Context {
+                hooks: self.planned.bundle.spec.hooks().as_ref(),
+                saved: &self.saved,
+                status: Status::Creating,
+                listener,
+                terminal: &|_| Ok(()),
+            };
+            running.until_ready(plan, context)
+        });
+        self.saved.init = init.get();
+        ready
+    }
+
+    /// Makes the folder that the workload finds the socket in; the socket itself when the workload is started.
+    fn readiness(&self, ending: Ending) -> Result<Option<Readiness>> {
+        let Some(callers) = &self.options.notify_socket else { return Ok(None) };
+        notify::make_folder(self.dir.path())?;
+        match ending {
+            Ending::Fifo => Ok(None),
+            Ending::Stop => Readiness::listen(self.dir.path(), callers).map(Some),
+        }
+    }
+
+    /// Tells the caller who init is.
+    fn tell(&mut self, pid: i32) -> Result<()> {
+        let Some(file) = &self.options.pid_file else { return Ok(()) };
+        self.saved.journal.add(Step::PidFile(file.clone()));
+        state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file")).map(drop)
+    }
+
+    /// Writes state.json: the container is made.
+    fn save(&mut self) -> Result<()> {
+        let mut saved = self.saved.clone();
+        saved.journal.settle();
+        self.dir.save(&saved)
+    }
+
+    /// The start of a `run`.
+    fn start(&mut self, ready: launch::Ready) -> Result<(i32, OwnedFd)> {
+        let hooks = self.planned.bundle.spec.hooks().as_ref();
+        let pid = ready.pid();
+        start_hooks(hooks, &self.saved, pid)?;
+        self.enter(Phase::Starting)?;
+        let (pid, pidfd) = ready.execute(&self.planned.plan.program)?;
+        let result = self.enter(Phase::Running).and_then(|()| poststart_hooks(hooks, &self.saved, pid));
+        if let Err(error) = result {
+            let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+            reap(pid)?;
+            return Err(error);
+        }
+        Ok((pid, pidfd))
+    }
+
+    fn enter(&mut self, phase: Phase) -> Result<()> {
+        self.saved.phase = phase;
+        self.dir.enter(phase)
+    }
+
+    /// Takes a failed launch back; what fails in that is said beside the cause.
+    fn take_back(self, mut error: Error) -> Error {
+        let Launch { dir, saved, .. } = self;
+        let mut note = |result: Result<()>| {
+            if let Err(more) = result {
+                error = std::mem::replace(&mut error, Error::internal("")).and_cleanup(more);
+            }
+        };
+        // Without an init nobody in the cgroups is this container's.
+        if saved.init.is_some() {
+            note(saved.cgroup.kill(deadline()));
+        }
+        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), deadline: deadline() }));
+        note(dir.remove());
+        error
+    }
+}
+
+/// Gives the terminal's master to whoever awaits it: the socket, if the caller leaves; else the caller.
+fn hand_over(master: Option<Master>, caller: Caller, console: Option<ConsoleSocket>) -> Result<Option<Master>> {
+    match (master, console) {
+        (Some(master), _) if caller == Caller::Waits => console::prepare(&master).map(|()| Some(master)),
+        (Some(master), Some(console)) => console.send(&master).map(|()| None),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,148 @@
+//! `start`: the workload of a created container.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime::Hooks;
+use runb_init::{REPORT_SIZE, Report};
+
+use super::{Container, Held};
+use crate::error::{Error, Kind, Result};
+use crate::hooks::{self, Namespaces};
+use crate::launch::{late_failure, out_of_memory};
+use crate::notify::{self, Readiness};
+use crate::plan::Late;
+use crate::state::{Phase, Saved, Status};
+
+impl Container {
+    /// Lets the workload run: `start`.
+    ///
+    /// # Errors
+    /// The status is not `created`; a hook failed; the execve failed. The container is stopped in the last two cases.
+    pub fn start(&self) -> Result<()> {
+        self.hold()?.start()
+    }
+
+    /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
+    /// it (`NOTIFY_SOCKET`). A container that was created without such a socket is only started: it has nowhere to report to.
+    ///
+    /// # Errors
+    /// As [`Container::start`]; or its readiness cannot be passed on, while it runs.
+    pub fn start_until_ready(&self, callers: &Path) -> Result<()> {
+        let mut held = self.hold()?;
+        held.must_be_created()?;
+        if !self.dir.join(notify::FOLDER).exists() {
+            return held.start();
+        }
+        let Some((pid, pidfd)) = held.saved.init_fd()? else { return Err(has_stopped()) };
+        let readiness = Readiness::listen(&self.dir, callers)?;
+        held.start()?;
+        drop(held);
+        readiness.wait(pid, pidfd)
+    }
+}
+
+fn has_stopped() -> Error {
+    Error::new(Kind::State, "cannot start a container that has stopped")
+}
+
+impl Held {
+    fn must_be_created(&self) -> Result<()> {
+        let refused = |text: &str| Err(Error::new(Kind::State, text));
+        match self.status() {
+            Status::Created => Ok(()),
+            Status::Stopped => Err(has_stopped()),
+            Status::Running => refused("cannot start an already running container"),
+            Status::Paused => refused("cannot start a container in the paused state"),
+            Status::Creating => refused("cannot start a container in the creating state"),
+        }
+    }
+
+    fn start(&mut self) -> Result<()> {
+        self.must_be_created()?;
+        let Some(init) = self.saved.init else { return Err(Error::internal("a created container without an init")) };
+        let spec = self.saved.hooks.then(|| self.config()).transpose()?;
+        let hooks = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
+        let result = start_hooks(hooks, &self.saved, init.pid)
+            .and_then(|()| self.execute())
+            .and_then(|()| poststart_hooks(hooks, &self.saved, init.pid));
+        result.map_err(|error| match self.end() {
+            Ok(()) => error,
+            Err(more) => error.and_cleanup(more),
+        })
+    }
+
+    fn execute(&mut self) -> Result<()> {
+        self.enter(Phase::Starting)?;
+        self.release()?;
+        self.enter(Phase::Running)?;
+        let path = self.dir.fifo();
+        fs::remove_file(&path).map_err(|e| Error::io(format!("unlink {}", path.display()), &e))
+    }
+
+    fn enter(&mut self, phase: Phase) -> Result<()> {
+        self.saved.phase = phase;
+        self.dir.enter(phase)
+    }
+
+    /// Writes the byte that init waits for, and learns what became of the execve: the end of init's descriptor, with a
+    /// report in the fifo if it failed.
+    fn release(&self) -> Result<()> {
+        let path = self.dir.fifo();
+        let open =
+            |write: bool| fs::OpenOptions::new().write(write).read(!write).custom_flags(libc::O_NONBLOCK).open(&path);
+        let mut fifo = match open(true) {
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Err(has_stopped()),
+            fifo => fifo.map_err(|e| Error::io(format!("open {}", path.display()), &e))?,
+        };
+        fifo.write_all(&[0]).map_err(|e| Error::io("write to the exec fifo", &e))?;
+        loop {
+            // POLLERR is always reported: nobody has it open for reading any more.
+            let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::empty())];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(Error::host("poll the exec fifo", errno)),
+                Ok(_) => break,
+            }
+        }
+        let mut said = [0u8; REPORT_SIZE];
+        let length = open(false).and_then(|mut fifo| fifo.read(&mut said)).unwrap_or(0);
+        match length {
+            REPORT_SIZE => Err(self.late(&Report::from_bytes(said))),
+            0 => Ok(()),
+            _ => Err(match self.saved.cgroup.oom().filter(|oom| oom.kills > 0) {
+                Some(oom) => Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit"),
+                None => Error::new(Kind::Init, "init was killed before it started the workload"),
+            }),
+        }
+    }
+
+    fn late(&self, report: &Report) -> Error {
+        let late = self.saved.late.iter().find(|late| late.call == report.call);
+        let Late { place, what, nr, .. } = late.cloned().unwrap_or_default();
+        late_failure(&what, &place, nr.into(), report.errno)
+    }
+}
+
+pub(super) fn start_hooks(hooks: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {
+    if hooks::of_kind(hooks, "startContainer").is_empty() {
+        return Ok(());
+    }
+    let inner = if saved.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid };
+    let state = hooks::state(saved, Status::Created, inner)?;
+    hooks::run_all(hooks, "startContainer", &state, Namespaces::Container(pid, saved.namespaces))
+}
+
+pub(super) fn poststart_hooks(hooks: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {
+    if hooks::of_kind(hooks, "poststart").is_empty() {
+        return Ok(());
+    }
+    let state = hooks::state(saved, Status::Running, pid)?;
+    hooks::run_all(hooks, "poststart", &state, Namespaces::Runtime(&saved.bundle))
+}

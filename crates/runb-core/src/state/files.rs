@@ -1,0 +1,128 @@
+//! The files of a state's folder, and how each is written: a crash, a signal or a full disk leaves the old one, or the new one.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use serde::{Deserialize, Serialize};
+
+use super::{Phase, ProcessRef, Saved, missing};
+use crate::error::{Error, Kind, Result};
+use crate::plan::FIFO;
+
+/// What a create that has succeeded leaves: a [`Saved`].
+pub(super) const STATE: &str = "state.json";
+/// What is written before the first effect: a line with a [`Saved`], then one for each process that is init. Until the first
+/// line is whole nothing was done.
+pub(super) const INTENT: &str = "intent.json";
+/// The configuration as it was at `create`.
+pub(super) const CONFIG: &str = "config.json";
+
+/// The configuration that was kept.
+pub(crate) fn config(folder: &Path) -> PathBuf {
+    folder.join(CONFIG)
+}
+
+/// A later line of the intent.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Born {
+    pub(super) init: ProcessRef,
+}
+
+/// Where the phase lies in state.json, in bytes from its begin, and how many it takes, with blanks behind it.
+pub(super) const PHASE_AT: u64 = r#"{"phase":"#.len() as u64;
+const PHASE_WIDTH: usize = r#""starting""#.len();
+
+/// A phase as it stands in state.json, always of one width: to change it is one write in its place, which needs no room on the
+/// disk and cannot be seen half done.
+pub(super) fn phase_field(phase: Phase) -> String {
+    format!("{:<PHASE_WIDTH$}", phase.word())
+}
+
+/// The text of state.json, or of the intent's first line.
+pub(super) fn text(saved: &Saved) -> Result<Vec<u8>> {
+    let json = serde_json::to_vec(saved).map_err(|e| Error::internal(format!("state.json: {e}")))?;
+    let (before, after) = (PHASE_AT as usize, PHASE_AT as usize + saved.phase.word().len());
+    let mut text = Vec::with_capacity(json.len() + PHASE_WIDTH);
+    text.extend_from_slice(&json[..before]);
+    text.extend_from_slice(phase_field(saved.phase).as_bytes());
+    text.extend_from_slice(&json[after..]);
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn damaged(file: &Path, why: impl std::fmt::Display) -> Error {
+    Error::new(Kind::State, format!("{} is damaged: {why}", file.display()))
+}
+
+fn io(call: &str, file: &Path) -> impl Fn(std::io::Error) -> Error {
+    move |e| Error::io(format!("{call} {}", file.display()), &e)
+}
+
+/// What is known of the container in `folder`, without its lock.
+///
+/// # Errors
+/// There is none (kind not found); a file cannot be read, or is not what was written (kind state).
+pub(crate) fn read(folder: &Path) -> Result<Saved> {
+    let file = folder.join(STATE);
+    match fs::read(&file) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|e| damaged(&file, e)),
+        Err(e) if e.kind() == ErrorKind::NotFound => read_intent(folder),
+        // What lies beside the containers' folders is none of them.
+        Err(e) if e.kind() == ErrorKind::NotADirectory => Err(missing()),
+        Err(e) => Err(io("read", &file)(e)),
+    }
+}
+
+/// What a create was about to do, and who its init is.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_intent(folder: &Path) -> Result<Saved> {
+    let file = folder.join(INTENT);
+    let text = match fs::read(&file) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Err(missing()),
+        text => text.map_err(io("read", &file))?,
+    };
+    let mut lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    let Some(first) = lines.next() else { return Err(missing()) };
+    let mut saved: Saved = serde_json::from_slice(first).map_err(|e| damaged(&file, e))?;
+    for line in lines {
+        saved.init = Some(serde_json::from_slice::<Born>(line).map_err(|e| damaged(&file, e))?.init);
+    }
+    Ok(saved)
+}
+
+/// Whether an init waits at the exec fifo: it has it open for reading until it executes.
+pub(super) fn fifo_is_awaited(folder: &Path) -> bool {
+    fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(folder.join(FIFO)).is_ok()
+}
+
+/// Makes a file that is not there yet.
+pub(super) fn write_new(path: &Path, text: &[u8]) -> std::io::Result<File> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text)?;
+    Ok(file)
+}
+
+/// Writes a file beside `path` and renames it over it.
+pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<File> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let failed = |call: &str, e: std::io::Error| {
+        let _ = fs::remove_file(&beside);
+        Error::io(format!("{call} {}", path.display()), &e)
+    };
+    let mut written = write_new(&beside, text);
+    if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::AlreadyExists) {
+        // Left by a call that was killed.
+        let _ = fs::remove_file(&beside);
+        written = write_new(&beside, text);
+    }
+    let file = written.map_err(|e| failed("write", e))?;
+    fs::rename(&beside, path).map_err(|e| failed("rename to", e))?;
+    Ok(file)
+}
