@@ -3,6 +3,7 @@
 mod console;
 mod exec;
 mod foreground;
+mod hooks;
 mod pidfd_socket;
 
 use std::fs;
@@ -14,14 +15,14 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::{Hooks, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use runb_init::{REPORT_SIZE, Report};
 use serde::Serialize;
 
 use crate::cgroup::{self, Cgroup, FreezerState};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::reap;
-use crate::hooks::{self, Namespaces};
+use crate::hooks::of_kind;
 use crate::host::Host;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
 use crate::notify::{self, Readiness};
@@ -214,7 +215,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         annotations: spec.annotations().clone().unwrap_or_default(),
         init: None,
         namespaces: planned.plan.namespaces,
-        hooks: later.iter().any(|kind| !hooks::of_kind(spec.hooks().as_ref(), kind).is_empty()),
+        hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
         cgroup: Cgroup::of(&planned.plan.cgroup),
         keyring: options.keyring,
         journal: Journal { cgroups: cgroup::missing(&planned.plan.cgroup) },
@@ -293,11 +294,12 @@ impl Launch<'_> {
 
     /// The start of a `run`.
     fn start(&self, ready: launch::Ready) -> Result<(i32, OwnedFd)> {
-        let hooks = self.planned.bundle.spec.hooks().as_ref();
-        let pid = ready.pid();
-        start_hooks(hooks, &self.saved, pid)?;
+        let spec = &self.planned.bundle.spec;
+        if let Some(init) = self.saved.init {
+            hooks::start_container(spec, &self.saved, init, ready.pidfd().as_fd())?;
+        }
         let (pid, pidfd) = ready.execute(&self.planned.plan.program)?;
-        if let Err(error) = poststart_hooks(hooks, &self.saved, pid) {
+        if let Err(error) = hooks::poststart(spec.hooks().as_ref(), &self.saved, pid) {
             let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
             reap(pid)?;
             return Err(error);
@@ -313,23 +315,6 @@ fn hand_over(master: Option<Master>, caller: Caller, console: Option<ConsoleSock
         (Some(master), Some(console)) => console.send(&master).map(|()| None),
         _ => Ok(None),
     }
-}
-
-fn start_hooks(hooks: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {
-    if hooks::of_kind(hooks, "startContainer").is_empty() {
-        return Ok(());
-    }
-    let inner = if saved.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid };
-    let state = hooks::state(saved, Status::Created, inner)?;
-    hooks::run_all(hooks, "startContainer", &state, Namespaces::Container(pid, saved.namespaces))
-}
-
-fn poststart_hooks(hooks: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {
-    if hooks::of_kind(hooks, "poststart").is_empty() {
-        return Ok(());
-    }
-    let state = hooks::state(saved, Status::Running, pid)?;
-    hooks::run_all(hooks, "poststart", &state, Namespaces::Runtime(&saved.bundle))
 }
 
 /// Takes a failed launch back; what fails in that is said beside the cause.
@@ -454,10 +439,12 @@ impl Container {
         }
         let Some(init) = self.saved.init else { return Err(Error::internal("a created container without an init")) };
         let spec = self.saved.hooks.then(|| self.config()).transpose()?;
-        let hooks = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
-        let result = start_hooks(hooks, &self.saved, init.pid)
+        let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
+        let result = spec
+            .as_ref()
+            .map_or(Ok(()), |spec| hooks::start_container_of(spec, &self.saved, init))
             .and_then(|()| self.release(&dir))
-            .and_then(|()| poststart_hooks(hooks, &self.saved, init.pid));
+            .and_then(|()| hooks::poststart(list, &self.saved, init.pid));
         result.map_err(|error| match self.end() {
             Ok(()) => error,
             Err(more) => error.and_cleanup(more),
@@ -615,7 +602,7 @@ impl Container {
             }
             _ => {}
         }
-        let hooks = self.saved.hooks.then(|| self.config()).transpose();
+        let spec = self.saved.hooks.then(|| self.config()).transpose();
         self.end_init()?;
         // Mostly init was the last: then the cgroup goes at once, and nobody need be looked for.
         if self.saved.init.is_none() || !self.saved.journal.undo_if_unused() {
@@ -623,8 +610,11 @@ impl Container {
         }
         self.wait_for_orphan(&dir)?;
         let mut warnings = Vec::new();
-        match hooks {
-            Ok(spec) => warnings.extend(self.poststop(spec.as_ref())),
+        match spec {
+            Ok(spec) => {
+                let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
+                warnings.extend(hooks::poststop(list, &self.saved));
+            }
             Err(error) => warnings.push(error.during("the poststop hooks are not run")),
         }
         self.saved.journal.undo(deadline())?;
@@ -644,18 +634,6 @@ impl Container {
         match poll(&mut fds, PollTimeout::try_from(launch::PATIENCE).unwrap_or(PollTimeout::MAX)) {
             Ok(0) => Err(Error::host("wait for the end of an init without a runtime", Errno::ETIMEDOUT)),
             _ => Ok(()),
-        }
-    }
-
-    /// A failing poststop hook is warned about, and the others run (runtime.md, lifecycle step 13).
-    fn poststop(&self, spec: Option<&Spec>) -> Vec<Error> {
-        let list = spec.and_then(|spec| spec.hooks().as_ref());
-        if hooks::of_kind(list, "poststop").is_empty() {
-            return Vec::new();
-        }
-        match hooks::state(&self.saved, Status::Stopped, 0) {
-            Ok(state) => hooks::run_each(list, "poststop", &state, Namespaces::Runtime(&self.saved.bundle)),
-            Err(error) => vec![error],
         }
     }
 

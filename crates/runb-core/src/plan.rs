@@ -11,7 +11,7 @@ mod describe;
 mod devices;
 pub mod exec;
 mod guard;
-mod hooks;
+pub mod hooks;
 mod lsm;
 mod masks;
 mod mount_options;

@@ -213,6 +213,11 @@ fn nodes(spec: &Spec, root: &OwnedFd, covers: &Covers<Cover>) -> Vec<(PathBuf, F
 }
 
 impl Survey {
+    /// As [`Survey::of_exec`], for a hook: its standard descriptors are nobody's to be given away.
+    pub(crate) fn of_hook(process: &Process, pid: i32, namespaces: u64) -> Self {
+        Survey { stdio: Vec::new(), ..Self::of_exec(process, pid, namespaces) }
+    }
+
     /// What an exec of `process` beside the container's init `pid` wants to know. `namespaces` are the container's own, by
     /// `CLONE_NEW*` flags.
     pub(crate) fn of_exec(process: &Process, pid: i32, namespaces: u64) -> Self {

@@ -1,5 +1,8 @@
 //! The six kinds of hooks: when they run, what they see, what their failure does.
 
+#[path = "hooks/rights.rs"]
+mod rights;
+
 use std::fs;
 use std::path::Path;
 

@@ -8,8 +8,10 @@ use nix::errno::Errno;
 use nix::libc;
 use runb_init::Point;
 
-use super::{Init, Place, Said, copy_up, receive, spawn_program, write_id_maps};
+use super::{copy_up, write_id_maps};
+use crate::child::{Child, Place};
 use crate::error::{Error, Result};
+use crate::hearing::{Said, receive};
 use crate::plan::program::{Arg, Program};
 use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach};
 use crate::sys::{self, Below};
@@ -29,7 +31,7 @@ impl<'p> Mounts<'p> {
     ///
     /// # Errors
     /// The kernel refuses the mapping; something cannot be copied.
-    pub(super) fn next(&mut self, init: &Init, tree: i32) -> Result<()> {
+    pub(super) fn next(&mut self, init: &Child, tree: i32) -> Result<()> {
         let Some(step) = self.steps.next() else {
             return Err(Error::internal("no step is planned for the stop Mount"));
         };
@@ -44,7 +46,7 @@ impl<'p> Mounts<'p> {
 
     fn map_ids(
         &mut self,
-        init: &Init,
+        init: &Child,
         tree: &OwnedFd,
         maps: Option<(&'p IdMaps, &MountStep)>,
         reach: Reach,
@@ -78,7 +80,7 @@ fn user_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     let mut program = Program::new(3);
     program.call(libc::SYS_unshare, &[Arg::from(libc::CLONE_NEWUSER)]);
     program.stop(Point::IdMap);
-    let maker = spawn_program(&program, Place::default())?;
+    let maker = Child::spawn(&program, Place::default(), "the maker of a user namespace")?;
     match receive(&maker.socket)? {
         Said::Reached(_) => {}
         Said::Failed(report) => return Err(Error::host("unshare CLONE_NEWUSER", Errno::from_raw(report.errno))),

@@ -1,14 +1,17 @@
 //! process.args and process.env: what the workload executes. Source: config.md "Process", execve(2), execvp(3).
 
 use nix::libc;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Hook, Process};
 
-use super::Request;
 use super::program::{AT_FDCWD, Data, Program};
+use super::{Request, hooks};
 use crate::survey::Survey;
 
 /// What the workload is: its command, looked for as execvp(3) does.
 pub(super) struct Command {
+    /// As the configuration has it.
+    name: String,
+    place: &'static str,
     candidates: Vec<Vec<u8>>,
     args: Vec<String>,
     env: Vec<String>,
@@ -24,7 +27,7 @@ impl Command {
         let args = process.args().clone().unwrap_or_default();
         let mut env = process.env().clone().unwrap_or_default();
         env.extend(more);
-        let name = args.first().map_or("", String::as_str);
+        let name = args.first().cloned().unwrap_or_default();
         let searched = !name.contains('/');
         let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or("");
         let candidates = match searched {
@@ -35,18 +38,22 @@ impl Command {
                 .map(|directory| format!("{}/{name}", directory.trim_end_matches('/')).into_bytes())
                 .collect(),
         };
-        Command { candidates, args, env, searched }
+        Command { name, place: "process.args[0]", candidates, args, env, searched }
     }
 
-    fn name(&self) -> &str {
-        self.args.first().map_or("", String::as_str)
+    /// A hook; where it names no environment it has that of `process`, with `more`.
+    pub(super) fn of_hook(hook: &Hook, process: &Process, more: Vec<String>) -> Self {
+        let env = hook.env().clone().unwrap_or_else(|| process.env().iter().flatten().cloned().chain(more).collect());
+        let candidates = vec![hook.path().as_os_str().as_encoded_bytes().to_vec()];
+        let name = hook.path().display().to_string();
+        Command { name, place: "", candidates, args: hooks::args(hook), env, searched: false }
     }
 
     /// Asks whether it can be executed, while there is still somebody to tell. The user and the root are the workload's.
     pub(super) fn check(&self, p: &mut Program) {
         const X_OK: i32 = 1;
-        p.section("process.args[0]");
-        let name = self.name().to_owned();
+        p.section(self.place);
+        let name = self.name.clone();
         if !self.searched {
             let path = p.text(&name);
             p.doing(format!("exec: {name:?}: stat {name}"));
@@ -75,15 +82,15 @@ impl Command {
 
     /// Executes it.
     pub(super) fn execute(&self, p: &mut Program) {
-        p.section("process.args[0]");
-        p.doing(format!("exec: {:?}", self.name()));
+        p.section(self.place);
+        p.doing(format!("exec: {:?}", self.name));
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
         if self.searched {
             // It was there when it was asked for: then what is not there is its interpreter.
-            self.search(p, argv, envp, format!("exec: {:?}", self.name()));
+            self.search(p, argv, envp, format!("exec: {:?}", self.name));
             return;
         }
-        let path = p.text(self.name());
+        let path = p.text(&self.name);
         p.call(libc::SYS_execve, &[path.into(), argv.into(), envp.into()]);
     }
 
@@ -110,8 +117,8 @@ impl Command {
     /// Executes it, where somebody hears of a failure to the end: what [`Command::check`] asks before is asked only after
     /// the execve has failed.
     pub(super) fn attempt(&self, p: &mut Program) {
-        p.section("process.args[0]");
-        let name = self.name().to_owned();
+        p.section(self.place);
+        let name = self.name.clone();
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
         if self.searched {
             p.doing(format!("exec: {name:?}"));

@@ -6,7 +6,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use nix::libc;
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
+use oci_spec::runtime::{Capabilities, Capability, Hook, LinuxCapabilities, Process, Spec};
 use runb_init::Point;
 
 use super::command::{self, Command};
@@ -51,6 +51,8 @@ pub struct Request<'a> {
     pub survey: &'a Survey,
     /// What the caller wants.
     pub options: &'a ExecOptions,
+    /// The startContainer hook that is executed in place of process.args.
+    pub hook: Option<&'a Hook>,
 }
 
 /// Everything that an exec does.
@@ -94,6 +96,24 @@ pub fn process(spec: &Spec, options: &ExecOptions) -> Result<(Process, Vec<Strin
     change(&mut process, options)?;
     check::process_object(&process)?;
     Ok((process, warnings))
+}
+
+/// The process of a startContainer hook: the container's own, with whose rights its files are executed.
+///
+/// # Errors
+/// There is none.
+pub fn hook_process(spec: &Spec) -> Result<Process> {
+    let own = spec.process().as_ref().ok_or_else(|| Error::spec("process", "is missing"))?;
+    let mut process = own.clone();
+    // Its standard descriptors are the runtime's, which hands it the state and keeps its words.
+    process.set_terminal(Some(false));
+    // That is for those who come later.
+    process.set_exec_cpu_affinity(None);
+    // What no fork hands on the process alone can have: it keeps CPU time for one.
+    if schedule::is_lost_by_fork(&process) {
+        process.set_scheduler(None);
+    }
+    Ok(process)
 }
 
 fn complete(process: &mut Process, own: &Process) {
@@ -252,7 +272,7 @@ fn keyring(p: &mut Program, inside: &Inside<'_>, user: UserNamespace) {
 /// # Errors
 /// The process asks for what this version or this machine cannot do; with the place.
 pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
-    let Request { spec, process, inside, host, survey, options } = request;
+    let Request { spec, process, inside, host, survey, options, hook } = request;
     let user = UserNamespace::of_flags(inside.namespaces);
     let enters_pid = inside.namespaces & libc::CLONE_NEWPID as u64 != 0;
     let filter = super::filter(spec, host)?;
@@ -324,17 +344,22 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         p.section("");
         p.stop(Point::Ready);
     }
-    Command::of(process, command::home(process, survey).into_iter().collect()).attempt(p);
+    let home = command::home(process, survey).into_iter().collect();
+    let command = match hook {
+        None => Command::of(process, home),
+        Some(hook) => Command::of_hook(hook, process, home),
+    };
+    command.attempt(p);
     Ok(ExecPlan { program, unified: joins.unified, filter, twin, warnings })
 }
 
 /// Nobody may look into this process. A change of the user sets it anew, to fs.suid_dumpable (commit_creds in the kernel).
-fn undumpable(p: &mut Program) {
+pub(super) fn undumpable(p: &mut Program) {
     p.section("");
     p.call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()]);
 }
 
-fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
+pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
     p.section("linux.cgroupsPath");
     for dir in dirs {
         let file = dir.join("cgroup.procs");
@@ -344,14 +369,14 @@ fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
 }
 
 /// One setns(2) by the pidfd of the container's init, which lies beside the report's descriptor.
-fn enter(p: &mut Program, namespaces: u64) {
+pub(super) fn enter(p: &mut Program, namespaces: u64) {
     p.section("linux.namespaces");
     let init = p.report() + 1;
     p.call(libc::SYS_setns, &[init.into(), namespaces.into()]);
 }
 
 /// Keeps the report's descriptor up to the execve, and what is the workload's.
-fn close(p: &mut Program) {
+pub(super) fn close(p: &mut Program) {
     p.section("");
     let report = p.report();
     p.call(libc::SYS_close_range, &[(report + 1).into(), u64::from(u32::MAX).into(), 0.into()]);
@@ -394,7 +419,8 @@ mod tests {
         let options = ExecOptions { args: vec!["/bin/true".to_owned()], ..ExecOptions::default() };
         let (process, _) = process(spec, &options).expect("a process");
         let (host, survey) = (Host::plain(), Survey::default());
-        let request = Request { spec, process: &process, inside, host: &host, survey: &survey, options: &options };
+        let request =
+            Request { spec, process: &process, inside, host: &host, survey: &survey, options: &options, hook: None };
         let plan = exec(&request).expect("a plan");
         plan.program.calls().iter().map(|call| libc::c_long::from(call.nr)).collect()
     }
