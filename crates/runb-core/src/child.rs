@@ -117,3 +117,21 @@ impl Drop for Child {
         self.kill();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::wait::waitpid;
+    use runb_init::Point;
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_dropped_is_gone() {
+        let mut program = Program::new(3);
+        program.stop(Point::Ready);
+        let child = Child::spawn(&program, Place::default(), "a child").expect("a child");
+        let pid = child.pid;
+        drop(child);
+        assert_eq!(waitpid(Pid::from_raw(pid), None), Err(Errno::ECHILD));
+    }
+}

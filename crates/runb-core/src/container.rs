@@ -26,7 +26,7 @@ use crate::hooks::of_kind;
 use crate::host::Host;
 use crate::launch::{self, Context, deadline, late_failure, out_of_memory};
 use crate::notify::{self, Readiness};
-use crate::options::{Caller, Options};
+use crate::options::{Caller, HookEnvironment, Options};
 use crate::plan::{self, Ending, Late, Plan, Request};
 use crate::signal::Signal;
 use crate::spec::Bundle;
@@ -89,6 +89,7 @@ pub struct Container {
     dir: PathBuf,
     saved: Saved,
     warnings: Vec<String>,
+    hook_environment: HookEnvironment,
 }
 
 /// A container whose workload runs as this process's child.
@@ -180,7 +181,12 @@ fn launch(options: &Options, ending: Ending) -> Result<Running> {
         Ok(Launched { pid, pidfd, terminal, readiness }) => {
             let warnings = [planned.bundle.warnings, planned.plan.warnings].concat();
             Ok(Running {
-                container: Container { dir: dir.path().to_owned(), saved, warnings },
+                container: Container {
+                    dir: dir.path().to_owned(),
+                    saved,
+                    warnings,
+                    hook_environment: options.hook_environment.clone(),
+                },
                 workload: Workload { pid, pidfd, terminal, readiness },
             })
         }
@@ -251,7 +257,7 @@ impl Launch<'_> {
             self.record(running.pid())?;
         }
         let context = Context {
-            hooks: self.planned.bundle.spec.hooks().as_ref(),
+            hooks: self.planned.bundle.spec.hooks().as_ref().map(|hooks| (hooks, &self.options.hook_environment)),
             saved: &self.saved,
             status: Status::Creating,
             listener,
@@ -299,7 +305,7 @@ impl Launch<'_> {
             hooks::start_container(spec, &self.saved, init, ready.pidfd().as_fd())?;
         }
         let (pid, pidfd) = ready.execute(&self.planned.plan.program)?;
-        if let Err(error) = hooks::poststart(spec.hooks().as_ref(), &self.saved, pid) {
+        if let Err(error) = hooks::poststart(spec.hooks().as_ref(), &self.saved, &self.options.hook_environment) {
             let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
             reap(pid)?;
             return Err(error);
@@ -364,7 +370,13 @@ impl Container {
         let Some(saved) = saved else {
             return Err(Error::new(Kind::State, "container is half-made: its create was ended; delete it"));
         };
-        Ok(Container { dir, saved, warnings: Vec::new() })
+        Ok(Container { dir, saved, warnings: Vec::new(), hook_environment: HookEnvironment::default() })
+    }
+
+    /// Gives hooks in the runtime's namespaces that name no environment this one; a container that was loaded has none for
+    /// them. One that was created keeps [`Options::hook_environment`].
+    pub fn with_hook_environment(self, hook_environment: HookEnvironment) -> Self {
+        Container { hook_environment, ..self }
     }
 
     /// The containers of the folder `root`, by id; what is no container there is passed over.
@@ -444,7 +456,7 @@ impl Container {
             .as_ref()
             .map_or(Ok(()), |spec| hooks::start_container_of(spec, &self.saved, init))
             .and_then(|()| self.release(&dir))
-            .and_then(|()| hooks::poststart(list, &self.saved, init.pid));
+            .and_then(|()| hooks::poststart(list, &self.saved, &self.hook_environment));
         result.map_err(|error| match self.end() {
             Ok(()) => error,
             Err(more) => error.and_cleanup(more),
@@ -613,7 +625,7 @@ impl Container {
         match spec {
             Ok(spec) => {
                 let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
-                warnings.extend(hooks::poststop(list, &self.saved));
+                warnings.extend(hooks::poststop(list, &self.saved, &self.hook_environment));
             }
             Err(error) => warnings.push(error.during("the poststop hooks are not run")),
         }
@@ -637,18 +649,22 @@ impl Container {
         }
     }
 
-    /// Removes the container `id` of `root`, also one whose `create` was killed at any moment.
+    /// Removes the container `id` of `root`, also one whose `create` was killed at any moment. Its poststop hooks have
+    /// `hook_environment` where they name none.
     ///
     /// # Errors
     /// As [`Container::delete`]; with [`Force::Yes`] a container that does not exist is no error.
-    pub fn remove(root: &Path, id: &str, force: Force) -> Result<Vec<Error>> {
+    pub fn remove(root: &Path, id: &str, force: Force, hook_environment: HookEnvironment) -> Result<Vec<Error>> {
         state::check_id(id)?;
         let missing = |error: &Error| error.kind() == Kind::NotFound && force == Force::Yes;
         match state::load(&root.join(id)) {
-            Ok(Some(saved)) => match (Container { dir: root.join(id), saved, warnings: Vec::new() }).delete(force) {
-                Err(error) if missing(&error) => Ok(Vec::new()),
-                result => result,
-            },
+            Ok(Some(saved)) => {
+                let container = Container { dir: root.join(id), saved, warnings: Vec::new(), hook_environment };
+                match container.delete(force) {
+                    Err(error) if missing(&error) => Ok(Vec::new()),
+                    result => result,
+                }
+            }
             // Killed before or while the intent was written: nothing else was done by then.
             Ok(None) => StateDir::open(root, id).and_then(StateDir::remove).map(|()| Vec::new()),
             Err(error) if missing(&error) => Ok(Vec::new()),

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::child::{Child, Place};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, receive};
+use crate::options::HookEnvironment;
 use crate::plan;
 use crate::plan::program::Program;
 use crate::state::{Saved, Status};
@@ -129,14 +130,14 @@ fn memory_file(text: &[u8]) -> Result<File> {
     Ok(file)
 }
 
-/// Runs a hook in the runtime's namespaces.
+/// Runs a hook in the runtime's namespaces, with `environment` if it names none.
 ///
 /// # Errors
 /// A call that makes it; or how it ended, if not well.
-pub(crate) fn run_in_runtime(hook: &Hook, bundle: &Path, state: &[u8]) -> Result<()> {
+pub(crate) fn run_in_runtime(hook: &Hook, bundle: &Path, environment: &HookEnvironment, state: &[u8]) -> Result<()> {
     let streams = Streams::of(state)?;
     let place = Place { stdio: Some(streams.stdio()), ..Place::default() };
-    let child = start(&plan::hooks::in_runtime(hook, bundle), place)?;
+    let child = start(&plan::hooks::in_runtime(hook, bundle, environment), place)?;
     finish(hook, child, streams)
 }
 

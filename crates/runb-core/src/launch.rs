@@ -24,6 +24,7 @@ use crate::child::{Child, Place};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, receive, receive_or_end};
 use crate::hooks::{self, Streams};
+use crate::options::HookEnvironment;
 use crate::plan::exec::ExecPlan;
 use crate::plan::hooks::Unfinished;
 use crate::plan::program::Program;
@@ -40,7 +41,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the stops of a launch need beside the plan.
 pub(crate) struct Context<'a> {
-    pub(crate) hooks: Option<&'a Hooks>,
+    /// The hooks, with the environment of those in the runtime's namespaces that name none.
+    pub(crate) hooks: Option<(&'a Hooks, &'a HookEnvironment)>,
     pub(crate) saved: &'a Saved,
     /// Where the container is in its life.
     pub(crate) status: Status,
@@ -189,12 +191,14 @@ impl Running<'_> {
     }
 
     fn run_hooks(&self, plan: &Plan, context: &Context<'_>) -> Result<()> {
-        let Context { hooks, saved, .. } = context;
+        let (Some((hooks, environment)), saved) = (context.hooks, context.saved) else {
+            return Err(Error::internal("a stop for hooks that there are not"));
+        };
         let state = hooks::state(saved, Status::Creating, self.init.pid)?;
-        let in_runtime = |hook: &Hook| hooks::run_in_runtime(hook, &saved.bundle, &state);
-        hooks::run_all(*hooks, "prestart", in_runtime)?;
-        hooks::run_all(*hooks, "createRuntime", in_runtime)?;
-        hooks::run_all(*hooks, "createContainer", |hook| self.run_in_container(plan, saved, hook, &state))
+        let in_runtime = |hook: &Hook| hooks::run_in_runtime(hook, &saved.bundle, environment, &state);
+        hooks::run_all(Some(hooks), "prestart", in_runtime)?;
+        hooks::run_all(Some(hooks), "createRuntime", in_runtime)?;
+        hooks::run_all(Some(hooks), "createContainer", |hook| self.run_in_container(plan, saved, hook, &state))
     }
 
     /// A createContainer hook: a file of the host, in the container, and there root.

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hooks::{self, Streams};
 use crate::host::Host;
 use crate::launch::{Context, Target, listener};
-use crate::options::ExecOptions;
+use crate::options::{ExecOptions, HookEnvironment};
 use crate::plan::exec::{self, Request};
 use crate::state::{ProcessRef, Saved, Status};
 use crate::survey::Survey;
@@ -81,21 +81,24 @@ fn run(
 ///
 /// # Errors
 /// A hook fails.
-pub(super) fn poststart(list: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {
+pub(super) fn poststart(list: Option<&Hooks>, saved: &Saved, environment: &HookEnvironment) -> Result<()> {
     if hooks::of_kind(list, "poststart").is_empty() {
         return Ok(());
     }
+    let pid = saved.init.map_or(0, |init| init.pid);
     let state = hooks::state(saved, Status::Running, pid)?;
-    hooks::run_all(list, "poststart", |hook| hooks::run_in_runtime(hook, &saved.bundle, &state))
+    hooks::run_all(list, "poststart", |hook| hooks::run_in_runtime(hook, &saved.bundle, environment, &state))
 }
 
 /// Runs the poststop hooks. A failing one is warned about, and the others run (runtime.md, lifecycle step 13).
-pub(super) fn poststop(list: Option<&Hooks>, saved: &Saved) -> Vec<Error> {
+pub(super) fn poststop(list: Option<&Hooks>, saved: &Saved, environment: &HookEnvironment) -> Vec<Error> {
     if hooks::of_kind(list, "poststop").is_empty() {
         return Vec::new();
     }
     match hooks::state(saved, Status::Stopped, 0) {
-        Ok(state) => hooks::run_each(list, "poststop", |hook| hooks::run_in_runtime(hook, &saved.bundle, &state)),
+        Ok(state) => {
+            hooks::run_each(list, "poststop", |hook| hooks::run_in_runtime(hook, &saved.bundle, environment, &state))
+        }
         Err(error) => vec![error],
     }
 }

@@ -11,6 +11,7 @@ use super::exec::{close, enter, join_v1, undumpable};
 use super::namespaces::become_root;
 use super::process;
 use super::program::Program;
+use crate::options::HookEnvironment;
 
 /// Whether a hook wants to see the mounts before the root is changed.
 pub(super) fn before_pivot(spec: &Spec) -> bool {
@@ -21,14 +22,15 @@ pub(super) fn before_pivot(spec: &Spec) -> bool {
     spec.hooks().iter().flat_map(kinds).any(some)
 }
 
-/// The program of a hook in the runtime's namespaces: a file of the host, as the runtime itself is, in the bundle.
-pub fn in_runtime(hook: &Hook, bundle: &Path) -> Program {
+/// The program of a hook in the runtime's namespaces: a file of the host, as the runtime itself is, in the bundle. Where it
+/// names no environment it has `environment`.
+pub fn in_runtime(hook: &Hook, bundle: &Path, environment: &HookEnvironment) -> Program {
     let mut p = Program::new(3);
     p.doing("chdir to the bundle");
     let path = p.text(bundle.as_os_str().as_encoded_bytes());
     p.call(libc::SYS_chdir, &[path.into()]);
     close(&mut p);
-    execute(&mut p, hook);
+    execute(&mut p, hook, environment.entries());
     p
 }
 
@@ -64,15 +66,20 @@ pub fn in_container(hook: &Hook, container: &Unfinished<'_>) -> Program {
         p.doing("clone into the container's pid namespace");
         p.twin();
     }
-    execute(&mut p, hook);
+    // Neither the runtime's environment, which is none of the container's, nor the container's, which is not for host's files.
+    execute(&mut p, hook, &[]);
     p
 }
 
-fn execute(p: &mut Program, hook: &Hook) {
+fn execute(p: &mut Program, hook: &Hook, environment: &[Vec<u8>]) {
     process::signals(p);
     p.doing("execve");
     let path = p.text(hook.path().as_os_str().as_encoded_bytes());
-    let (args, env) = (p.strings(&args(hook)), p.strings(hook.env().as_deref().unwrap_or_default()));
+    let args = p.strings(&args(hook));
+    let env = match hook.env() {
+        Some(env) => p.strings(env),
+        None => p.strings(environment),
+    };
     p.call(libc::SYS_execve, &[path.into(), args.into(), env.into()]);
 }
 

@@ -1,8 +1,11 @@
 //! With which rights a hook runs: whose code it is decides.
 
 use std::fs;
+use std::path::Path;
 
 use runb_tests::*;
+
+use super::sh;
 
 /// What a process is and may do, and what it tries: each line of it must be the same for the container's process and for a hook
 /// of its image.
@@ -78,5 +81,77 @@ fn a_start_container_hook_of_root_neither_mounts_nor_reads_a_device_nor_changes_
         for expected in ["mount: 1", "mknod: 0", "dd: 1", "sysctl: 1"] {
             assert!(hook.contains(expected), "{expected}: {hook}");
         }
+    });
+}
+
+/// A hook of the host that says what it is into `file`.
+fn told(file: &Path) -> Value {
+    sh(&format!(
+        "{{ grep -E '^(Uid|Gid|Groups|CapEff|NoNewPrivs|Seccomp):' /proc/self/status; pwd; \
+            for ns in cgroup ipc mnt net pid user uts; do readlink /proc/self/ns/$ns; done; \
+            sed 's/^/cgroup /' /proc/self/cgroup; touch relative || true; }} >{} 2>&1",
+        file.display()
+    ))
+}
+
+/// With a user namespace of its own, whose root is nobody of the host's.
+fn mapped(bundle: Bundle<'_>) -> Bundle<'_> {
+    bundle.spec(|spec| {
+        spec["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        spec["linux"]["uidMappings"] = map.clone();
+        spec["linux"]["gidMappings"] = map;
+    })
+}
+
+#[test]
+fn a_create_container_hook_begins_in_the_root_filesystem_and_in_the_containers_cgroup() {
+    in_modes(ALL, |t| {
+        if t.is(&[Kind::Crun]) {
+            t.skip("crun begins in the bundle");
+        }
+        let file = t.dir().join("told");
+        let bundle = t.bundle().idle().writable().hook("createContainer", told(&file));
+        let rootfs = bundle.rootfs();
+        let container = bundle.create();
+        let said = fs::read_to_string(&file).expect("the hook ran");
+        assert!(said.lines().any(|line| Path::new(line) == rootfs), "{said}");
+        assert!(rootfs.join("relative").exists() && !Path::new("/relative").exists());
+        // As root of the host, which it is: the file is the host's.
+        for expected in ["Uid:\t0\t0", "NoNewPrivs:\t0", "Seccomp:\t0"] {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+        let cgroups = said.lines().filter_map(|line| line.strip_prefix("cgroup "));
+        let outside = cgroups.filter(|line| line.contains("..")).count();
+        assert_eq!(outside, 0, "{said}");
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn in_a_user_namespace_a_create_container_hook_is_its_root() {
+    in_modes(V2, |t| {
+        let file = t.dir().join("share").join("told");
+        fs::create_dir(t.dir().join("share")).expect("mkdir");
+        rustix::fs::chmod(t.dir().join("share"), rustix::fs::Mode::from_raw_mode(0o777)).expect("chmod");
+        let container = mapped(t.bundle()).idle().hook("createContainer", told(&file)).create();
+        let said = fs::read_to_string(&file).expect("the hook ran");
+        let user = fs::read_link(format!("/proc/{}/ns/user", container.pid())).expect("readlink");
+        assert!(said.contains(user.to_str().expect("text")), "{said}");
+        let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").expect("a number");
+        let all = (2u64 << last.trim().parse::<u32>().expect("a number")) - 1;
+        for expected in ["Uid:\t0\t0", "Gid:\t0\t0", &format!("CapEff:\t{all:016x}")] {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn in_a_user_namespace_a_start_container_hook_is_the_containers_process() {
+    in_modes(V2, |t| {
+        let (hook, process) = probed(mapped(particular(t.bundle())));
+        assert_eq!(hook, process);
+        assert!(hook.contains("Uid:\t1000\t1000"), "{hook}");
     });
 }
