@@ -1,11 +1,12 @@
 //! A process that this one makes to run a program: init, the process of an exec, a hook.
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use runb_init::REPORT_SIZE;
@@ -66,6 +67,19 @@ impl Child {
         match send(self.socket.as_raw_fd(), &resume, MsgFlags::MSG_NOSIGNAL) {
             Ok(_) | Err(Errno::EPIPE) => Ok(()),
             Err(errno) => Err(Error::host("send to init", errno)),
+        }
+    }
+
+    /// Sends it a descriptor, for which it waits.
+    ///
+    /// # Errors
+    /// sendmsg(2) fails.
+    pub(crate) fn send(&self, descriptor: &OwnedFd) -> Result<()> {
+        let (bytes, descriptors) = ([0u8; REPORT_SIZE], [descriptor.as_raw_fd()]);
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        match sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None) {
+            Ok(_) | Err(Errno::EPIPE) => Ok(()),
+            Err(errno) => Err(Error::host("sendmsg to init", errno)),
         }
     }
 

@@ -3,6 +3,7 @@
 mod copy_up;
 pub(crate) mod listener;
 mod mounts;
+mod procfs;
 
 use std::fs;
 use std::io::Read;
@@ -90,7 +91,13 @@ impl Running<'_> {
             let report = self.reach(point)?;
             match point {
                 Point::IdMap => self.map_ids(plan)?,
-                Point::Mount => mounts.next(&self.init, report.value as i32)?,
+                Point::Mount => {
+                    if let Some(descriptor) = mounts.next(&self.init, report.value as i32)? {
+                        self.init.resume()?;
+                        self.init.send(&descriptor)?;
+                        continue;
+                    }
+                }
                 Point::Hooks => self.run_hooks(plan, &context)?,
                 Point::Notify => self.take_listener(&report)?,
                 Point::Ready => break,
@@ -204,7 +211,7 @@ impl Running<'_> {
     /// A createContainer hook: a file of the host, in the container, and there root.
     fn run_in_container(&self, plan: &Plan, saved: &Saved, hook: &Hook, state: &[u8]) -> Result<()> {
         let v1 = self.cgroup.v1.iter().map(|dir| dir.path.clone()).collect();
-        let container = Unfinished { rootfs: &saved.rootfs, namespaces: plan.namespaces, v1 };
+        let container = Unfinished { rootfs: &saved.rootfs, namespaces: plan.hook_namespaces, v1 };
         let cgroup = self.cgroup.unified.as_deref().map(open_cgroup).transpose()?;
         let streams = Streams::of(state)?;
         let place = Place {

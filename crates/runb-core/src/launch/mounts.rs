@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 use runb_init::Point;
 
-use super::{copy_up, write_id_maps};
+use super::{copy_up, procfs, write_id_maps};
 use crate::child::{Child, Place};
 use crate::error::{Error, Result};
 use crate::hearing::{Said, receive};
@@ -27,19 +27,22 @@ impl<'p> Mounts<'p> {
         Mounts { steps: plan.mount_steps.iter(), made: Vec::new() }
     }
 
-    /// Does the next step to the mount that is init's descriptor `tree`.
+    /// Does the next step to the mount that is init's descriptor `tree`. What it returns is for init.
     ///
     /// # Errors
     /// The kernel refuses the mapping; something cannot be copied.
-    pub(super) fn next(&mut self, init: &Child, tree: i32) -> Result<()> {
+    pub(super) fn next(&mut self, init: &Child, tree: i32) -> Result<Option<OwnedFd>> {
         let Some(step) = self.steps.next() else {
             return Err(Error::internal("no step is planned for the stop Mount"));
         };
         let pidfd = init.pidfd.as_ref().ok_or_else(|| Error::internal("init has ended"))?;
         let tree = sys::pidfd_getfd(pidfd, tree).map_err(|errno| Error::host("pidfd_getfd of a mount", errno))?;
         let done = match &step.work {
-            MountWork::MapIds(maps, reach) => self.map_ids(init, &tree, maps.as_ref().map(|maps| (maps, step)), *reach),
-            MountWork::CopyUp(path) => copy_up::copy_up(init.pid, path, tree),
+            MountWork::MapIds(maps, reach) => {
+                self.map_ids(init, &tree, maps.as_ref().map(|maps| (maps, step)), *reach).map(|()| None)
+            }
+            MountWork::CopyUp(path) => copy_up::copy_up(init.pid, path, tree).map(|()| None),
+            MountWork::Procfs => procfs::begin(&tree).map(Some),
         };
         done.map_err(|error| error.at(step.place.as_str()))
     }
