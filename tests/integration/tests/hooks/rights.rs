@@ -1,6 +1,7 @@
 //! With which rights a hook runs: whose code it is decides.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use runb_tests::*;
@@ -13,7 +14,7 @@ const PROBE: &str = r#"
 {
     grep -E '^(Umask|Uid|Gid|Groups|Cap[A-Za-z]*|NoNewPrivs|Seccomp):' /proc/$$/status
     tail -n +2 /proc/$$/limits
-    cat /proc/$$/cgroup /proc/$$/oom_score_adj
+    cat /proc/$$/cgroup /proc/$$/oom_score_adj; cat /proc/$$/attr/current 2>/dev/null
     for ns in cgroup ipc mnt net pid user uts; do readlink /proc/$$/ns/$ns; done
     ionice -p $$; env | sort; pwd
     try() { "$@" 2>/dev/null; echo "$1: $?"; }
@@ -67,6 +68,21 @@ fn a_start_container_hook_has_exactly_what_the_containers_process_has() {
 }
 
 #[test]
+fn a_process_of_exec_has_exactly_what_the_containers_process_has() {
+    in_modes(ALL, |t| {
+        let script = format!("{PROBE}\ntouch /share/done; exec sleep 86400");
+        let bundle = particular(t.bundle()).args(["/bin/sh", "-c", &script, "sh", "process"]);
+        let share = bundle.share_dir();
+        let container = bundle.run_detached();
+        wait::change_in(&share, "the process has probed itself", || share.join("done").exists());
+        t.call(["exec", container.id(), "/bin/sh", "-c", PROBE, "sh", "exec"]).ok();
+        let read = |name| fs::read_to_string(share.join(name)).expect("it was probed");
+        assert_eq!(read("exec"), read("process"));
+        container.delete_force().ok();
+    });
+}
+
+#[test]
 fn a_start_container_hook_of_root_neither_mounts_nor_reads_a_device_nor_changes_the_host() {
     in_modes(ALL, |t| {
         let bundle = t.bundle().spec(|spec| {
@@ -89,7 +105,7 @@ fn told(file: &Path) -> Value {
     sh(&format!(
         "{{ grep -E '^(Uid|Gid|Groups|CapEff|NoNewPrivs|Seccomp):' /proc/self/status; pwd; \
             for ns in cgroup ipc mnt net pid user uts; do readlink /proc/self/ns/$ns; done; \
-            sed 's/^/cgroup /' /proc/self/cgroup; touch relative || true; }} >{} 2>&1",
+            sed 's/^/cgroup /' /proc/self/cgroup; stat -c 'at %d:%i' .; }} >{} 2>&1",
         file.display()
     ))
 }
@@ -111,12 +127,13 @@ fn a_create_container_hook_begins_in_the_root_filesystem_and_in_the_containers_c
             t.skip("crun begins in the bundle");
         }
         let file = t.dir().join("told");
-        let bundle = t.bundle().idle().writable().hook("createContainer", told(&file));
+        let bundle = t.bundle().idle().hook("createContainer", told(&file));
         let rootfs = bundle.rootfs();
         let container = bundle.create();
         let said = fs::read_to_string(&file).expect("the hook ran");
         assert!(said.lines().any(|line| Path::new(line) == rootfs), "{said}");
-        assert!(rootfs.join("relative").exists() && !Path::new("/relative").exists());
+        let meta = fs::metadata(&rootfs).expect("stat");
+        assert!(said.contains(&format!("at {}:{}\n", meta.dev(), meta.ino())), "{said}");
         // As root of the host, which it is: the file is the host's.
         for expected in ["Uid:\t0\t0", "NoNewPrivs:\t0", "Seccomp:\t0"] {
             assert!(said.contains(expected), "{expected}: {said}");
