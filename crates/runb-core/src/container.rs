@@ -307,7 +307,7 @@ impl Launch<'_> {
         let (pid, pidfd) = ready.execute(&self.planned.plan.program)?;
         if let Err(error) = hooks::poststart(spec.hooks().as_ref(), &self.saved, &self.options.hook_environment) {
             let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
-            reap(pid)?;
+            let _ = reap(pid);
             return Err(error);
         }
         Ok((pid, pidfd))

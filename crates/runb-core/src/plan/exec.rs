@@ -482,6 +482,38 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_is_planned_as_an_exec_of_its_path_with_the_environment_of_the_process_where_it_names_none() {
+        let scheduler = serde_json::json!({"scheduler": {"policy": "SCHED_DEADLINE", "runtime": 9999, "deadline": 99999,
+            "period": 99999}, "execCPUAffinity": {"initial": "0"}, "terminal": true});
+        let (host, survey, options, inside) = (Host::plain(), Survey::default(), ExecOptions::default(), inside());
+        let spec = spec(scheduler);
+        let process = hook_process(&spec).expect("a process");
+        let plan = |hook: serde_json::Value| {
+            let hook: Hook = serde_json::from_value(hook).expect("a hook");
+            let (spec, process, inside) = (&spec, &process, &inside);
+            let request =
+                Request { spec, process, inside, host: &host, survey: &survey, options: &options, hook: Some(&hook) };
+            let plan = exec(&request).expect("a plan");
+            let last = plan.program.calls().last().expect("an execve");
+            let text = |address| String::from_utf8_lossy(plan.program.string_at(address).expect("text")).into_owned();
+            let list = |address: u64| {
+                let words = (0..).map(|i| plan.program.bytes_at(address + i * 8, 8).expect("a pointer"));
+                let words = words.map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
+                words.take_while(|word| *word != 0).map(text).collect::<Vec<_>>()
+            };
+            let numbers = plan.program.calls().iter().map(|call| libc::c_long::from(call.nr)).collect::<Vec<_>>();
+            (text(last.args[0]), list(last.args[1]), list(last.args[2]), numbers)
+        };
+        let (path, args, env, calls) = plan(serde_json::json!({"path": "/bin/hook"}));
+        assert_eq!((path.as_str(), args), ("/bin/hook", vec!["/bin/hook".to_owned()]));
+        assert_eq!(env, ["PATH=/bin", "A=old", "HOME=/"]);
+        assert!(!calls.contains(&libc::SYS_sched_setattr) && !calls.contains(&libc::SYS_sched_setaffinity));
+        in_this_order(&calls, &[libc::SYS_setns, libc::SYS_setresuid, libc::SYS_seccomp, libc::SYS_clone]);
+        let (path, args, env, _) = plan(serde_json::json!({"path": "/bin/hook", "args": ["h", "x"], "env": ["B=1"]}));
+        assert_eq!((path.as_str(), args, env), ("/bin/hook", vec!["h".into(), "x".into()], vec!["B=1".to_owned()]));
+    }
+
+    #[test]
     fn without_a_pid_namespace_nothing_is_cloned() {
         let calls = calls(&spec(serde_json::json!({})), &Inside { namespaces: libc::CLONE_NEWNS as u64, ..inside() });
         assert!(!calls.contains(&libc::SYS_clone));

