@@ -1,13 +1,14 @@
 //! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
 
 mod copy_up;
+mod hooks;
 pub(crate) mod listener;
 mod mounts;
 mod procfs;
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,20 +18,19 @@ use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::Mode;
 use nix::sys::wait::WaitStatus;
-use oci_spec::runtime::{Hook, Hooks};
+use oci_spec::runtime::Hooks;
 use runb_init::{Point, Report};
 
 use crate::cgroup::{Cgroup, Made};
 use crate::child::{Child, Place};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, receive, receive_or_end};
-use crate::hooks::{self, Streams};
+use crate::hooks::process_state;
 use crate::options::HookEnvironment;
 use crate::plan::exec::ExecPlan;
-use crate::plan::hooks::Unfinished;
 use crate::plan::program::Program;
 use crate::plan::seccomp::Filter;
-use crate::plan::{self, IdMaps, Plan};
+use crate::plan::{IdMaps, Plan};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::terminal::Master;
@@ -189,39 +189,12 @@ impl Running<'_> {
             return Err(Error::internal("a listener that is not planned"));
         };
         let metadata = planned.metadata.as_deref();
-        listener.hand_over(to, &hooks::process_state(context.saved, context.status, self.init.pid, metadata)?)
+        listener.hand_over(to, &process_state(context.saved, context.status, self.init.pid, metadata)?)
     }
 
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
         write_id_maps(self.init.pid, maps, ["linux.uidMappings", "linux.gidMappings"])
-    }
-
-    fn run_hooks(&self, plan: &Plan, context: &Context<'_>) -> Result<()> {
-        let (Some((hooks, environment)), saved) = (context.hooks, context.saved) else {
-            return Err(Error::internal("a stop for hooks that there are not"));
-        };
-        let state = hooks::state(saved, Status::Creating, self.init.pid)?;
-        let in_runtime = |hook: &Hook| hooks::run_in_runtime(hook, &saved.bundle, environment, &state);
-        hooks::run_all(Some(hooks), "prestart", in_runtime)?;
-        hooks::run_all(Some(hooks), "createRuntime", in_runtime)?;
-        hooks::run_all(Some(hooks), "createContainer", |hook| self.run_in_container(plan, saved, hook, &state))
-    }
-
-    /// A createContainer hook: a file of the host, in the container, and there root.
-    fn run_in_container(&self, plan: &Plan, saved: &Saved, hook: &Hook, state: &[u8]) -> Result<()> {
-        let v1 = self.cgroup.v1.iter().map(|dir| dir.path.clone()).collect();
-        let container = Unfinished { rootfs: &saved.rootfs, namespaces: plan.hook_namespaces, v1 };
-        let cgroup = self.cgroup.unified.as_deref().map(open_cgroup).transpose()?;
-        let streams = Streams::of(state)?;
-        let place = Place {
-            cgroup: cgroup.as_ref().map(AsFd::as_fd),
-            more: self.init.pidfd().map(AsFd::as_fd),
-            stdio: Some(streams.stdio()),
-            ..Place::default()
-        };
-        let child = hooks::start(&plan::hooks::in_container(hook, &container), place)?;
-        hooks::finish(hook, child, streams)
     }
 }
 

@@ -142,6 +142,21 @@ fn a_hook_that_is_not_there_fails_create_with_its_path() {
 }
 
 #[test]
+fn a_start_container_hook_that_is_not_there_fails_start_with_its_path_and_the_container_is_gone() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers find out in init");
+        let hook = json!({"path": "/no/such/hook"});
+        let container = t.bundle().sh("echo ran >/share/ran").hook("startContainer", hook).create();
+        let pid = container.pid();
+        let place = ["hooks.startContainer[0]", "/no/such/hook", "no such file or directory (ENOENT)"];
+        container.start().fails_with(&place);
+        container.reap(pid);
+        assert!(!container.bundle().share_dir().join("ran").exists(), "the workload ran");
+        container.delete().ok();
+    });
+}
+
+#[test]
 fn a_hook_with_a_relative_path_is_refused() {
     in_modes(V2, |t| {
         t.runb_only("peers search it somewhere");
