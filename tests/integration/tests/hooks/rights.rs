@@ -110,7 +110,11 @@ fn told(file: &Path) -> Value {
     sh(&format!(
         "{{ grep -E '^(Uid|Gid|Groups|CapEff|NoNewPrivs|Seccomp):' /proc/self/status; pwd; \
             for ns in cgroup ipc mnt net pid user uts; do readlink /proc/self/ns/$ns; done; \
-            sed 's/^/cgroup /' /proc/self/cgroup; stat -c 'at %d:%i' .; }} >{} 2>&1",
+            sed 's/^/cgroup /' /proc/self/cgroup; \
+            mkdir -p dev/m; mount -t tmpfs tmpfs dev/m && echo mounted; \
+            mknod dev/disk b 7 0 && echo made; dd if=dev/disk of=/dev/null bs=1 count=1 && echo read; \
+            number=$(cat /proc/sys/vm/swappiness); echo $number >/proc/sys/vm/swappiness && echo written; \
+            for file in $(find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs); do echo $$ >$file && echo left; done; stat -c 'at %d:%i' .; }} >{} 2>&1",
         file.display()
     ))
 }
@@ -143,6 +147,11 @@ fn a_create_container_hook_begins_in_the_root_filesystem_and_in_the_containers_c
         for expected in ["Uid:\t0\t0", "NoNewPrivs:\t0", "Seccomp:\t0"] {
             assert!(said.contains(expected), "{expected}: {said}");
         }
+        // What it mounts is the container's, and so are the devices that it may open.
+        assert!(said.contains("mounted") && said.contains("made"), "{said}");
+        assert!(said.contains("Operation not permitted") && !said.contains("\nread\n"), "{said}");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        assert!(!mounts.contains("/dev/m "), "{mounts}");
         let cgroups = said.lines().filter_map(|line| line.strip_prefix("cgroup "));
         let outside = cgroups.filter(|line| line.contains("..")).count();
         assert_eq!(outside, 0, "{said}");
@@ -164,6 +173,9 @@ fn in_a_user_namespace_a_create_container_hook_is_its_root() {
         let all = (2u64 << last.trim().parse::<u32>().expect("a number")) - 1;
         for expected in ["Uid:\t0\t0", "Gid:\t0\t0", &format!("CapEff:\t{all:016x}")] {
             assert!(said.contains(expected), "{expected}: {said}");
+        }
+        for line in ["made", "read", "written", "left"] {
+            assert!(!said.lines().any(|said| said == line), "{line}: {said}");
         }
         container.delete_force().ok();
     });
