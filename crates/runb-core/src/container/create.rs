@@ -263,7 +263,7 @@ impl Launch<'_> {
     fn tell(&mut self, pid: i32) -> Result<()> {
         let Some(file) = &self.options.pid_file else { return Ok(()) };
         self.saved.journal.add(Step::PidFile(file.clone()));
-        state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file")).map(drop)
+        state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))
     }
 
     /// Writes state.json: the container is made.
