@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +135,10 @@ impl Saved {
     }
 }
 
-/// Checks an id: what runc takes, so that it is one name of a file.
+/// The longest name of a file, in bytes (NAME_MAX). runc takes ids of 1024 bytes, and then cannot make their folders.
+const LONGEST_ID: usize = 255;
+
+/// Checks an id: what runc takes, as far as it is one name of a file.
 ///
 /// # Errors
 /// Says which rule it breaks.
@@ -144,8 +147,8 @@ pub fn check_id(id: &str) -> Result<()> {
     if id.is_empty() {
         return wrong("it is empty".to_owned());
     }
-    if id.len() > 1024 {
-        return wrong(format!("it has {} bytes; 1024 are allowed", id.len()));
+    if id.len() > LONGEST_ID {
+        return wrong(format!("it has {} bytes; {LONGEST_ID} are allowed", id.len()));
     }
     if id == "." || id == ".." {
         return wrong(format!("{id:?} is no name"));
@@ -160,7 +163,8 @@ pub fn check_id(id: &str) -> Result<()> {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: Flock<File>,
+    /// The folder. It is locked as long as it is open.
+    _lock: File,
 }
 
 impl StateDir {
@@ -187,7 +191,9 @@ impl StateDir {
                 Err(Error::new(Kind::Exists, format!("container with given ID already exists: {id}")))
             }
             Err(e) => Err(Error::io(format!("mkdir {}", path.display()), &e)),
-            Ok(()) => Self::lock(path),
+            Ok(()) => Self::lock(path.clone()).inspect_err(|_| {
+                let _ = fs::remove_dir(&path);
+            }),
         }
     }
 
@@ -207,11 +213,11 @@ impl StateDir {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Err(missing()),
             Err(errno) => return Err(Error::host(format!("open {}", path.display()), errno)),
         };
-        let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| Error::host("flock", errno))?;
+        lock(&file).map_err(|e| Error::io(format!("flock {}", path.display()), &e))?;
         if !path.exists() {
             return Err(missing());
         }
-        Ok(StateDir { path, _lock: lock })
+        Ok(StateDir { path, _lock: file })
     }
 
     /// Its path.
@@ -307,6 +313,16 @@ impl StateDir {
     }
 }
 
+/// Locks an open file until it is closed; nobody has to unlock it, which could fail.
+fn lock(file: &File) -> std::io::Result<()> {
+    loop {
+        match file.lock() {
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            result => return result,
+        }
+    }
+}
+
 fn missing() -> Error {
     Error::new(Kind::NotFound, "container does not exist")
 }
@@ -361,10 +377,10 @@ mod tests {
 
     #[test]
     fn an_id_is_one_name_of_a_file() {
-        for id in ["web1", "a", "A_b+c-d.e", &"x".repeat(1024)] {
+        for id in ["web1", "a", "A_b+c-d.e", &"x".repeat(255)] {
             assert!(check_id(id).is_ok(), "{id}");
         }
-        for id in ["", ".", "..", "a/b", "a b", "ä", "a\0b", &"x".repeat(1025)] {
+        for id in ["", ".", "..", "a/b", "a b", "ä", "a\0b", &"x".repeat(256)] {
             assert_eq!(check_id(id).map_err(|e| e.kind()), Err(Kind::Usage), "{id}");
         }
     }
