@@ -211,11 +211,14 @@ pub fn mount_flags(path: &CStr) -> Result<u64, Errno> {
     Ok(data.f_flags as u64)
 }
 
-/// The descriptors `from..from + count` are open; the errno of the first that is not.
-pub fn descriptors_are_open(from: RawFd, count: u32) -> Result<(), RawFd> {
-    for descriptor in from..from + count as RawFd {
-        // SAFETY: F_GETFD takes a number and changes nothing.
-        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
+/// The `count` descriptors from `from` on are open and outlive an execve; the first that does not. What the caller has handed
+/// down does; a descriptor of this program's own that lies there by chance has FD_CLOEXEC.
+pub fn descriptors_are_open(from: u32, count: u32) -> Result<(), u32> {
+    // It ends at the first that is not open, and no process has more than there are numbers.
+    for descriptor in from..from.saturating_add(count) {
+        // SAFETY: F_GETFD takes a number, any at all, and changes nothing.
+        let flags = unsafe { libc::fcntl(descriptor.cast_signed(), libc::F_GETFD) };
+        if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
             return Err(descriptor);
         }
     }

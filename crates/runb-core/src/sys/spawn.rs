@@ -131,7 +131,7 @@ pub struct Spawn<'a> {
     pub socket: BorrowedFd<'a>,
     /// One more descriptor for it, which becomes `4 + preserve`.
     pub more: Option<BorrowedFd<'a>>,
-    /// How many descriptors from 3 on it keeps.
+    /// How many descriptors from 3 on it keeps; so many that the numbers above end before [`i32::MAX`].
     pub preserve: u32,
     /// Its descriptors 0, 1 and 2; those of the runtime where absent.
     pub stdio: Option<[BorrowedFd<'a>; 3]>,
@@ -184,11 +184,12 @@ const STEPS: [&str; 5] = ["clone3", "dup3", "close_range", "execveat", "dup3 of 
 pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, (&'static str, Errno)> {
     const STACK: usize = 16 * 1024;
     let mut stack = vec![0u8; STACK];
+    let preserve = RawFd::try_from(spawn.preserve).ok().filter(|preserve| *preserve < RawFd::MAX - 8);
     let mut child = Child {
         executable: spawn.executable.as_raw_fd(),
         socket: spawn.socket.as_raw_fd(),
         more: spawn.more.map_or(-1, |more| more.as_raw_fd()),
-        preserve: spawn.preserve as RawFd,
+        preserve: preserve.ok_or(("dup3", Errno::EBADF))?,
         stdio: spawn.stdio.map_or([-1; 3], |stdio| stdio.map(|descriptor| descriptor.as_raw_fd())),
         name: c"runb-init".as_ptr(),
         errno: 0,
