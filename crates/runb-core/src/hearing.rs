@@ -86,10 +86,23 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<Said> {
 }
 
 /// Waits for a child that has ended or is about to.
+///
+/// Where the embedding program ignores SIGCHLD the kernel reaps every child itself, and its status is lost. A clone without an
+/// exit signal does not help: the first execve sets it to SIGCHLD (begin_new_exec in fs/exec.c). So does another part of
+/// the program that waits for whatever child. What needs no status goes on; what does says why there is none.
+///
+/// # Errors
+/// The status is lost.
 pub(crate) fn reap(pid: i32) -> Result<WaitStatus> {
     loop {
         match waitpid(Pid::from_raw(pid), None) {
             Err(Errno::EINTR) => continue,
+            Err(Errno::ECHILD) => {
+                let text = format!(
+                    "the exit status of the child {pid} is lost: this program ignores SIGCHLD, or another part of it has reaped it"
+                );
+                return Err(Error::host(text, Errno::ECHILD));
+            }
             result => return result.map_err(|errno| Error::host(format!("waitpid {pid}"), errno)),
         }
     }

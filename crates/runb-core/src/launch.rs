@@ -210,7 +210,8 @@ impl Running<'_> {
                 Said::Terminal(master) if self.terminal.is_none() => self.terminal = Some(Master::verified(master)?),
                 Said::Twin { pid, maker } if self.twin.is_some() && maker == self.init.pid => {
                     let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
-                    reap(self.init.pid)?;
+                    // How the maker ends tells nothing.
+                    let _ = reap(self.init.pid);
                     (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
                     self.twin = None;
                 }

@@ -19,7 +19,9 @@
 //!
 //! Any thread may call it, beside others: the child of a launch runs nothing of the calling program. The container's init is a
 //! child of the calling process, which has to reap it (waitpid(2), or waitid(2) on [`container::Workload::pidfd`]). Nothing is
-//! printed or logged, no environment variable is read, no signal handler is set.
+//! printed or logged, no environment variable is read, no signal handler is set. A program that ignores SIGCHLD, or reaps
+//! children that are not its own, makes containers all the same; but hooks fail, and there is no exit status: nobody can tell
+//! how a child has ended then.
 
 pub mod cgroup;
 pub mod container;

@@ -15,7 +15,8 @@ use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
 
 /// What a program without Rust's own start has to do first: descriptors 0, 1 and 2 that the caller has closed become
-/// /dev/null, so that nothing opened later takes their numbers; a reader that goes away is an error and not the end.
+/// /dev/null, so that nothing opened later takes their numbers; a reader that goes away is an error and not the end; and
+/// children leave a status, which they do not where the caller ignored SIGCHLD (wait(2); execve(2) hands that down).
 pub fn begin_process() {
     for descriptor in 0..3 {
         // SAFETY: F_GETFD takes a number and changes nothing.
@@ -24,8 +25,11 @@ pub fn begin_process() {
             unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
         }
     }
-    // SAFETY: no handler is installed; the disposition is that of every Rust program.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // SAFETY: no handlers are installed; the first disposition is that of every Rust program.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
 }
 
 /// pidfd_open(2): a descriptor of the process `pid`.

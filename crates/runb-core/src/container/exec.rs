@@ -58,7 +58,7 @@ impl Container {
         let workload = Workload { pid, pidfd, terminal: terminal.filter(|_| console.is_none()), readiness: None };
         if let Err(error) = announce(&workload, options, socket.as_ref()) {
             let _ = sys::pidfd_send_signal(&workload.pidfd, libc::SIGKILL);
-            reap(workload.pid)?;
+            let _ = reap(workload.pid);
             return Err(error);
         }
         warnings.extend(plan.warnings);

@@ -229,7 +229,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, (&'static str, Errno)> {
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     if child.errno != 0 {
         // It has ended; reap it.
-        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+        while nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None) == Err(Errno::EINTR) {}
         return Err((STEPS[child.step as usize], Errno::from_raw(child.errno)));
     }
     Ok(Spawned { pid, pidfd })
