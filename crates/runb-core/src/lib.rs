@@ -30,6 +30,7 @@ pub mod features;
 mod hearing;
 pub mod hooks;
 pub mod host;
+pub mod input;
 pub mod launch;
 mod notify;
 pub mod options;

@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
+use crate::input;
 use crate::notify;
 use crate::options::Keyring;
 use crate::plan::{FIFO, Late};
+use crate::spec::MAX_CONFIG;
 use crate::undo::Journal;
 
 const FILE: &str = "state.json";
@@ -24,6 +26,8 @@ const FILE: &str = "state.json";
 /// ext4 write it out at once (its option auto_da_alloc).
 const INTENT: &str = "intent.json";
 const CONFIG: &str = "config.json";
+/// The longest state that is read, in bytes. It has some lines for each field of a configuration, and no more.
+const MAX_STATE: u64 = 2 * MAX_CONFIG;
 
 /// Where a container is in its life (runtime.md, "State"; `paused` is runc's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -335,8 +339,8 @@ pub(crate) fn config(path: &Path) -> PathBuf {
 /// Reads state.json below `path` without the lock.
 pub(crate) fn load(path: &Path) -> Result<Option<Saved>> {
     let file = path.join(FILE);
-    let text =
-        fs::read(&file).or_else(|e| if e.kind() == ErrorKind::NotFound { fs::read(path.join(INTENT)) } else { Err(e) });
+    let read = |name: &str| input::read(&path.join(name), MAX_STATE);
+    let text = read(FILE).or_else(|e| if e.kind() == ErrorKind::NotFound { read(INTENT) } else { Err(e) });
     let text = match text {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound && path.is_dir() => return Ok(None),
