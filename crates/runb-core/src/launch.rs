@@ -7,7 +7,6 @@ mod mounts;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -79,7 +78,7 @@ pub(crate) struct Context<'a> {
     /// Where the container is in its life.
     pub(crate) status: Status,
     /// The connection to whoever listens to the seccomp filter, until its hand-over.
-    pub(crate) listener: Option<UnixStream>,
+    pub(crate) listener: Option<OwnedFd>,
     /// What becomes of the terminal of a process that joins.
     pub(crate) terminal: &'a dyn Fn(&Master) -> Result<()>,
 }

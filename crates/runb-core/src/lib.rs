@@ -36,6 +36,7 @@ mod notify;
 pub mod options;
 pub mod plan;
 pub mod signal;
+mod socket;
 pub mod spec;
 pub mod state;
 pub mod survey;
