@@ -159,6 +159,10 @@ struct Child {
     step: u32,
 }
 
+/// The stack of the child until it executes; its end, where the child begins, is aligned as both architectures want it.
+#[repr(C, align(16))]
+struct Stack([u8; 16 * 1024]);
+
 #[repr(C)]
 #[derive(Default)]
 pub(super) struct CloneArgs {
@@ -182,8 +186,7 @@ const STEPS: [&str; 5] = ["clone3", "dup3", "close_range", "execveat", "dup3 of 
 /// # Errors
 /// The errno, with the name of the call: clone3 or one of those that the child makes before it executes.
 pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, (&'static str, Errno)> {
-    const STACK: usize = 16 * 1024;
-    let mut stack = vec![0u8; STACK];
+    let mut stack = Box::<Stack>::new_uninit();
     let preserve = RawFd::try_from(spawn.preserve).ok().filter(|preserve| *preserve < RawFd::MAX - 8);
     let mut child = Child {
         executable: spawn.executable.as_raw_fd(),
@@ -205,7 +208,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, (&'static str, Errno)> {
         pidfd: &raw mut pidfd as u64,
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.as_mut_ptr() as u64,
-        stack_size: (STACK & !15) as u64,
+        stack_size: size_of::<Stack>() as u64,
         cgroup: spawn.cgroup.map_or(0, |directory| directory.as_raw_fd() as u64),
         ..CloneArgs::default()
     };
