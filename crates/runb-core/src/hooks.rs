@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, pair, reap, receive};
 use crate::plan::program::Program;
+use crate::plan::signals;
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::sys::spawn::{self, Spawn};
@@ -134,9 +135,7 @@ fn program(hook: &Hook, namespaces: Namespaces<'_>) -> Program {
     p.call(libc::SYS_close_range, &[4.into(), u64::from(u32::MAX).into(), 0.into()]);
     let flags = p.report();
     p.call(libc::SYS_fcntl, &[flags.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
-    let zeroes = p.longs(&[0; 4]);
-    p.call(libc::SYS_rt_sigaction, &[libc::SIGPIPE.into(), zeroes.into(), 0.into(), 8.into()]);
-    p.call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK.into(), zeroes.into(), 0.into(), 8.into()]);
+    signals(&mut p);
     p.doing("execve");
     let path = p.text(hook.path().as_os_str().as_encoded_bytes());
     let name = vec![hook.path().display().to_string()];

@@ -46,4 +46,4 @@ pub mod terminal;
 pub mod undo;
 
 pub use error::{Error, Kind, Result};
-pub use sys::begin_process;
+pub use sys::{Stdout, begin_process};

@@ -47,6 +47,7 @@ pub use check::{SPEC_VERSION, check, hook_names};
 pub use mount_options::{Reach, option_names};
 pub use mounts::{MountStep, MountWork};
 pub use namespaces::{NAMESPACES, name as namespace_name};
+pub(crate) use process::signals;
 
 /// The name of the exec fifo in the state's folder.
 pub const FIFO: &str = "exec.fifo";

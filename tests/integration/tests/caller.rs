@@ -106,3 +106,95 @@ fn a_configuration_without_an_end_is_refused() {
         t.finish(bundle.command("create", &[])).fails_with(&["config.json", "it has more than 67108864 bytes"]);
     });
 }
+
+/// A call whose standard descriptors a shell has arranged by `redirections`.
+fn arranged<const N: usize>(t: &Test, redirections: &str, args: [&str; N]) -> Outcome {
+    t.finish(t.wrapped(&["bash", "-c", &format!("exec {redirections}; exec \"$@\""), "bash"], args))
+}
+
+#[test]
+fn what_nobody_gets_is_not_printed_with_success() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers print it nowhere");
+        let container = t.bundle().idle().create();
+        let bundle = container.bundle().dir().to_str().expect("text");
+        // The last one cannot be written to.
+        for (redirections, errno) in [(">/dev/full", "ENOSPC"), (">&-", "EBADF"), ("1</dev/null", "EBADF")] {
+            arranged(t, redirections, ["state", container.id()]).fails_with(&["write to stdout", errno]);
+            arranged(t, redirections, ["list"]).fails_with(&["write to stdout", errno]);
+            arranged(t, redirections, ["list", "--format", "json"]).fails_with(&["write to stdout", errno]);
+            arranged(t, redirections, ["features"]).fails_with(&["write to stdout", errno]);
+            arranged(t, redirections, ["features", "--host"]).fails_with(&["write to stdout", errno]);
+            arranged(t, redirections, ["plan", "--bundle", bundle]).fails_with(&["write to stdout", errno]);
+            arranged(t, redirections, ["seccomp", "--bundle", bundle]).fails_with(&["write to stdout", errno]);
+            arranged(t, redirections, ["log"]).fails_with(&["write to stdout", errno]);
+            arranged(t, redirections, ["--version"]).fails_with(&["write to stdout", errno]);
+        }
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn every_verb_works_whatever_the_standard_descriptors_are() {
+    in_modes(V2, |t| {
+        for redirections in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "</dev/full >/dev/full 2>&1", "</ >/dev/null"] {
+            let bundle = t.bundle().sh("ls -l /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 >/share/open && exit 7");
+            let directory = bundle.write().dir().to_str().expect("text").to_owned();
+            let outcome = arranged(t, redirections, ["run", "--bundle", &directory, bundle.id()]);
+            assert_eq!(outcome.code, 7, "{redirections}: {outcome:?}");
+            let bundle = t.bundle().idle();
+            let directory = bundle.write().dir().to_str().expect("text").to_owned();
+            let created = arranged(t, redirections, ["create", "--bundle", &directory, bundle.id()]).ok();
+            let container = bundle.container(created);
+            arranged(t, redirections, ["start", container.id()]).ok();
+            let outcome = arranged(t, redirections, ["exec", container.id(), "sh", "-c", "exit 5"]);
+            assert_eq!(outcome.code, 5, "{redirections}: {outcome:?}");
+            let pid = container.pid();
+            arranged(t, redirections, ["kill", container.id(), "KILL"]).ok();
+            container.reap(pid);
+            arranged(t, redirections, ["delete", container.id()]).ok();
+        }
+    });
+}
+
+#[test]
+fn an_error_is_told_by_the_exit_code_where_stderr_is_full() {
+    in_modes(V2, |t| {
+        for redirections in ["2>&-", "2>/dev/full", ">/dev/full 2>&1"] {
+            let outcome = arranged(t, redirections, ["state", "no-such-container"]);
+            assert_eq!(outcome.code, 1, "{redirections}: {outcome:?}");
+        }
+    });
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nothing_up() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers wait for a reader");
+        let [fifo, _] = no_files(t);
+        let path = fifo.to_str().expect("text");
+        let outcome = t.call(["--log", path, "state", "no-such-container"]);
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(outcome.stderr.contains(&format!("warning: state no-such-container: --log {path}")), "{outcome:?}");
+        assert!(outcome.stderr.contains("container does not exist"), "{outcome:?}");
+        t.call(["--log", path, "--debug", "list"]).ok();
+    });
+}
+
+#[test]
+fn a_limit_of_the_size_of_files_is_an_error_and_leaves_nothing() {
+    in_modes(LIFECYCLE, |t| {
+        t.runb_only("the peers are killed by SIGXFSZ, or leave something");
+        let bundle = t.bundle().args(["true"]);
+        let directory = bundle.write().dir().to_str().expect("text").to_owned();
+        // Its stderr is a pipe, which the limit does not concern.
+        let script = "(ulimit -f 0; exec \"$@\" 2>&1) | cat >&2; exit ${PIPESTATUS[0]}";
+        let limited = ["bash", "-c", script, "bash"];
+        let outcome = t.finish(t.wrapped(&limited, ["create", "--bundle", &directory, bundle.id()]));
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(outcome.stderr.contains("intent.json: file too large (EFBIG)"), "{outcome:?}");
+        // For the workload a write beyond the limit is what it always was.
+        let bundle = t.bundle().writable().sh("ulimit -f 1; dd if=/dev/zero of=/tmp/x bs=1024 count=1000; echo $?");
+        assert_eq!(bundle.run().ok().stdout, "153\n");
+    });
+}

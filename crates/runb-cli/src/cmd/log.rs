@@ -7,7 +7,7 @@ use std::path::Path;
 use runb_core::{Error, Kind, Result, input};
 
 use crate::args::Log;
-use crate::cmd::{self, Context};
+use crate::cmd::Context;
 use crate::record::entry::{Entry, Event, LINE};
 
 /// Prints the lines that are asked for.
@@ -24,7 +24,7 @@ pub fn run(args: &Log, context: &Context<'_>) -> Result<u8> {
         entries.drain(..entries.len().saturating_sub(last));
     }
     for entry in &entries {
-        cmd::print(&entry.line(args.format))?;
+        context.print(&entry.line(args.format))?;
     }
     Ok(0)
 }

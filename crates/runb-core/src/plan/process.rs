@@ -395,12 +395,12 @@ pub(super) fn no_new_privileges(p: &mut Program, process: &Process) {
     }
 }
 
-/// The workload starts with no signal blocked, and with SIGPIPE and SIGCHLD as the kernel has them: Rust programs ignore the
-/// one, and who embeds the library may ignore the other.
-pub(super) fn signals(p: &mut Program) {
+/// What is executed starts with no signal blocked, and with those as the kernel has them that runb ignores itself, or that who
+/// embeds the library may ignore.
+pub(crate) fn signals(p: &mut Program) {
     p.section("");
     let zeroes = p.longs(&[0; 4]);
-    for signal in [libc::SIGPIPE, libc::SIGCHLD] {
+    for signal in [libc::SIGPIPE, libc::SIGXFSZ, libc::SIGCHLD] {
         p.call(libc::SYS_rt_sigaction, &[signal.into(), zeroes.into(), 0.into(), 8.into()]);
     }
     p.call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK.into(), zeroes.into(), 0.into(), 8.into()]);
