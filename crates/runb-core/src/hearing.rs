@@ -1,6 +1,7 @@
 //! What a spawned program says over its socket, as the runtime hears it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -82,6 +83,24 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<Said> {
             Ok(Said::Twin { pid: report.value as i32, maker: sender })
         }
         kind => Err(Error::internal(format!("init sent {length} bytes of kind {kind}"))),
+    }
+}
+
+/// Waits for the end of a process; false, if the time has come before.
+///
+/// # Errors
+/// poll(2) fails.
+pub(crate) fn ended(pidfd: impl AsFd, deadline: Instant) -> Result<bool> {
+    loop {
+        // Rounded up to milliseconds, so that what is left never becomes a busy loop of zeroes.
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) if Instant::now() < deadline => continue,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(Error::host("poll a pidfd", errno)),
+            Ok(ready) => return Ok(ready > 0),
+        }
     }
 }
 

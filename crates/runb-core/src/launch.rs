@@ -18,7 +18,7 @@ use runb_init::{Point, REPORT_SIZE, Report};
 
 use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{Said, pair, reap, receive, receive_or_end};
+use crate::hearing::{Said, ended, pair, reap, receive_or_end};
 use crate::hooks::{self, Namespaces};
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::Program;
@@ -58,16 +58,34 @@ impl Init {
         (self.pid, self.pidfd.take().expect("an init that was neither released nor killed"))
     }
 
-    fn kill(&mut self) -> Option<WaitStatus> {
-        let pidfd = self.pidfd.take()?;
+    /// Kills it and waits for its end; how it ended, if that can be told and it was not killed before.
+    ///
+    /// # Errors
+    /// It does not end: a process in an uninterruptible sleep, or frozen on version 1, dies only when that is over.
+    fn kill(&mut self) -> Result<Option<WaitStatus>> {
+        let Some(pidfd) = self.pidfd.take() else { return Ok(None) };
         let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
-        reap(self.pid).ok()
+        match ended(&pidfd, deadline())? {
+            true => Ok(reap(self.pid).ok()),
+            false => Err(Error::host(
+                format!("wait for the end of the process {} after SIGKILL", self.pid),
+                Errno::ETIMEDOUT,
+            )),
+        }
+    }
+
+    /// Kills it after `error`, which is what counts.
+    fn end(&mut self, error: Error) -> Error {
+        match self.kill() {
+            Ok(_) => error,
+            Err(more) => error.and_cleanup(more),
+        }
     }
 }
 
 impl Drop for Init {
     fn drop(&mut self) {
-        self.kill();
+        let _ = self.kill();
     }
 }
 
@@ -138,7 +156,14 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of init, one of the runtime's, or a hook failed; or init was killed. It does not live any more then.
-    pub(crate) fn until_ready(mut self, plan: &Plan, mut context: Context<'_>) -> Result<Ready> {
+    pub(crate) fn until_ready(mut self, plan: &Plan, context: Context<'_>) -> Result<Ready> {
+        match self.go_through(plan, context) {
+            Ok(()) => Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal }),
+            Err(error) => Err(self.init.end(error)),
+        }
+    }
+
+    fn go_through(&mut self, plan: &Plan, mut context: Context<'_>) -> Result<()> {
         let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
         expected.push(Point::Ready);
         let mut mounts = mounts::Mounts::of(plan);
@@ -162,7 +187,7 @@ impl Running<'_> {
             }
             self.hand_over(plan.filter.as_ref(), &mut context)?;
         }
-        Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal })
+        Ok(())
     }
 
     fn reach(&mut self, point: Point) -> Result<Report> {
@@ -198,11 +223,11 @@ impl Running<'_> {
             {
                 return Ok(said);
             }
-            let said = match (&self.listener, &self.init.pidfd) {
-                (Some(listener), Some(pidfd)) => listener.receive(&self.init.socket, pidfd)?,
-                // Who traces the twin may keep its socket open.
-                (None, Some(pidfd)) if self.twin.is_none() => receive_or_end(&self.init.socket, pidfd)?,
-                _ => receive(&self.init.socket)?,
+            let Some(pidfd) = &self.init.pidfd else { return Err(Error::internal("an init that was killed")) };
+            // Who traces the twin may keep its socket open, so that it has no end; and a maker says all before it ends.
+            let said = match &self.listener {
+                Some(listener) => listener.receive(&self.init.socket, pidfd)?,
+                None => receive_or_end(&self.init.socket, pidfd)?,
             };
             match said {
                 Said::Reached(report) | Said::Failed(report) if self.awaits_twin(&report) => early = Some(said),
@@ -215,8 +240,8 @@ impl Running<'_> {
                     self.twin = None;
                 }
                 Said::Twin { .. } => return Err(Error::internal("somebody else speaks of a twin of init's")),
-                // The maker is gone without a word of its twin.
-                Said::Gone => return Ok(early.unwrap_or(Said::Gone)),
+                // The maker is gone without a word of its twin: nobody knows it, and only what has failed is told.
+                Said::Gone => return Ok(early.filter(|said| matches!(said, Said::Failed(_))).unwrap_or(Said::Gone)),
                 other => return Ok(other),
             }
         }
@@ -291,7 +316,17 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of it failed, or it was killed before it joined. It does not live any more then.
-    pub(crate) fn until_executed(mut self, plan: &ExecPlan, mut context: Context<'_>) -> Result<Executed> {
+    pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: Context<'_>) -> Result<Executed> {
+        match self.execute(plan, context) {
+            Ok(()) => {
+                let (pid, pidfd) = self.init.release();
+                Ok(Executed { pid, pidfd, terminal: self.terminal })
+            }
+            Err(error) => Err(self.init.end(error)),
+        }
+    }
+
+    fn execute(&mut self, plan: &ExecPlan, mut context: Context<'_>) -> Result<()> {
         // In the container's pid namespace the process may be in the hands of another: what is out of turn is not heard.
         let points: Vec<Point> = plan.program.points().collect();
         let carries = points.contains(&Point::Terminal);
@@ -311,10 +346,7 @@ impl Running<'_> {
             self.init.resume()?;
         }
         match self.next()? {
-            Said::Gone if self.twin.is_none() && self.terminal.is_some() == carries => {
-                let (pid, pidfd) = self.init.release();
-                Ok(Executed { pid, pidfd, terminal: self.terminal })
-            }
+            Said::Gone if self.twin.is_none() && self.terminal.is_some() == carries => Ok(()),
             Said::Gone => Err(died(&mut self.init, &self.cgroup)),
             Said::Failed(report) => Err(failure(self.program, &report, &self.init)),
             other => Err(Error::internal(format!("the process said {other:?} out of turn"))),
@@ -366,7 +398,10 @@ impl Ready {
         match receive_or_end(&self.init.socket, self.pidfd())? {
             // It may have run to its end since; only a death in between is an error, and the workload's status tells that.
             Said::Gone => Ok(self.init.release()),
-            Said::Failed(report) => Err(failure(program, &report, &self.init)),
+            Said::Failed(report) => {
+                let error = failure(program, &report, &self.init);
+                Err(self.init.end(error))
+            }
             other => Err(died(&mut self.init, &self.cgroup).during(format!("after {other:?}"))),
         }
     }
@@ -418,7 +453,10 @@ fn kernel_words(init: &Init, context: i32) -> Option<String> {
 /// Init has ended without a word.
 fn died(init: &mut Init, cgroup: &Cgroup) -> Error {
     let oom = cgroup.oom().filter(|oom| oom.kills > 0);
-    let status = init.kill();
+    let status = match init.kill() {
+        Ok(status) => status,
+        Err(error) => return error,
+    };
     if let Some(oom) = oom {
         return Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit");
     }

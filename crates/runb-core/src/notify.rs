@@ -20,6 +20,7 @@ use nix::sys::stat::Mode;
 use oci_spec::runtime::{MountBuilder, Spec};
 
 use crate::error::{Error, Kind, Result};
+use crate::socket::PATIENCE;
 
 /// The folder in the container.
 const INSIDE: &str = "/run/notify";
@@ -86,6 +87,8 @@ impl Readiness {
         let socket = UnixDatagram::unbound().map_err(|e| Error::io("socket", &e))?;
         let named = |e| Error::io(format!("NOTIFY_SOCKET: connect to {}", callers.display()), &e);
         socket.connect_addr(&address(callers)?).map_err(named)?;
+        // A caller that reads nothing any more must not hold this runtime up, nor the workload's end.
+        socket.set_write_timeout(Some(PATIENCE)).map_err(|e| Error::io("setsockopt SO_SNDTIMEO", &e))?;
         Ok(Readiness { inside: bind(&state_dir.join(FOLDER))?, callers: socket, ready: Cell::new(false) })
     }
 

@@ -1,7 +1,9 @@
 //! What a caller hands down, and what it cannot break: dispositions of signals, standard descriptors, files that are no files.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use runb_tests::*;
 
@@ -196,5 +198,80 @@ fn a_limit_of_the_size_of_files_is_an_error_and_leaves_nothing() {
         // For the workload a write beyond the limit is what it always was.
         let bundle = t.bundle().writable().sh("ulimit -f 1; dd if=/dev/zero of=/tmp/x bs=1024 count=1000; echo $?");
         assert_eq!(bundle.run().ok().stdout, "153\n");
+    });
+}
+
+/// A socket that takes connections until its queue is full, which it is; and who has filled it.
+fn deaf_socket(path: &std::path::Path) -> (OwnedFd, Vec<OwnedFd>) {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+    let address = SocketAddrUnix::new(path).expect("an address");
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let new = || socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("a socket");
+    let deaf = new();
+    bind(&deaf, &address).expect("bind");
+    listen(&deaf, 0).expect("listen");
+    let callers = std::iter::from_fn(|| {
+        let caller = new();
+        connect(&caller, &address).ok().map(|()| caller)
+    });
+    let callers = callers.collect();
+    (deaf, callers)
+}
+
+#[test]
+fn a_socket_that_takes_no_connection_is_given_up() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers wait for ever");
+        let path = t.dir().join(t.name("deaf"));
+        let _deaf = deaf_socket(&path);
+        let socket = path.to_str().expect("text");
+        // Side by side, since each is waited for.
+        let plain = t.bundle().args(["true"]);
+        let terminal = t.bundle().args(["true"]).set("/process/terminal", json!(true));
+        let listener = t.bundle().args(["true"]).set(
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": socket,
+                "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}),
+        );
+        let commands = [
+            (plain.write().command("create", &["--pidfd-socket", socket]), "--pidfd-socket"),
+            (terminal.write().command("create", &["--console-socket", socket]), "--console-socket"),
+            (listener.write().command("create", &[]), "linux.seccomp.listenerPath"),
+        ];
+        let children = commands.map(|(mut command, name)| {
+            let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+            (command.spawn().expect("start the runtime"), name)
+        });
+        for (child, name) in children {
+            let output = child.wait_with_output().expect("wait");
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{name}: {text}");
+            assert!(text.contains(name) && text.contains("ETIMEDOUT"), "{name}: {text}");
+        }
+    });
+}
+
+#[test]
+fn a_namespace_that_is_a_fifo_is_refused() {
+    in_modes(LIFECYCLE, |t| {
+        let [fifo, _] = no_files(t);
+        if t.is(&[Kind::Runc, Kind::Crun]) {
+            t.skip("the peers wait for a writer");
+        }
+        let bundle = t.bundle().args(["true"]).join_namespace("ipc", fifo.to_str().expect("text"));
+        bundle.try_create().fails_with(&["linux.namespaces[5].path", "setns", "EINVAL"]);
+    });
+}
+
+#[test]
+fn an_init_that_is_frozen_when_its_launch_fails_is_not_waited_for_without_an_end() {
+    in_modes(V1, |t| {
+        t.runb_only("the peers wait otherwise");
+        let Some(freezer) = t.controller_dir("freezer") else { t.skip("there is no freezer here") };
+        let bundle = t.bundle().args(["true"]);
+        let cgroup = freezer.join(bundle.id());
+        let script = format!("echo FROZEN >{}/freezer.state; exit 9", cgroup.display());
+        let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+        bundle.hook("createRuntime", hook).try_create().fails_with(&["hooks.createRuntime[0]", "exit status 9"]);
     });
 }

@@ -2,16 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::host::{Ability, ability, missing};
+use crate::hearing::ended;
 use crate::sys;
 
 /// How long it may take.
@@ -50,7 +49,8 @@ fn ask(program: &Path, patience: Duration) -> io::Result<(ExitStatus, String)> {
     let mut child = command.spawn()?;
     // It has the other end of the pipe.
     drop(command);
-    if !ends(&child, Instant::now() + patience)? {
+    let pidfd = sys::pidfd_open(child.id().cast_signed())?;
+    if !ended(pidfd, Instant::now() + patience).unwrap_or(false) {
         child.kill()?;
     }
     let status = child.wait()?;
@@ -58,19 +58,6 @@ fn ask(program: &Path, patience: Duration) -> io::Result<(ExitStatus, String)> {
     // Up to its end, or to where there is no more at the moment.
     let _ = File::from(OwnedFd::from(output)).take(LONGEST).read_to_end(&mut text);
     Ok((status, String::from_utf8_lossy(&text).into_owned()))
-}
-
-/// Waits for its end; false, if the time has come before.
-fn ends(child: &Child, deadline: Instant) -> Result<bool, Errno> {
-    let pidfd = sys::pidfd_open(child.id().cast_signed())?;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
-            Err(Errno::EINTR) => continue,
-            result => return result.map(|ready| ready > 0),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 use runb_init::Point;
 
-use super::{Init, Place, Said, copy_up, receive, spawn_program, write_id_maps};
+use super::{Init, Place, Said, copy_up, receive_or_end, spawn_program, write_id_maps};
 use crate::error::{Error, Result};
 use crate::plan::program::{Arg, Program};
 use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach};
@@ -79,7 +79,8 @@ fn user_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     program.call(libc::SYS_unshare, &[Arg::from(libc::CLONE_NEWUSER)]);
     program.stop(Point::IdMap);
     let maker = spawn_program(&program, Place::default())?;
-    match receive(&maker.socket)? {
+    let pidfd = maker.pidfd.as_ref().ok_or_else(|| Error::internal("the maker of a user namespace was killed"))?;
+    match receive_or_end(&maker.socket, pidfd)? {
         Said::Reached(_) => {}
         Said::Failed(report) => return Err(Error::host("unshare CLONE_NEWUSER", Errno::from_raw(report.errno))),
         other => return Err(Error::internal(format!("the maker of a user namespace said {other:?}"))),

@@ -196,7 +196,9 @@ pub fn name(kind: LinuxNamespaceType) -> &'static str {
 fn open(p: &mut Program, joined: &Joined) -> Slot {
     p.section(format!("{}.path", joined.place));
     let path = p.text(joined.path.as_os_str().as_encoded_bytes());
-    p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), (libc::O_RDONLY | libc::O_CLOEXEC).into()]).out()
+    // What is no namespace is refused by setns(2), and must not hold init up before, as a FIFO would.
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out()
 }
 
 /// What init makes from here on belongs to the root of the user namespace.
