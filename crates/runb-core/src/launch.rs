@@ -64,7 +64,10 @@ impl Init {
     /// It does not end: a process in an uninterruptible sleep, or frozen on version 1, dies only when that is over.
     fn kill(&mut self) -> Result<Option<WaitStatus>> {
         let Some(pidfd) = self.pidfd.take() else { return Ok(None) };
-        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+        match sys::pidfd_send_signal(&pidfd, libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {}", self.pid), errno)),
+        }
         match ended(&pidfd, deadline())? {
             true => Ok(reap(self.pid).ok()),
             false => Err(Error::host(
