@@ -31,18 +31,17 @@ pub(crate) fn connect(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(stream)
 }
 
-/// Sends all of `bytes` over a stream, and `descriptors` with the first of them.
+/// Sends all of `bytes`, over a stream or as one datagram, and `descriptors` with the first of them.
 ///
 /// # Errors
 /// sendmsg(2) fails: the other side is gone, or (ETIMEDOUT) does not read.
-pub(crate) fn send(stream: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+pub(crate) fn send(to: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-    let stream = stream.as_fd().as_raw_fd();
+    let to = to.as_fd().as_raw_fd();
     let rights = [ControlMessage::ScmRights(&numbers)];
-    let (mut rest, mut control) = (bytes, &rights[..]);
+    let (mut rest, mut control) = (bytes, if descriptors.is_empty() { &[] } else { &rights[..] });
     while !rest.is_empty() {
-        let sent =
-            uninterrupted(|| sendmsg::<()>(stream, &[IoSlice::new(rest)], control, MsgFlags::MSG_NOSIGNAL, None))?;
+        let sent = uninterrupted(|| sendmsg::<()>(to, &[IoSlice::new(rest)], control, MsgFlags::MSG_NOSIGNAL, None))?;
         // The descriptors have gone with the first byte.
         (rest, control) = (&rest[sent..], &[]);
     }
@@ -87,6 +86,14 @@ mod tests {
             // Its end comes when every copy of the other end is closed.
             assert_eq!(read.read(&mut [0]).expect("the end"), 0);
         }
+    }
+
+    #[test]
+    fn who_does_not_read_is_given_up_when_the_time_of_the_socket_has_passed() {
+        let (ours, _theirs) = UnixDatagram::pair().expect("sockets");
+        ours.set_write_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+        let full = (0..100_000).find_map(|_| send(&ours, b"READY=1", &[]).err());
+        assert_eq!(full, Some(Errno::ETIMEDOUT));
     }
 
     #[test]
