@@ -74,7 +74,7 @@ impl Settings {
 
     fn take_file(&mut self, file: &Path) {
         let text = runb_core::input::read(file, LONGEST)
-            .and_then(|bytes| String::from_utf8(bytes).map_err(|error| std::io::Error::other(error)));
+            .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
         let text = match text {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return,

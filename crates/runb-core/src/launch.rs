@@ -1,24 +1,24 @@
 //! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
 
 mod copy_up;
+mod init;
 pub(crate) mod listener;
 mod mounts;
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{MsgFlags, send};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::Hooks;
-use runb_init::{Point, REPORT_SIZE, Report};
+use runb_init::{Point, Report};
 
 use crate::cgroup::{Cgroup, Made};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{Said, ended, pair, reap, receive_or_end};
+use crate::hearing::{Said, reap, receive_or_end};
 use crate::hooks::{self, Namespaces};
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::Program;
@@ -26,71 +26,13 @@ use crate::plan::seccomp::Filter;
 use crate::plan::{IdMaps, Plan};
 use crate::state::{Saved, Status};
 use crate::sys;
-use crate::sys::spawn::{self, Spawn};
 use crate::terminal::Master;
 
+use init::{Init, Place, spawn_program};
 use listener::Listener;
 
 /// How long the end of a killed process is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// An init that lives and has not yet executed. Dropped without [`Init::release`] it is killed.
-#[derive(Debug)]
-pub(crate) struct Init {
-    pid: i32,
-    /// Until it is released or killed.
-    pidfd: Option<OwnedFd>,
-    socket: OwnedFd,
-}
-
-impl Init {
-    fn resume(&self) -> Result<()> {
-        let resume = [0u8; REPORT_SIZE];
-        // A closed socket is noticed by the next receive, which knows what to say of it.
-        match send(self.socket.as_raw_fd(), &resume, MsgFlags::MSG_NOSIGNAL) {
-            Ok(_) | Err(Errno::EPIPE) => Ok(()),
-            Err(errno) => Err(Error::host("send to init", errno)),
-        }
-    }
-
-    /// Lets it live on without this runtime.
-    fn release(mut self) -> (i32, OwnedFd) {
-        (self.pid, self.pidfd.take().expect("an init that was neither released nor killed"))
-    }
-
-    /// Kills it and waits for its end; how it ended, if that can be told and it was not killed before.
-    ///
-    /// # Errors
-    /// It does not end: a process in an uninterruptible sleep, or frozen on version 1, dies only when that is over.
-    fn kill(&mut self) -> Result<Option<WaitStatus>> {
-        let Some(pidfd) = self.pidfd.take() else { return Ok(None) };
-        match sys::pidfd_send_signal(&pidfd, libc::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {}", self.pid), errno)),
-        }
-        match ended(&pidfd, deadline())? {
-            true => Ok(reap(self.pid).ok()),
-            false => Err(Error::host(
-                format!("wait for the end of the process {} after SIGKILL", self.pid),
-                Errno::ETIMEDOUT,
-            )),
-        }
-    }
-
-    /// Kills it after `error`, which is what counts.
-    fn end(&mut self, error: Error) -> Error {
-        match self.kill() {
-            Ok(_) => error,
-            Err(more) => error.and_cleanup(more),
-        }
-    }
-}
-
-impl Drop for Init {
-    fn drop(&mut self) {
-        let _ = self.kill();
-    }
-}
 
 /// What the stops of a launch need beside the plan.
 pub(crate) struct Context<'a> {
@@ -122,31 +64,6 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32) -> Result<Ru
     let init = spawn_program(&plan.program, place)?;
     let twin = plan.program.calls().iter().position(|call| call.kind == runb_init::Kind::Twin);
     Ok(Running { program: &plan.program, init, cgroup: made.cgroup.clone(), terminal: None, twin, listener: None })
-}
-
-/// Where a process is born, and with what.
-#[derive(Clone, Copy, Default)]
-struct Place<'a> {
-    /// `CLONE_NEW*` flags of the clone itself.
-    namespaces: u64,
-    /// The version 2 cgroup.
-    cgroup: Option<BorrowedFd<'a>>,
-    /// One more descriptor, after the socket's.
-    more: Option<BorrowedFd<'a>>,
-    /// How many descriptors from 3 on it keeps.
-    preserve: u32,
-}
-
-/// Spawns a process that runs `program`.
-fn spawn_program(program: &Program, place: Place<'_>) -> Result<Init> {
-    let (ours, theirs) = pair()?;
-    let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning init)"), errno);
-    let executable = spawn::executable(&program.image()).map_err(failed)?;
-    let (executable, socket) = (executable.as_fd(), theirs.as_fd());
-    let Place { namespaces, cgroup, more, preserve } = place;
-    let spawned =
-        spawn::spawn(&Spawn { namespaces, cgroup, executable, socket, more, preserve, stdio: None }).map_err(failed)?;
-    Ok(Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours })
 }
 
 impl Running<'_> {

@@ -98,7 +98,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Message, Errno> {
     // SAFETY: struct msghdr is made of integers and pointers; all zeroes is a message without any parts.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     (header.msg_iov, header.msg_iovlen) = (&raw mut part, 1);
-    (header.msg_control, header.msg_controllen) = (control.0.as_mut_ptr().cast(), CONTROL as _);
+    (header.msg_control, header.msg_controllen) = (control.0.as_mut_ptr().cast(), CONTROL);
     let (socket, flags) = (socket.as_fd().as_raw_fd(), libc::MSG_CMSG_CLOEXEC);
     // SAFETY: the header leads to `part`, that to `buffer`, and to `control`; all live until the call returns, with their lengths.
     let length = Errno::result(unsafe { libc::recvmsg(socket, &raw mut header, flags) })?;
@@ -110,7 +110,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Message, Errno> {
         let mut next = libc::CMSG_FIRSTHDR(&raw const header);
         while let Some(one) = next.as_ref() {
             let data = libc::CMSG_DATA(next);
-            let size = one.cmsg_len as usize - (data.addr() - next.addr());
+            let size = one.cmsg_len - (data.addr() - next.addr());
             match (one.cmsg_level, one.cmsg_type) {
                 (libc::SOL_SOCKET, libc::SCM_RIGHTS) => descriptors.extend(
                     (0..size / size_of::<RawFd>())

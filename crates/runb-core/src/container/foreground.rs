@@ -166,7 +166,10 @@ impl Foreground {
     /// Reaps what has ended, the workload aside; nothing but a subreaper's orphans: another child is somebody else's.
     fn reap_orphans(&self, workload: i32) -> Result<()> {
         use nix::sys::wait::{Id, waitid};
-        while self.subreaper == Subreaper::Yes {
+        if self.subreaper == Subreaper::No {
+            return Ok(());
+        }
+        loop {
             let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
             let pid = match waitid(Id::All, peek) {
                 Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
@@ -179,7 +182,6 @@ impl Foreground {
             }
             let _ = waitpid(Pid::from_raw(pid.as_raw()), Some(WaitPidFlag::WNOHANG));
         }
-        Ok(())
     }
 }
 

@@ -255,7 +255,7 @@ mod tests {
             _ => allowing(i),
         };
         // All in one group, if it may be so long; in blocks; and a short group before and behind very many blocks.
-        let early = |i| if i < 500 || i > 9500 { allowing(i) } else { mixed(i) };
+        let early = |i| if !(500..=9500).contains(&i) { allowing(i) } else { mixed(i) };
         for list in [&allowing as &dyn Fn(u32) -> Rule, &mixed, &early] {
             let rules: Vec<Rule> = (0..10_000).map(list).collect();
             let program = program(&rules);
