@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{self, MadeDir, Own, first_error};
 use crate::error::{Error, Result};
+use crate::input;
 
 /// One thing that a launch makes outside of the state's folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,8 +81,12 @@ impl Journal {
     }
 }
 
+/// More bytes than any process id has.
+const LONGEST_PID: u64 = 32;
+
 fn remove_pid_file(path: &Path, init: Option<i32>) -> Result<()> {
-    let ours = init.is_some_and(|pid| fs::read(path).is_ok_and(|text| text == pid.to_string().as_bytes()));
+    let ours =
+        init.is_some_and(|pid| input::read(path, LONGEST_PID).is_ok_and(|text| text == pid.to_string().as_bytes()));
     if !ours {
         return Ok(());
     }

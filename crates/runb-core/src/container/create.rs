@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -15,10 +14,10 @@ use super::pidfd_socket::PidfdSocket;
 use super::{Container, Running, Workload, hooks};
 use crate::cgroup::{self, Cgroup, Claim};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::reap;
+use crate::hearing::{deadline, reap};
 use crate::hooks::of_kind;
 use crate::host::Host;
-use crate::launch::{self, Context, deadline};
+use crate::launch::{self, Context};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, Options};
 use crate::plan::{self, Ending, Plan, Request};
@@ -218,7 +217,7 @@ impl Launch<'_> {
     }
 
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
-    fn until_ready(&mut self, plan: &Plan, claim: &Claim, listener: Option<UnixStream>) -> Result<launch::Ready> {
+    fn until_ready(&mut self, plan: &Plan, claim: &Claim, listener: Option<OwnedFd>) -> Result<launch::Ready> {
         let made = cgroup::make(&plan.cgroup, claim)?;
         self.saved.journal.add_cgroups(&made.dirs);
         self.saved.cgroup = made.cgroup.clone();

@@ -1,7 +1,7 @@
 //! The end of a container: `kill` and `delete`.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -11,9 +11,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Container, Held, hooks};
 use crate::error::{Error, Kind, Result};
-use crate::launch::{PATIENCE, deadline};
+use crate::hearing::{deadline, ended};
 use crate::options::HookEnvironment;
 use crate::signal::Signal;
+use crate::socket::PATIENCE;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
 use crate::sys;
 use crate::undo::Ours;
@@ -212,20 +213,8 @@ fn end_init(saved: &Saved) -> Result<()> {
     if saved.cgroup.v1("freezer").is_some() {
         let _ = saved.cgroup.thaw();
     }
-    gone(&pidfd)
-}
-
-/// Waits until a process has ended.
-fn gone(pidfd: &OwnedFd) -> Result<()> {
-    let until = deadline();
-    loop {
-        let left = until.saturating_duration_since(std::time::Instant::now());
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(Error::host("poll a pidfd", errno)),
-            Ok(0) => return Err(Error::host("wait for the end of init after SIGKILL", Errno::ETIMEDOUT)),
-            Ok(_) => return Ok(()),
-        }
+    match ended(&pidfd, deadline())? {
+        true => Ok(()),
+        false => Err(Error::host(format!("wait for the end of init, {pid}, after SIGKILL"), Errno::ETIMEDOUT)),
     }
 }

@@ -65,10 +65,10 @@ impl StateDir {
             let made = make_folder(root, &path)?;
             // Between the two another verb may take it for what a create that was ended has left.
             let Some(folder) = open_folder(&path)? else { continue };
-            if !made && !lock::try_lock(&folder)? {
+            if made {
+                lock::wait_if_busy(&folder).inspect_err(|_| drop(fs::remove_dir(&path)))?;
+            } else if !lock::try_lock(&folder)? {
                 return Err(in_use());
-            } else if made {
-                lock::wait_if_busy(&folder)?;
             }
             match StateDir::locked(path.clone(), folder) {
                 // A folder without an intent is no container.
