@@ -3,6 +3,7 @@
 //! The handle has a copy of the state, for [`Container::state`] and the like. What changes a container locks its folder, reads
 //! the state anew, and goes by that ([`Held`]).
 
+mod cgroups;
 mod console;
 mod create;
 mod end;
@@ -22,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::options::HookEnvironment;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
 
-pub use create::{Planned, planned};
+pub use create::{Planned, planned, probe};
 pub use end::{Force, Scope};
 pub use foreground::{Foreground, Subreaper, Workload};
 

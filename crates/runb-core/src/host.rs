@@ -5,6 +5,7 @@ pub mod lsm;
 pub mod mounts;
 
 use std::fs;
+use std::path::PathBuf;
 
 use nix::sys::utsname::uname;
 use nix::unistd::{getegid, geteuid};
@@ -22,6 +23,8 @@ pub struct Host {
     pub mounts: MountCalls,
     /// The cgroup hierarchies.
     pub cgroups: CgroupMounts,
+    /// Where the cgroups of the systemd lie that is asked for units, from the top of each hierarchy: `/`, unless it is a user's.
+    pub manager_cgroup: PathBuf,
     /// The runtime's user and group.
     pub ids: (u32, u32),
     /// The capabilities that the runtime may hand on, as bits.
@@ -52,6 +55,7 @@ impl Host {
             kernel: version(&names.release().to_string_lossy()),
             mounts: MountCalls::Classic,
             cgroups: CgroupMounts::None,
+            manager_cgroup: "/".into(),
             ids: (geteuid().as_raw(), getegid().as_raw()),
             capabilities: own_capabilities()?,
             last_capability,
@@ -64,6 +68,7 @@ impl Host {
             kernel: (6, 12),
             mounts: MountCalls::NoSymFollow,
             cgroups: CgroupMounts::None,
+            manager_cgroup: "/".into(),
             ids: (0, 0),
             capabilities: !0,
             last_capability: 40,

@@ -42,6 +42,7 @@ pub mod spec;
 pub mod state;
 pub mod survey;
 mod sys;
+pub mod systemd;
 pub mod template;
 pub mod terminal;
 pub mod undo;

@@ -33,10 +33,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use crate::options::Options;
+use crate::options::{CgroupManager, Options};
 use crate::survey::{Reader, Survey};
 use attributes::{Procfs, Setter};
 use cgroup::CgroupPlan;
+use cgroup::systemd::Asked;
 use namespaces::Entry;
 use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags};
 use rootfs::Site;
@@ -96,6 +97,13 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// What is asked of systemd, if it makes the cgroups.
+    fn asked_of_systemd(&self) -> Option<Asked<'_>> {
+        let CgroupManager::Systemd(systemd) = &self.options.cgroup_manager else { return None };
+        let annotations = self.spec.annotations().as_ref();
+        Some(Asked { systemd, manager_cgroup: &self.host.manager_cgroup, annotations })
+    }
+
     /// The folder of the container's state.
     pub fn state_dir(&self) -> PathBuf {
         self.options.root.join(&self.options.id)
@@ -142,14 +150,19 @@ impl Plan {
 
     /// What the runtime does, in order, in words.
     pub fn steps(&self) -> Vec<String> {
-        let mut steps: Vec<String> =
-            self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
+        let made = self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display()));
+        let unit = self.cgroup.unit.as_ref().map_or_else(Vec::new, |unit| unit.steps());
         let into = self
             .cgroup
             .join
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
-        steps.push(format!("clone3({}){into}, execveat(runb-init)", namespace_flags(self.clone)));
+        let clone = format!("clone3({}){into}, execveat(runb-init)", namespace_flags(self.clone));
+        let mut steps: Vec<String> = if self.cgroup.moves_init() {
+            [clone].into_iter().chain(unit).chain(made).collect()
+        } else {
+            unit.into_iter().chain(made).chain([clone]).collect()
+        };
         for write in &self.cgroup.writes {
             let dir = self.cgroup.dirs[write.dir].path.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
@@ -216,13 +229,14 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let spec = request.spec;
     let mut warnings = check(spec, request.host)?;
     let linux = spec.linux().as_ref();
-    let cgroup = cgroup::plan(
+    let mut cgroup = cgroup::plan(
         linux.and_then(|linux| linux.resources().as_ref()),
         linux.and_then(|linux| linux.cgroups_path().as_deref()),
         &request.options.id,
-        request.options.cgroup_manager,
+        request.asked_of_systemd().as_ref(),
         &request.host.cgroups,
     )?;
+    warnings.append(&mut cgroup.warnings);
     let namespaces = namespaces::Namespaces::of(spec)?;
     let filter = filter(spec, request.host)?;
     let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
@@ -325,9 +339,12 @@ pub fn filter(spec: &Spec, host: &Host) -> Result<Option<Filter>> {
     seccomp::compile(profile, native, &seccomp::Kernel::of_release(host.kernel.0, host.kernel.1)).map(Some)
 }
 
-/// Version 1: init writes itself into each hierarchy.
+/// systemd moves init while it waits. Version 1: init writes itself into each hierarchy.
 fn join_cgroups(p: &mut Program, plan: &CgroupPlan) {
     p.section("linux.cgroupsPath");
+    if plan.moves_init() {
+        p.stop(Point::Cgroup);
+    }
     for (_, procs) in &plan.join.procs {
         let open = p.openat(AT_FDCWD, procs, O_WRONLY);
         match plan.denied {

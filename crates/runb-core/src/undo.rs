@@ -2,6 +2,8 @@
 //!
 //! A step is written with what tells that its object is this container's; docs/design.md has the table.
 
+mod unit;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,6 +14,8 @@ use crate::cgroup::{self, MadeDir, Own, first_error};
 use crate::error::{Error, Result};
 use crate::input;
 
+pub use unit::{MadeUnit, UnitCgroup};
+
 /// One thing that a launch makes outside of the state's folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,6 +24,8 @@ pub enum Step {
     Cgroup(MadeDir),
     /// The file of `--pid-file`. It is ours while it holds init's process id.
     PidFile(PathBuf),
+    /// A unit of systemd. It is ours if the cgroup that it was made with is still there, or by its description.
+    Unit(Box<MadeUnit>),
 }
 
 /// Who takes back.
@@ -54,9 +60,20 @@ impl Journal {
         self.steps.retain(|step| !matches!(step, Step::PidFile(_)));
     }
 
+    /// The unit of systemd that has the container's cgroups.
+    pub fn unit(&self) -> Option<&MadeUnit> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Unit(unit) => Some(unit.as_ref()),
+            _ => None,
+        })
+    }
+
     /// Takes the container's own cgroup back if it has but one (version 2), nobody is in it and nothing below it; says whether
-    /// there is none any more.
+    /// there is none any more. A unit's is systemd's to remove.
     pub fn undo_if_unused(&self) -> bool {
+        if self.unit().is_some() {
+            return false;
+        }
         let mut own = self.steps.iter().filter_map(|step| match step {
             Step::Cgroup(dir) if dir.role == cgroup::Role::Own => Some(dir),
             _ => None,
@@ -77,6 +94,7 @@ impl Journal {
         first_error(self.steps.iter().rev().map(|step| match step {
             Step::Cgroup(dir) => cgroup::undo(dir, own, ours.deadline),
             Step::PidFile(path) => remove_pid_file(path, ours.init),
+            Step::Unit(unit) => unit.undo(),
         }))
     }
 }

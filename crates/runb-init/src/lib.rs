@@ -94,6 +94,8 @@ pub enum Point {
     Notify = 5,
     /// All is done but the execve; a listener is handed over now.
     Ready = 6,
+    /// Init is to be moved into its cgroups by systemd.
+    Cgroup = 7,
 }
 
 /// What a [`Report`] says.

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use runb_core::options::{Caller, CgroupManager, Keyring, Options, RootEntry};
+use runb_core::options::{Caller, CgroupManager, Keyring, Options, RootEntry, SYSTEMD_PATIENCE, Systemd, Whose};
 use runb_core::{Error, Kind, Result};
 
+use super::Context;
 use crate::args::{Create, Global};
-use crate::environment::Environment;
+use crate::config::Settings;
+use crate::environment::{self, Environment};
 
 /// The folder of the containers' state. It is a folder of runb's own: `/` is refused, as runc does.
 pub fn root(global: &Global, environment: &Environment) -> Result<PathBuf> {
@@ -19,7 +21,12 @@ pub fn root(global: &Global, environment: &Environment) -> Result<PathBuf> {
 }
 
 /// What `create` and `run` ask for.
-pub fn options(global: &Global, create: &Create, environment: &Environment) -> Result<Options> {
+pub fn options(context: &Context<'_>, create: &Create) -> Result<Options> {
+    let Context { global, environment, settings, .. } = *context;
+    read(global, environment, settings, create)
+}
+
+fn read(global: &Global, environment: &Environment, settings: &Settings, create: &Create) -> Result<Options> {
     Ok(Options {
         id: create.id.clone(),
         root: root(global, environment)?,
@@ -33,8 +40,25 @@ pub fn options(global: &Global, create: &Create, environment: &Environment) -> R
         notify_socket: environment.notify_socket.clone(),
         root_entry: if create.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot },
         keyring: if create.no_new_keyring { Keyring::Inherit } else { Keyring::New },
-        cgroup_manager: if global.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs },
+        cgroup_manager: cgroup_manager(global, environment, settings),
         hook_environment: environment.of_hooks()?,
+    })
+}
+
+/// Who makes the cgroup: the runtime, or the systemd of who calls.
+pub fn cgroup_manager(global: &Global, environment: &Environment, settings: &Settings) -> CgroupManager {
+    if !global.systemd_cgroup {
+        return CgroupManager::Cgroupfs;
+    }
+    let patience = settings.systemd_timeout.unwrap_or(SYSTEMD_PATIENCE);
+    CgroupManager::Systemd(match environment.caller {
+        environment::Caller::Root => Systemd { patience, ..Systemd::default() },
+        environment::Caller::User => Systemd {
+            whose: Whose::User,
+            patience,
+            runtime_dir: environment.xdg_runtime_dir.clone(),
+            session_bus: environment.session_bus.clone(),
+        },
     })
 }
 
@@ -51,6 +75,8 @@ fn listen_fds(environment: &Environment) -> Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -69,7 +95,7 @@ mod tests {
             notify_socket: Some("/run/n".into()),
             ..Environment::default()
         };
-        let options = options(&global, &create, &environment).unwrap();
+        let options = read(&global, &environment, &Settings::default(), &create).unwrap();
         assert_eq!((options.id.as_str(), options.preserve_fds, options.listen_fds), ("web1", 2, 3));
         assert_eq!(options.root, PathBuf::from("/run/containerd/runc/k8s.io"));
         assert_eq!(options.bundle, PathBuf::from("/b/x"));
@@ -78,8 +104,26 @@ mod tests {
     }
 
     #[test]
+    fn a_users_containers_are_made_by_the_users_systemd() {
+        let mut environment = Environment { xdg_runtime_dir: Some("/run/user/1".into()), ..Environment::default() };
+        let settings = Settings { systemd_timeout: Some(Duration::from_secs(5)), ..Settings::default() };
+        let manager = |global: &Global, environment: &Environment| match cgroup_manager(global, environment, &settings) {
+            CgroupManager::Cgroupfs => None,
+            CgroupManager::Systemd(systemd) => Some(systemd),
+        };
+        let global = Global { systemd_cgroup: true, ..Global::default() };
+        assert_eq!(manager(&Global::default(), &environment), None);
+        let patience = Duration::from_secs(5);
+        assert_eq!(manager(&global, &environment), Some(Systemd { patience, ..Systemd::default() }));
+        environment.caller = environment::Caller::User;
+        let runtime_dir = Some(PathBuf::from("/run/user/1"));
+        let expected = Systemd { whose: Whose::User, patience, runtime_dir, session_bus: None };
+        assert_eq!(manager(&global, &environment), Some(expected));
+    }
+
+    #[test]
     fn the_bundle_is_the_current_folder_when_none_is_named() {
-        let options = options(&Global::default(), &Create::default(), &Environment::default()).unwrap();
+        let options = read(&Global::default(), &Environment::default(), &Settings::default(), &Create::default()).unwrap();
         assert_eq!(options.bundle, std::env::current_dir().unwrap());
         assert_eq!(options.root, PathBuf::from("/run/runb"));
     }

@@ -9,22 +9,24 @@ use nix::errno::Errno;
 use nix::libc;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
+use super::cgroups::Cgroups;
 use super::console;
 use super::pidfd_socket::PidfdSocket;
 use super::{Container, Running, Workload, hooks};
-use crate::cgroup::{self, Cgroup, Claim};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{deadline, reap};
 use crate::hooks::of_kind;
 use crate::host::Host;
 use crate::launch::{self, Context};
 use crate::notify::{self, Readiness};
-use crate::options::{Caller, Options};
+use crate::options::{Caller, CgroupManager, Options};
 use crate::plan::{self, Ending, Plan, Request};
 use crate::spec::Bundle;
 use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
 use crate::survey::Survey;
 use crate::sys;
+use crate::systemd;
 use crate::terminal::{ConsoleSocket, Master};
 use crate::undo::{Journal, Ours, Step};
 
@@ -35,6 +37,18 @@ pub struct Planned {
     rootfs: PathBuf,
     /// The plan.
     pub plan: Plan,
+}
+
+/// Looks at the machine, for [`planned`].
+///
+/// # Errors
+/// As [`Host::probe`]; a user's systemd that is to make the cgroups cannot be reached.
+pub fn probe(options: &Options) -> Result<Host> {
+    let host = Host::probe()?;
+    Ok(match &options.cgroup_manager {
+        CgroupManager::Cgroupfs => host,
+        CgroupManager::Systemd(systemd) => Host { manager_cgroup: systemd::manager_cgroup(systemd)?, ..host },
+    })
 }
 
 /// Reads the bundle of `options` and plans, without touching anything.
@@ -117,7 +131,7 @@ impl Container {
 /// Plans, launches, and takes everything back if it fails.
 fn launch(options: &Options, ending: Ending) -> Result<Running> {
     check_descriptors(options.kept_descriptors())?;
-    let host = Host::probe()?;
+    let host = probe(options)?;
     let planned = planned(options, &host, ending)?;
     console_fits(planned.bundle.spec.process().as_ref(), options.caller, options.console_socket.as_deref())?;
     let dir = StateDir::create(&options.root, &options.id)?;
@@ -170,7 +184,8 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         init: None,
         namespaces: planned.plan.namespaces,
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
-        cgroup: Cgroup::of(&planned.plan.cgroup),
+        // A unit may be somebody else's until systemd has made it: what is in its cgroup is not to be killed.
+        cgroup: if planned.plan.cgroup.unit.is_none() { Cgroup::of(&planned.plan.cgroup) } else { Cgroup::default() },
         keyring: options.keyring,
         journal: Journal::default(),
         late: planned.plan.late(),
@@ -183,15 +198,15 @@ impl Launch<'_> {
         let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
         let listener = launch::listener::connect_to(plan.filter.as_ref())?;
         let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
-        let claim = cgroup::claim(&plan.cgroup)?;
-        self.announce(&claim)?;
+        let cgroups = Cgroups::claim(&plan.cgroup, self.options)?;
+        self.announce(&cgroups)?;
         self.dir.save_config(&self.planned.bundle.text)?;
         if ending == Ending::Fifo {
             self.dir.make_fifo()?;
         }
         let readiness = self.readiness(ending)?;
-        let mut ready = self.until_ready(plan, &claim, listener)?;
-        drop(claim);
+        let mut ready = self.until_ready(plan, &cgroups, listener)?;
+        drop(cgroups);
         let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
         self.tell(ready.pid())?;
         if let Some(socket) = &socket {
@@ -207,9 +222,9 @@ impl Launch<'_> {
     }
 
     /// Writes the intent: on disk before there is anything to take back.
-    fn announce(&mut self, claim: &Claim) -> Result<()> {
+    fn announce(&mut self, cgroups: &Cgroups<'_>) -> Result<()> {
         let mut intent = self.saved.clone();
-        intent.journal.add_cgroups(&claim.dirs);
+        cgroups.intent(&self.saved).into_iter().for_each(|step| intent.journal.add(step));
         if let Some(file) = &self.options.pid_file {
             intent.journal.add(Step::PidFile(file.clone()));
         }
@@ -217,13 +232,11 @@ impl Launch<'_> {
     }
 
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
-    fn until_ready(&mut self, plan: &Plan, claim: &Claim, listener: Option<OwnedFd>) -> Result<launch::Ready> {
-        let made = cgroup::make(&plan.cgroup, claim)?;
-        self.saved.journal.add_cgroups(&made.dirs);
-        self.saved.cgroup = made.cgroup.clone();
+    fn until_ready(&mut self, plan: &Plan, cgroups: &Cgroups<'_>, listener: Option<OwnedFd>) -> Result<launch::Ready> {
+        let made = cgroups.make(&mut self.saved)?;
         // Nobody can join a version 1 cpuset that is empty; on version 2 init works meanwhile.
         let before = !plan.cgroup.join.procs.is_empty();
-        if before {
+        if let Some(made) = made.as_ref().filter(|_| before) {
             made.apply(&plan.cgroup)?;
         }
         let (dir, init) = (&self.dir, Cell::new(None));
@@ -231,10 +244,19 @@ impl Launch<'_> {
             init.set(Some(ProcessRef::of(pid)?));
             init.get().map_or(Ok(()), |init| dir.born(init))
         };
-        let ready = launch::spawn(plan, &made, self.options.kept_descriptors(), &born).and_then(|running| {
-            if !before {
-                made.apply(&plan.cgroup)?;
-            }
+        let ready = launch::spawn(plan, made.as_ref(), self.options.kept_descriptors(), &born).and_then(|running| {
+            let running = match made {
+                Some(made) if !before => {
+                    made.apply(&plan.cgroup)?;
+                    running
+                }
+                Some(_) => running,
+                None => running.be_moved(|init| {
+                    let made = cgroups.make_around(&mut self.saved, init)?;
+                    made.apply(&plan.cgroup)?;
+                    Ok(made.cgroup)
+                })?,
+            };
             let context = Context {
                 hooks: self.planned.bundle.spec.hooks().as_ref().map(|hooks| (hooks, &self.options.hook_environment)),
                 saved: &self.saved,

@@ -6,6 +6,7 @@
 mod bpf;
 mod devices;
 mod path;
+pub mod systemd;
 mod v1;
 mod v2;
 
@@ -15,7 +16,7 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::error::{Error, Kind, Result};
 use crate::host::cgroups::CgroupMounts;
-use crate::options::CgroupManager;
+use systemd::{Asked, Unit, UnitKind};
 
 /// What a version 1 cpuset needs before anyone can join it (cpuset(7)).
 pub const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
@@ -124,16 +125,34 @@ pub struct CgroupPlan {
     pub join: Join,
     /// What follows where the caller may not make a cgroup.
     pub denied: Denied,
+    /// The unit of systemd that has the cgroups.
+    pub unit: Option<Unit>,
+    /// What was found odd and is no error.
+    pub warnings: Vec<String>,
 }
 
 impl CgroupPlan {
     fn empty() -> Self {
-        CgroupPlan { dirs: Vec::new(), writes: Vec::new(), devices: None, join: Join::default(), denied: Denied::Fails }
+        CgroupPlan::of(Vec::new(), Vec::new(), None, Join::default())
+    }
+
+    fn of(dirs: Vec<Dir>, writes: Vec<Write>, devices: Option<DeviceProgram>, join: Join) -> Self {
+        CgroupPlan { dirs, writes, devices, join, denied: Denied::Fails, unit: None, warnings: Vec::new() }
     }
 
     /// The directories that making the cgroups may make, the outermost first, hierarchy by hierarchy.
     pub fn chains(&self) -> impl Iterator<Item = &Path> {
-        self.dirs.iter().flat_map(Dir::chain)
+        self.dirs.iter().filter(|dir| !self.is_systemds(dir)).flat_map(Dir::chain)
+    }
+
+    /// Whether systemd makes this directory. Of version 1 it has some hierarchies and not others.
+    pub fn is_systemds(&self, dir: &Dir) -> bool {
+        self.unit.is_some() && systemd::names_units(dir)
+    }
+
+    /// Whether init waits until systemd has moved it.
+    pub fn moves_init(&self) -> bool {
+        self.unit.as_ref().is_some_and(|unit| unit.kind == UnitKind::Scope)
     }
 }
 
@@ -142,28 +161,39 @@ impl CgroupPlan {
 /// An absolute `cgroups_path` lies below the mountpoint of each hierarchy, a relative one below the runtime's own cgroup
 /// (on version 2 beside it, as processes may not be where controllers are given on); without one the id is its name, there.
 ///
-/// Errors: what the configuration asks for and this machine's cgroups cannot do, by its place in `linux.resources`;
-/// no hierarchy; systemd as the manager.
+/// Where systemd is `asked` to make them, cgroups_path is `SLICE:PREFIX:NAME`: see [`systemd`].
+///
+/// Errors: what the configuration asks for and this machine's cgroups, or systemd, cannot do, by its place; no hierarchy.
 pub fn plan(
     resources: Option<&LinuxResources>,
     cgroups_path: Option<&Path>,
     id: &str,
-    manager: CgroupManager,
+    asked: Option<&Asked<'_>>,
     mounts: &CgroupMounts,
 ) -> Result<CgroupPlan> {
-    if manager == CgroupManager::Systemd {
-        return Err(Error::new(Kind::Usage, "--systemd-cgroup is not supported by this version"));
-    }
     let default = LinuxResources::default();
     let resources = resources.unwrap_or(&default);
     let cgroups_path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
-    let place = path::Place::parse(cgroups_path, id)?;
-    let mut plan = match mounts {
-        CgroupMounts::None if cgroups_path.is_none() && *resources == default => CgroupPlan::empty(),
-        CgroupMounts::None => return Err(Error::new(Kind::Host, "no cgroup hierarchy is mounted on this machine")),
-        CgroupMounts::V1 { hierarchies, unified } => v1::plan(resources, &place, hierarchies, unified.as_ref())?,
-        CgroupMounts::V2(unified) => v2::plan(resources, &place, unified)?,
+    let sited = asked.map(|asked| systemd::site(cgroups_path, id, asked)).transpose()?;
+    let own;
+    let place = match &sited {
+        Some(sited) => &sited.place,
+        None => {
+            own = path::Place::parse(cgroups_path, id)?;
+            &own
+        }
     };
+    let nothing = cgroups_path.is_none() && *resources == default && asked.is_none();
+    let mut plan = match mounts {
+        CgroupMounts::None if nothing => CgroupPlan::empty(),
+        CgroupMounts::None => return Err(Error::new(Kind::Host, "no cgroup hierarchy is mounted on this machine")),
+        CgroupMounts::V1 { hierarchies, unified } => v1::plan(resources, place, hierarchies, unified.as_ref())?,
+        CgroupMounts::V2(unified) => v2::plan(resources, place, unified)?,
+    };
+    if let Some((sited, asked)) = sited.zip(asked) {
+        systemd::take_over(&mut plan, sited, &devices::rules(resources)?, id, asked)?;
+        return Ok(plan);
+    }
     if cgroups_path.is_none() && asks_nothing(resources) {
         plan.denied = Denied::Skips;
     }

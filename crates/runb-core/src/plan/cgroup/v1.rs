@@ -5,7 +5,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Lin
 use super::path::Place;
 use super::v2::{SWAP_BELOW_LIMIT, check_memory, check_weight, pids_limit, rdma_lines};
 use super::{
-    Absent, CPUSET_FILES, CgroupPlan, Denied, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name,
+    Absent, CPUSET_FILES, CgroupPlan, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name,
     indexed, set,
 };
 use crate::error::{Error, Kind, Result};
@@ -64,7 +64,7 @@ pub(super) fn plan(
         path: place.within(&unified.mountpoint, &unified.own),
     }));
     let join = Join { into: unified.map(|_| hierarchies.len()), procs };
-    Ok(CgroupPlan { dirs, writes, devices: program, join, denied: Denied::Fails })
+    Ok(CgroupPlan::of(dirs, writes, program, join))
 }
 
 fn dir(place: &Place, hierarchy: &Hierarchy, writes: &[Write]) -> Dir {

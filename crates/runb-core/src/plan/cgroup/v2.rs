@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Lin
 
 use super::path::Place;
 use super::{
-    Absent, CgroupPlan, Denied, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name, indexed, set,
+    Absent, CgroupPlan, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name, indexed, set,
 };
 use crate::error::{Error, Result};
 use crate::host::cgroups::Unified;
@@ -39,13 +39,9 @@ pub(super) fn plan(resources: &LinuxResources, place: &Place, unified: &Unified)
     list.unified_files(resources)?;
 
     let instructions = bpf::program(&devices::rules(resources)?);
-    Ok(CgroupPlan {
-        dirs: vec![dir(place, unified)],
-        writes: list.writes,
-        devices: Some(DeviceProgram { dir: 0, instructions }),
-        join: Join { into: Some(0), procs: Vec::new() },
-        denied: Denied::Fails,
-    })
+    let program = DeviceProgram { dir: 0, instructions };
+    let join = Join { into: Some(0), procs: Vec::new() };
+    Ok(CgroupPlan::of(vec![dir(place, unified)], list.writes, Some(program), join))
 }
 
 /// The container's directory. The own cgroup most probably has processes, and where processes are no controller can be

@@ -1,0 +1,98 @@
+//! The cgroups of a new container: made by the runtime, or by systemd.
+
+use crate::cgroup::{self, Claim, Made, MadeDir, Role};
+use crate::error::{Error, Result};
+use crate::options::{CgroupManager, Options, Systemd};
+use crate::plan::cgroup::CgroupPlan;
+use crate::plan::cgroup::systemd::{Unit, UnitKind};
+use crate::state::Saved;
+use crate::systemd::{Manager, Start};
+use crate::undo::{MadeUnit, Step, UnitCgroup};
+
+/// What makes them.
+pub(super) struct Cgroups<'a> {
+    plan: &'a CgroupPlan,
+    claim: Claim,
+    unit: Option<(&'a Unit, &'a Systemd)>,
+}
+
+impl<'a> Cgroups<'a> {
+    /// Sees that they may become the container's.
+    ///
+    /// Errors: as [`cgroup::claim`].
+    pub(super) fn claim(plan: &'a CgroupPlan, options: &'a Options) -> Result<Self> {
+        let unit = match (&plan.unit, &options.cgroup_manager) {
+            (Some(unit), CgroupManager::Systemd(systemd)) => Some((unit, systemd)),
+            _ => None,
+        };
+        Ok(Cgroups { plan, claim: cgroup::claim(plan)?, unit })
+    }
+
+    /// What may be made. The unit is the newest step, so that systemd stops it before its cgroup goes.
+    pub(super) fn intent(&self, saved: &Saved) -> Vec<Step> {
+        let dirs = self.claim.dirs.iter().cloned().map(Step::Cgroup);
+        dirs.chain(self.made_unit(saved).map(|unit| Step::Unit(Box::new(unit)))).collect()
+    }
+
+    /// Makes them for a process that is not born yet; none where systemd wants one that is there.
+    pub(super) fn make(&self, saved: &mut Saved) -> Result<Option<Made>> {
+        match self.unit {
+            Some((unit, _)) if unit.kind == UnitKind::Scope => Ok(None),
+            Some(_) => self.make_unit(saved, None).map(Some),
+            None => {
+                let made = cgroup::make(self.plan, &self.claim)?;
+                saved.journal.add_cgroups(&made.dirs);
+                saved.cgroup = made.cgroup.clone();
+                Ok(Some(made))
+            }
+        }
+    }
+
+    /// Makes them around the process `init`.
+    pub(super) fn make_around(&self, saved: &mut Saved, init: i32) -> Result<Made> {
+        let made = self.make_unit(saved, Some(init))?;
+        made.take_in(init, self.plan)?;
+        Ok(made)
+    }
+
+    /// Has systemd make the unit, and makes what systemd does not: the hierarchies of version 1 that it does not have, and
+    /// controllers that it does not know.
+    fn make_unit(&self, saved: &mut Saved, init: Option<i32>) -> Result<Made> {
+        let (Some((unit, systemd)), Some(made)) = (self.unit, self.made_unit(saved)) else {
+            return Err(Error::internal("no unit is planned"));
+        };
+        let dir = unit.dir.and_then(|dir| self.plan.dirs.get(dir));
+        let dir = dir.ok_or_else(|| Error::internal("a unit without a cgroup"))?;
+        let astray = || match init {
+            Some(init) => cgroup::astray(init, dir),
+            None => Ok(None),
+        };
+        Manager::of(systemd).start(&Start {
+            unit,
+            description: &made.description,
+            process: init.map(i32::cast_unsigned),
+            astray: &astray,
+        })?;
+        let known = MadeUnit { cgroup: Some(UnitCgroup::at(&dir.path)?), ..made };
+        // From here on the directories are this container's, as the unit is.
+        let is_own = |dir: &MadeDir| self.plan.dirs.iter().any(|planned| planned.path == dir.path);
+        let dirs = self.claim.dirs.iter().map(|dir| MadeDir { role: if is_own(dir) { Role::Own } else { Role::Parent }, ..dir.clone() });
+        dirs.map(Step::Cgroup).chain([Step::Unit(Box::new(known))]).for_each(|step| saved.journal.add(step));
+        let made = cgroup::make(self.plan, &self.claim)?;
+        saved.cgroup = made.cgroup.clone();
+        Ok(made)
+    }
+
+    /// The unit as the journal has it before it is known to be made.
+    fn made_unit(&self, saved: &Saved) -> Option<MadeUnit> {
+        let (unit, systemd) = self.unit?;
+        let described = unit.text("Description").unwrap_or_default();
+        Some(MadeUnit {
+            name: unit.name.clone(),
+            systemd: systemd.clone(),
+            description: format!("{described}, created {}", saved.created),
+            cgroup: None,
+            collected: unit.text("CollectMode") == Some("inactive-or-failed"),
+        })
+    }
+}
