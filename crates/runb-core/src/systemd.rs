@@ -213,18 +213,14 @@ fn reset_failed(connection: &mut Connection, unit: &str) -> std::result::Result<
     }
 }
 
-fn property<T>(
-    connection: &mut Connection,
-    path: &str,
-    interface: &str,
-    name: &str,
-) -> std::result::Result<T, Fault>
+fn property<T>(connection: &mut Connection, path: &str, interface: &str, name: &str) -> std::result::Result<T, Fault>
 where
     T: TryFrom<OwnedVariant>,
 {
     let get = Method { destination: SYSTEMD, path, interface: PROPERTIES, name: "Get" };
     let (value,): (OwnedVariant,) = connection.call(get, &(interface, name))?;
-    T::try_from(value).map_err(|_| Fault::Failed(Error::new(Kind::Host, format!("{interface}.{name} has another type"))))
+    T::try_from(value)
+        .map_err(|_| Fault::Failed(Error::new(Kind::Host, format!("{interface}.{name} has another type"))))
 }
 
 /// A unit as systemd has it.
@@ -262,18 +258,22 @@ impl Seen {
 pub fn manager_cgroup(systemd: &Systemd) -> Result<PathBuf> {
     match systemd.whose {
         // Below the top, unless systemd is the init of a container that has no cgroup namespace.
-        Whose::System => Ok(std::fs::read_to_string("/proc/1/cgroup").map_or_else(|_| "/".into(), |text| above_init(&text))),
-        Whose::User => Manager::of(systemd).control_group().map(|path| Path::new("/").join(path.trim_start_matches('/'))),
+        Whose::System => {
+            Ok(std::fs::read_to_string("/proc/1/cgroup").map_or_else(|_| "/".into(), |text| above_init(&text)))
+        }
+        Whose::User => {
+            Manager::of(systemd).control_group().map(|path| Path::new("/").join(path.trim_start_matches('/')))
+        }
     }
 }
 
 /// The cgroup that has init.scope, where systemd itself is.
 fn above_init(proc_cgroup: &str) -> PathBuf {
     let paths = proc_cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    paths.filter_map(|path| path.strip_suffix("/init.scope")).next().map_or_else(
-        || PathBuf::from("/"),
-        |above| Path::new("/").join(above.trim_start_matches('/')),
-    )
+    paths
+        .filter_map(|path| path.strip_suffix("/init.scope"))
+        .next()
+        .map_or_else(|| PathBuf::from("/"), |above| Path::new("/").join(above.trim_start_matches('/')))
 }
 
 #[cfg(test)]

@@ -107,7 +107,8 @@ mod tests {
     fn a_users_containers_are_made_by_the_users_systemd() {
         let mut environment = Environment { xdg_runtime_dir: Some("/run/user/1".into()), ..Environment::default() };
         let settings = Settings { systemd_timeout: Some(Duration::from_secs(5)), ..Settings::default() };
-        let manager = |global: &Global, environment: &Environment| match cgroup_manager(global, environment, &settings) {
+        let manager = |global: &Global, environment: &Environment| match cgroup_manager(global, environment, &settings)
+        {
             CgroupManager::Cgroupfs => None,
             CgroupManager::Systemd(systemd) => Some(systemd),
         };
@@ -123,7 +124,8 @@ mod tests {
 
     #[test]
     fn the_bundle_is_the_current_folder_when_none_is_named() {
-        let options = read(&Global::default(), &Environment::default(), &Settings::default(), &Create::default()).unwrap();
+        let options =
+            read(&Global::default(), &Environment::default(), &Settings::default(), &Create::default()).unwrap();
         assert_eq!(options.bundle, std::env::current_dir().unwrap());
         assert_eq!(options.root, PathBuf::from("/run/runb"));
     }

@@ -76,7 +76,11 @@ impl<'a> Cgroups<'a> {
         let known = MadeUnit { cgroup: Some(UnitCgroup::at(&dir.path)?), ..made };
         // From here on the directories are this container's, as the unit is.
         let is_own = |dir: &MadeDir| self.plan.dirs.iter().any(|planned| planned.path == dir.path);
-        let dirs = self.claim.dirs.iter().map(|dir| MadeDir { role: if is_own(dir) { Role::Own } else { Role::Parent }, ..dir.clone() });
+        let dirs = self
+            .claim
+            .dirs
+            .iter()
+            .map(|dir| MadeDir { role: if is_own(dir) { Role::Own } else { Role::Parent }, ..dir.clone() });
         dirs.map(Step::Cgroup).chain([Step::Unit(Box::new(known))]).for_each(|step| saved.journal.add(step));
         let made = cgroup::make(self.plan, &self.claim)?;
         saved.cgroup = made.cgroup.clone();

@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn the_addresses_of_a_bus_are_read_with_their_escapes_and_others_are_passed_over() {
-        let list = "tcp:host=x,port=1;unix:guid=ab,path=/run/a%2cb%20c;unix:abstract=/tmp/x;unix:path=/bad%2;unix:dir=/tmp";
+        let list =
+            "tcp:host=x,port=1;unix:guid=ab,path=/run/a%2cb%20c;unix:abstract=/tmp/x;unix:path=/bad%2;unix:dir=/tmp";
         let names: Vec<_> = parse(list).iter().map(ToString::to_string).collect();
         assert_eq!(names, ["/run/a,b c", "@/tmp/x"]);
     }

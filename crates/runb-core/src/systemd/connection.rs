@@ -126,7 +126,8 @@ impl Connection {
             let (sender, path, interface) = (super::SYSTEMD, super::PATH, super::MANAGER);
             format!("type='signal',sender='{sender}',path='{path}',interface='{interface}',member='{member}'")
         };
-        let owner = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='org.freedesktop.systemd1'";
+        let owner =
+            "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='org.freedesktop.systemd1'";
         for rule in [of_systemd("JobRemoved"), of_systemd("UnitRemoved"), owner.to_owned()] {
             let matched = self.queue(of_bus("AddMatch"), &(rule,))?;
             self.greetings.push(matched);

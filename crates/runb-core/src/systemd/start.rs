@@ -94,7 +94,9 @@ impl Manager {
         let mut told: Vec<(&str, &Variant<'_>)> = vec![("Description", &description)];
         told.extend(processes.as_ref().map(|processes| ("PIDs", processes)));
         let of_plan = |property: &&Property| property.name != "Description" && (newer || property.since.is_none());
-        told.extend(start.unit.properties.iter().filter(of_plan).map(|property| (property.name.as_str(), &property.value)));
+        told.extend(
+            start.unit.properties.iter().filter(of_plan).map(|property| (property.name.as_str(), &property.value)),
+        );
         let nothing: &Auxiliary<'_> = &[];
         let earlier = std::mem::replace(sent, true);
         match connection.call(manager("StartTransientUnit"), &(name, REPLACE, told, &nothing[..])) {

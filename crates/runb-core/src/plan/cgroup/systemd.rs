@@ -119,7 +119,13 @@ pub(super) fn site(cgroups_path: Option<&Path>, id: &str, asked: &Asked<'_>) -> 
 /// Makes the cgroups of `plan` those of a unit.
 ///
 /// Errors: what systemd cannot be told, with its place.
-pub(super) fn take_over(plan: &mut CgroupPlan, sited: Sited, rules: &[Rule], id: &str, asked: &Asked<'_>) -> Result<()> {
+pub(super) fn take_over(
+    plan: &mut CgroupPlan,
+    sited: Sited,
+    rules: &[Rule],
+    id: &str,
+    asked: &Asked<'_>,
+) -> Result<()> {
     let v1 = plan.dirs.iter().any(|dir| matches!(dir.kind, DirKind::V1 { .. }));
     if v1 && asked.systemd.whose == Whose::User {
         let text = "a user's systemd makes no cgroups of version 1, and this machine has version 1";

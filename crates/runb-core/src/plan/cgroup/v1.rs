@@ -5,8 +5,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Lin
 use super::path::Place;
 use super::v2::{SWAP_BELOW_LIMIT, check_memory, check_weight, pids_limit, rdma_lines};
 use super::{
-    Absent, CPUSET_FILES, CgroupPlan, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name,
-    indexed, set,
+    Absent, CPUSET_FILES, CgroupPlan, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name, indexed, set,
 };
 use crate::error::{Error, Kind, Result};
 use crate::host::cgroups::{Hierarchy, Unified};

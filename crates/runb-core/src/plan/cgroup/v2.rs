@@ -6,9 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::path::Place;
-use super::{
-    Absent, CgroupPlan, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name, indexed, set,
-};
+use super::{Absent, CgroupPlan, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name, indexed, set};
 use crate::error::{Error, Result};
 use crate::host::cgroups::Unified;
 

@@ -224,3 +224,6 @@ fn number(text: &str, wanted: &Signature) -> Parsed<Variant<'static>> {
     };
     variant.map_err(|_| wrong())
 }
+
+#[cfg(test)]
+mod tests;
