@@ -194,7 +194,7 @@ pub(crate) fn on_the_host(place: Place, tag: &str) -> Vec<String> {
         }
         for unit in units(place, tag) {
             left.push(format!("unit {unit}"));
-            systemd::stop(&unit);
+            systemd::end(&unit);
         }
     }
     for path in cgroups(tag) {

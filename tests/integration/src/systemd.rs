@@ -19,8 +19,10 @@ pub fn units(pattern: &str) -> Vec<String> {
     list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
-/// Stops a unit, and forgets that it has failed.
-pub fn stop(unit: &str) {
-    let _ = Command::new("systemctl").args(["stop", "--", unit]).status();
-    let _ = Command::new("systemctl").args(["reset-failed", "--", unit]).output();
+/// Ends a unit with all its processes, and forgets how it ended.
+pub fn end(unit: &str) {
+    for verb in [&["kill", "--signal=KILL"][..], &["stop"], &["reset-failed"]] {
+        // What it does not apply to any more is said to stderr.
+        let _ = Command::new("systemctl").args(verb).args(["--", unit]).output();
+    }
 }
