@@ -1,4 +1,4 @@
-//! What a test must not leave: processes, cgroups, mounts, state, descriptors of the test, files in a rootfs.
+//! What a test must not leave: processes, cgroups, systemd's units, mounts, state, descriptors of the test, files in a rootfs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,10 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{WaitOptions, wait as wait_any};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait as wait_any};
 
 use crate::host::Test;
-use crate::wait;
+use crate::modes::TAG;
+use crate::place::Place;
+use crate::{systemd, wait};
 
 /// How long a process that was killed may take to be gone.
 const DYING: Duration = Duration::from_secs(2);
@@ -28,7 +30,8 @@ impl Snapshot {
 
     /// What is there now that was not, or the other way round, one line each.
     pub fn leftovers(&self, test: &Test) -> Vec<String> {
-        let mut left = processes();
+        let mut left = processes(test.place());
+        left.extend(units(test.place(), test.tag()).into_iter().map(|unit| format!("unit {unit}")));
         left.extend(cgroups(test.tag()).into_iter().map(|path| format!("cgroup {}", path.display())));
         let mounts = mounts();
         left.extend(mounts.symmetric_difference(&self.mounts).map(|line| format!("mount {line}")));
@@ -40,19 +43,42 @@ impl Snapshot {
     }
 }
 
-/// The processes of this pid namespace besides its first one, which is the test itself. Reaps what has ended.
-fn processes() -> Vec<String> {
-    let deadline = Instant::now() + DYING;
+/// The processes of this pid namespace, of a place without one those that descend from this process, besides the test itself.
+/// Reaps what has ended.
+fn processes(place: Place) -> Vec<String> {
+    let deadline = Instant::now() + wait::slowly(DYING);
+    let own = std::process::id() as i32;
     let mut left = Vec::new();
-    for entry in fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let name = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
-        if pid != std::process::id() as i32 && !wait::process_end(pid, deadline) {
+    for pid in all_processes() {
+        let name = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+        let concerns_us = pid != own && (place != Place::Systemd || descends_from(pid, own));
+        if concerns_us && !wait::process_end(pid, deadline) {
             left.push(format!("process {pid}: {name}"));
         }
     }
     while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {}
     left
+}
+
+fn all_processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn descends_from(pid: i32, ancestor: i32) -> bool {
+    let parent = |pid: i32| -> Option<i32> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+    };
+    std::iter::successors(parent(pid), |&pid| parent(pid)).any(|pid| pid == ancestor)
+}
+
+/// The units of systemd with `tag` in their names.
+fn units(place: Place, tag: &str) -> Vec<String> {
+    match place {
+        Place::Systemd => systemd::units(&format!("*{tag}*")),
+        Place::Private(_) => Vec::new(),
+    }
 }
 
 /// The cgroups of every hierarchy in sight whose path has `tag` in it, the innermost first.
@@ -155,8 +181,22 @@ impl Tree {
 }
 
 /// What the host's own view still has of the test with this tag once its namespaces are gone; it is taken away.
-pub(crate) fn on_the_host(tag: &str) -> Vec<String> {
+pub(crate) fn on_the_host(place: Place, tag: &str) -> Vec<String> {
     let mut left = Vec::new();
+    if place == Place::Systemd {
+        let variable = format!("{TAG}={tag}");
+        for pid in all_processes() {
+            let environment = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
+            if environment.split('\0').any(|one| one == variable) {
+                left.push(format!("process {pid}"));
+                let _ = kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL);
+            }
+        }
+        for unit in units(place, tag) {
+            left.push(format!("unit {unit}"));
+            systemd::end(&unit);
+        }
+    }
     for path in cgroups(tag) {
         left.push(format!("cgroup {}", path.display()));
         let _ = fs::remove_dir(&path);

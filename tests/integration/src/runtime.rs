@@ -5,7 +5,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Instant;
 
 use serde_json::Value;
 
@@ -90,13 +89,13 @@ impl Outcome {
         let log_before = fs::read_to_string(test.log()).unwrap_or_default();
         command.stdin(Stdio::null()).stdout(output(&stdout)).stderr(output(&stderr));
         let mut child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-        let ended = wait::process_end(child.id() as i32, Instant::now() + wait::DEADLINE);
+        let ended = wait::process_end(child.id() as i32, wait::deadline());
         if !ended {
             child.kill().expect("kill the runtime");
         }
         let status = child.wait().expect("wait for the runtime");
         let [out, err] = [&stdout, &stderr].map(|path| text(path));
-        assert!(ended, "{command:?} did not end within {:?}: {out}{err}", wait::DEADLINE);
+        assert!(ended, "{command:?} did not end within {:?}: {out}{err}", wait::patience());
         let log = fs::read_to_string(test.log()).unwrap_or_default();
         assert!(log.starts_with(&log_before), "--log was not appended to: {log_before:?}, then {log:?}");
         Outcome {

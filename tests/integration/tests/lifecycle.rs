@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use runb_tests::*;
 
@@ -354,7 +353,7 @@ fn kill_all_reaches_every_process_of_the_cgroup() {
         let pid = container.pid();
         t.call(["kill", "--all", container.id(), "9"]).ok();
         assert_eq!(container.reap(pid), 137);
-        assert!(wait::process_end(other, Instant::now() + wait::DEADLINE));
+        assert!(wait::process_end(other, wait::deadline()));
         container.delete_force().ok();
     });
 }
@@ -386,7 +385,7 @@ fn run_in_the_foreground_forwards_signals() {
         assert_eq!(events.line(), "ready");
         let pid = rustix_pid(child.id());
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("kill");
-        assert!(wait::process_end(child.id() as i32, Instant::now() + wait::DEADLINE));
+        assert!(wait::process_end(child.id() as i32, wait::deadline()));
         assert_eq!(child.wait().expect("wait").code(), Some(5));
     });
 }
