@@ -141,10 +141,14 @@ impl Manager {
     }
 
     /// Connects to the first place that takes it; none if the time is over. A socket of systemd's own where nobody listens is one
-    /// that is just being executed anew: on the bus it is waited for.
+    /// that is just being executed anew: on the bus, which stays, it is waited for.
     fn connect(&self, mut absence: Absence, deadline: Instant) -> Result<Option<Connection>> {
         let mut errors: Vec<String> = Vec::new();
-        for address in &self.addresses {
+        let mut addresses: Vec<&Address> = self.addresses.iter().collect();
+        if absence == Absence::Passing {
+            addresses.sort_by_key(|address| address.peer == Peer::Manager);
+        }
+        for address in addresses {
             match Connection::open(address, absence, deadline) {
                 Ok(connection) => return Ok(Some(connection)),
                 Err(Fault::Late) => return Ok(None),

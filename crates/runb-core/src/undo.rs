@@ -14,7 +14,7 @@ use crate::cgroup::{self, MadeDir, Own, first_error};
 use crate::error::{Error, Result};
 use crate::input;
 
-pub use unit::{MadeUnit, UnitCgroup};
+pub use unit::{Holder, MadeUnit, UnitCgroup};
 
 /// One thing that a launch makes outside of the state's folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +90,8 @@ impl Journal {
     /// # Errors
     /// What could not be taken back by the deadline; the rest is.
     pub fn undo(&self, ours: Ours) -> Result<()> {
-        let own = if ours.init.is_some() { Own::Used } else { Own::Unused };
+        let anothers = self.unit().is_some_and(|unit| unit.holder() == Holder::Another);
+        let own = if ours.init.is_some() && !anothers { Own::Used } else { Own::Unused };
         first_error(self.steps.iter().rev().map(|step| match step {
             Step::Cgroup(dir) => cgroup::undo(dir, own, ours.deadline),
             Step::PidFile(path) => remove_pid_file(path, ours.init),

@@ -48,7 +48,7 @@ impl Container {
         }
         match scope {
             Scope::All if signal.number() == libc::SIGKILL => end(&self.saved),
-            Scope::All => self.saved.cgroup.signal(signal.number()),
+            Scope::All => self.saved.own_cgroup().map_or(Ok(()), |cgroup| cgroup.signal(signal.number())),
             Scope::Init => {
                 let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
                 match sys::pidfd_send_signal(&pidfd, signal.number()) {
@@ -162,7 +162,7 @@ impl Held {
                 end_init(saved)?;
                 // Mostly init was the last: then the cgroup goes at once, and nobody need be looked for.
                 if !saved.journal.undo_if_unused() {
-                    saved.cgroup.kill(deadline())?;
+                    kill_rest(saved)?;
                 }
             }
             None => wait_for_orphan(dir, saved)?,
@@ -199,7 +199,11 @@ fn wait_for_orphan(dir: &StateDir, saved: &Saved) -> Result<()> {
 /// Kills init and whatever is left in the cgroup, and waits until they are gone.
 fn end(saved: &Saved) -> Result<()> {
     end_init(saved)?;
-    saved.cgroup.kill(deadline())
+    kill_rest(saved)
+}
+
+fn kill_rest(saved: &Saved) -> Result<()> {
+    saved.own_cgroup().map_or(Ok(()), |cgroup| cgroup.kill(deadline()))
 }
 
 /// Kills init and waits until it is gone.

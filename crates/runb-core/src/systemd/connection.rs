@@ -27,8 +27,10 @@ const AUTHENTICATION: &[u8] = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
 /// More than any answer to it has.
 const LONGEST_ANSWER: usize = 4096;
 
-/// What a bus answers in place of one that is not on it.
-const ABSENT: [&str; 2] = ["org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"];
+/// What a bus answers in place of one that is not on it, or has gone from it with the call.
+const ABSENT: [&str; 3] =
+    ["org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner", NO_REPLY];
+const NO_REPLY: &str = "org.freedesktop.DBus.Error.NoReply";
 
 const DBUS: &str = "org.freedesktop.DBus";
 
@@ -177,7 +179,10 @@ impl Connection {
                 }
                 Message::Error { to, name, body } if to == serial || self.greetings.contains(&to) => {
                     let text = body.read::<(String,)>().map_or_else(|_| String::new(), |(text,)| text);
-                    return Err(Fault::Refused { name, text });
+                    return Err(match name == NO_REPLY {
+                        true => Fault::Gone(Error::new(Kind::Host, format!("{}: {text} ({name})", self.name))),
+                        false => Fault::Refused { name, text },
+                    });
                 }
                 Message::Signal { member, body } => self.keep(&member, &body)?,
                 _ => {}

@@ -139,24 +139,24 @@ fn exists(connection: &mut Connection, unit: &str, ours: Option<&str>) -> std::r
     let is_ours = ours.is_some_and(|ours| ours == seen.description);
     match seen.state.as_str() {
         "active" | "reloading" if is_ours => Ok(Attempt::Done),
-        "activating" if is_ours => loop {
-            if let Signal::JobRemoved { unit: of, result, .. } = connection.signal()?
-                && of == unit
-            {
-                return over(connection, unit, &result);
-            }
-        },
         "failed" if seen.transient => {
             reset_failed(connection, unit)?;
             again("a unit of that name had failed")
         }
-        "inactive" | "deactivating" if seen.transient => loop {
-            if let Signal::UnitRemoved { unit: gone } = connection.signal()?
-                && gone == unit
-            {
-                return again("a unit of that name was just going");
+        // It is just going, or has a job that is to start it.
+        "inactive" | "deactivating" | "activating" if seen.transient && (is_ours || seen.state != "activating") => {
+            loop {
+                match connection.signal()? {
+                    Signal::JobRemoved { unit: of, result, .. } if of == unit && is_ours => {
+                        return over(connection, unit, &result);
+                    }
+                    Signal::JobRemoved { unit: of, .. } | Signal::UnitRemoved { unit: of } if of == unit => {
+                        return again("a unit of that name was just going");
+                    }
+                    _ => {}
+                }
             }
-        },
+        }
         state => {
             let what = if seen.transient { "a unit" } else { "a unit with a file" };
             let text = format!("there is {what} of that name, {state}: {:?}", seen.description);

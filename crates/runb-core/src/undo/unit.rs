@@ -47,30 +47,47 @@ impl UnitCgroup {
     }
 }
 
+/// What has a unit's cgroup by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The unit.
+    Ours,
+    /// Nobody: the unit has ended.
+    Nobody,
+    /// Another unit of that name.
+    Another,
+    /// It is not known whether the unit was made.
+    Unknown,
+}
+
 impl MadeUnit {
-    /// Stops the unit if it is the container's. One whose cgroup is gone has ended, and systemd is not asked at all.
+    /// What has the unit's cgroup by now: systemd removes it when the unit ends, and its name is free then.
+    pub fn holder(&self) -> Holder {
+        let Some(cgroup) = &self.cgroup else { return Holder::Unknown };
+        match fs::metadata(&cgroup.path) {
+            Ok(meta) if meta.ino() == cgroup.inode => Holder::Ours,
+            Ok(_) => Holder::Another,
+            Err(_) => Holder::Nobody,
+        }
+    }
+
+    /// Stops the unit if it is the container's. One that has ended is gone, and systemd is not asked at all.
     ///
     /// # Errors
     /// systemd does not answer, or not in time.
     pub(super) fn undo(&self) -> Result<()> {
         let manager = Manager::of(&self.systemd);
-        let is_ours = match &self.cgroup {
-            Some(cgroup) => match fs::metadata(&cgroup.path) {
-                Ok(meta) => meta.ino() == cgroup.inode,
-                // It may have failed, and stays then unless systemd was told otherwise.
-                Err(_) if !self.collected => self.is_described(&manager)?,
-                Err(_) => false,
-            },
-            None => self.is_described(&manager)?,
+        let is_ours = match self.holder() {
+            Holder::Ours => true,
+            // It may have failed, and stays then unless systemd was told otherwise.
+            Holder::Nobody if self.collected => false,
+            Holder::Another => false,
+            Holder::Nobody | Holder::Unknown => manager.description(&self.name)?.as_ref() == Some(&self.description),
         };
         if !is_ours {
             return Ok(());
         }
         manager.stop(&self.name)?;
         if self.collected { Ok(()) } else { manager.reset_failed(&self.name) }
-    }
-
-    fn is_described(&self, manager: &Manager) -> Result<bool> {
-        Ok(manager.description(&self.name)?.as_ref() == Some(&self.description))
     }
 }
