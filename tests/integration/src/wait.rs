@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,7 @@ pub fn process_end(pid: i32, deadline: Instant) -> bool {
 
 /// A fifo by which a workload tells the test something.
 pub struct Fifo {
+    path: PathBuf,
     file: File,
     held: Vec<u8>,
 }
@@ -68,7 +69,12 @@ impl Fifo {
             .unwrap_or_else(|error| panic!("mkfifo {path:?}: {error}"));
         rustix::fs::chmod(path, 0o622.into()).expect("chmod of the fifo");
         let file = File::options().read(true).write(true).open(path).expect("open the fifo");
-        Fifo { file, held: Vec::new() }
+        Fifo { path: path.to_owned(), file, held: Vec::new() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The next line, without its newline.

@@ -250,7 +250,7 @@ fn a_unit_of_somebody_else_is_left_alone() {
     under_systemd(|t| {
         let bundle = t.bundle().idle();
         let unit = format!("runbtest-{}.scope", bundle.id());
-        let mut other = begin_scope(&unit);
+        let mut other = begin_scope(t, &unit);
         bundle.try_create().fails_with(&[]);
         assert_eq!(systemd::property(&unit, "ActiveState"), "active");
         assert!(other.try_wait().expect("wait").is_none());
@@ -261,14 +261,13 @@ fn a_unit_of_somebody_else_is_left_alone() {
 }
 
 /// A scope of somebody else's, with a process in it.
-fn begin_scope(unit: &str) -> Child {
-    let child = Command::new("systemd-run").args(["--quiet", "--scope", "--unit", unit, "sleep", "86400"]).spawn();
+fn begin_scope(t: &Test, unit: &str) -> Child {
+    let mut told = wait::Fifo::new(&t.dir().join(t.name("told")));
+    let script = format!("echo in > {}; exec sleep 86400", told.path().display());
+    let mut command = Command::new("systemd-run");
+    let child = command.args(["--quiet", "--scope", "--unit", unit, "sh", "-c", &script]).spawn();
     let child = child.expect("start systemd-run");
-    // It executes the program when it is in the scope.
-    let comm = format!("/proc/{}/comm", child.id());
-    while fs::read_to_string(&comm).expect("its name") != "sleep\n" {
-        std::thread::yield_now();
-    }
+    assert_eq!(told.line(), "in");
     child
 }
 
@@ -280,7 +279,9 @@ fn a_unit_that_has_taken_the_name_of_an_ended_container_is_left_alone_by_its_del
         let pid = container.pid();
         container.start().ok();
         container.reap(pid);
-        let mut other = begin_scope(&container.unit());
+        // It ends by itself as well, some time.
+        systemctl(&["stop", &container.unit()]);
+        let mut other = begin_scope(t, &container.unit());
         container.delete().ok();
         assert_eq!(systemd::property(&container.unit(), "ActiveState"), "active");
         systemd::end(&container.unit());

@@ -27,9 +27,6 @@ const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
 
-/// Nobody is to be started for the call.
-const NO_AUTO_START: u8 = 2;
-
 /// Byte order, type, flags, version of the protocol, length of the body, serial, fields.
 type Header<F> = (u8, u8, u8, u8, u32, u32, Vec<(u8, F)>);
 
@@ -85,7 +82,7 @@ where
         fields.push((SIGNATURE, Field::Types(types)));
     }
     let length = u32::try_from(arguments.len()).map_err(|_| zbus::Error::ExcessData)?;
-    let header: Header<Field<'_>> = (order, METHOD_CALL, NO_AUTO_START, 1, length, serial, fields);
+    let header: Header<Field<'_>> = (order, METHOD_CALL, 0, 1, length, serial, fields);
     let mut bytes = to_bytes(Context::new(endian, 0), &header)?.to_vec();
     bytes.resize(bytes.len().next_multiple_of(8), 0);
     bytes.extend_from_slice(&arguments);

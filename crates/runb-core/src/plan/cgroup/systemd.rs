@@ -23,6 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::options::{Systemd, Whose};
 use name::Name;
 
+pub use annotations::PREFIX;
 pub use name::UnitKind;
 
 /// A property of a unit.
