@@ -60,6 +60,12 @@ impl Journal {
         self.steps.retain(|step| !matches!(step, Step::PidFile(_)));
     }
 
+    /// Has the unit, as it is known by now, as the newest step: systemd stops it before its cgroup goes.
+    pub fn set_unit(&mut self, unit: MadeUnit) {
+        self.steps.retain(|step| !matches!(step, Step::Unit(_)));
+        self.steps.push(Step::Unit(Box::new(unit)));
+    }
+
     /// The unit of systemd that has the container's cgroups.
     pub fn unit(&self) -> Option<&MadeUnit> {
         self.steps.iter().find_map(|step| match step {

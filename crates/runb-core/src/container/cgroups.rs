@@ -1,5 +1,7 @@
 //! The cgroups of a new container: made by the runtime, or by systemd.
 
+use std::cell::Cell;
+
 use crate::cgroup::{self, Claim, Made, MadeDir, Role};
 use crate::error::{Error, Result};
 use crate::options::{CgroupManager, Options, Systemd};
@@ -67,12 +69,14 @@ impl<'a> Cgroups<'a> {
             Some(init) => cgroup::astray(init, dir),
             None => Ok(None),
         };
-        Manager::of(systemd).start(&Start {
-            unit,
-            description: &made.description,
-            process: init.map(i32::cast_unsigned),
-            astray: &astray,
-        })?;
+        let sent = Cell::new(false);
+        let process = init.map(i32::cast_unsigned);
+        let start = Start { unit, description: &made.description, process, astray: &astray, sent: &sent };
+        let started = Manager::of(systemd).start(&start);
+        if sent.get() {
+            saved.journal.set_unit(made.clone());
+        }
+        started?;
         let known = MadeUnit { cgroup: Some(UnitCgroup::at(&dir.path)?), ..made };
         // From here on the directories are this container's, as the unit is.
         let is_own = |dir: &MadeDir| self.plan.dirs.iter().any(|planned| planned.path == dir.path);
@@ -81,7 +85,8 @@ impl<'a> Cgroups<'a> {
             .dirs
             .iter()
             .map(|dir| MadeDir { role: if is_own(dir) { Role::Own } else { Role::Parent }, ..dir.clone() });
-        dirs.map(Step::Cgroup).chain([Step::Unit(Box::new(known))]).for_each(|step| saved.journal.add(step));
+        dirs.for_each(|dir| saved.journal.add(Step::Cgroup(dir)));
+        saved.journal.set_unit(known);
         let made = cgroup::make(self.plan, &self.claim)?;
         saved.cgroup = made.cgroup.clone();
         Ok(made)

@@ -1,5 +1,7 @@
 //! Starting a unit for a process that is there, and making sure that it is in it.
 
+use std::cell::Cell;
+
 use nix::errno::Errno;
 use zbus::{OwnedObjectPath, Variant};
 
@@ -24,6 +26,8 @@ pub(crate) struct Start<'a> {
     pub(crate) process: Option<u32>,
     /// Where that process is instead; none if it is in the unit.
     pub(crate) astray: &'a dyn Fn() -> Result<Option<String>>,
+    /// Set as soon as systemd may have heard of it: what is not an answer leaves open whether there will be a unit.
+    pub(crate) sent: &'a Cell<bool>,
 }
 
 /// What an attempt came to.
@@ -40,18 +44,17 @@ impl Manager {
     /// heard it already, the description tells.
     ///
     /// # Errors
-    /// There is such a unit (kind exists); systemd refuses a property, does not do it, or not in time. It is not sure then that
-    /// there will be no such unit.
+    /// There is such a unit (kind exists); systemd refuses a property, does not do it, or not in time.
     pub(crate) fn start(&self, start: &Start<'_>) -> Result<()> {
         let deadline = self.deadline();
         let during = |error: Error| error.during(format!("start the unit {}", start.unit.name));
         let mut newer = start.unit.properties.iter().any(|property| property.since.is_some());
-        let (mut tries, mut sent, mut absence) = (0, false, Absence::Final);
+        let (mut tries, mut absence) = (0, Absence::Final);
         loop {
             tries += 1;
             let attempt = match self.connect(absence, deadline).map_err(during)? {
                 None => Err(Fault::Late),
-                Some(mut connection) => self.attempt(&mut connection, start, newer, &mut sent),
+                Some(mut connection) => self.attempt(&mut connection, start, newer),
             };
             let again = match attempt {
                 Ok(Attempt::Done) => match (start.astray)()? {
@@ -86,7 +89,6 @@ impl Manager {
         connection: &mut Connection,
         start: &Start<'_>,
         newer: bool,
-        sent: &mut bool,
     ) -> std::result::Result<Attempt, Fault> {
         let name = start.unit.name.as_str();
         let description = Variant::from(start.description);
@@ -98,7 +100,7 @@ impl Manager {
             start.unit.properties.iter().filter(of_plan).map(|property| (property.name.as_str(), &property.value)),
         );
         let nothing: &Auxiliary<'_> = &[];
-        let earlier = std::mem::replace(sent, true);
+        let earlier = start.sent.replace(true);
         match connection.call(manager("StartTransientUnit"), &(name, REPLACE, told, &nothing[..])) {
             Ok(job) => {
                 let job: OwnedObjectPath = job;

@@ -44,7 +44,13 @@ fn start(manager: &Manager) -> Result<()> {
 }
 
 fn start_unit(manager: &Manager, unit: &Unit, astray: &dyn Fn() -> Result<Option<String>>) -> Result<()> {
-    manager.start(&Start { unit, description: DESCRIPTION, process: Some(7), astray })
+    manager.start(&Start {
+        unit,
+        description: DESCRIPTION,
+        process: Some(7),
+        astray,
+        sent: &std::cell::Cell::default(),
+    })
 }
 
 /// Answers to StartTransientUnit, and says that its job has ended so.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::options::Systemd;
+use crate::socket::PATIENCE;
 use crate::systemd::Manager;
 
 /// A unit that was made, or may have been.
@@ -76,7 +77,12 @@ impl MadeUnit {
     /// # Errors
     /// systemd does not answer, or not in time.
     pub(super) fn undo(&self) -> Result<()> {
-        let manager = Manager::of(&self.systemd);
+        let mut systemd = self.systemd.clone();
+        if self.cgroup.is_none() {
+            // Who has not answered to its making is not waited for as long once more.
+            systemd.patience = systemd.patience.min(PATIENCE);
+        }
+        let manager = Manager::of(&systemd);
         let is_ours = match self.holder() {
             Holder::Ours => true,
             // It may have failed, and stays then unless systemd was told otherwise.
