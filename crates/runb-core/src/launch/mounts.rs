@@ -37,7 +37,7 @@ impl<'p> Mounts<'p> {
         let tree = sys::pidfd_getfd(pidfd, tree).map_err(|errno| Error::host("pidfd_getfd of a mount", errno))?;
         let done = match &step.work {
             MountWork::MapIds(maps, reach) => self.map_ids(init, &tree, maps.as_ref().map(|maps| (maps, step)), *reach),
-            MountWork::CopyUp(path) => copy_up::copy_up(init.pid, path, tree),
+            MountWork::CopyUp { path, rest } => copy_up::copy_up(init.pid, path, rest, tree),
         };
         done.map_err(|error| error.at(step.place.as_str()))
     }

@@ -143,7 +143,8 @@ const RLIMIT: &[(u64, &str)] = names!(
     RLIMIT_STACK,
 );
 const IOCTL: &[(u64, &str)] = names!(SIOCSIFFLAGS, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ, TIOCSCTTY);
-const AT: &[(u64, &str)] = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW);
+const AT: &[(u64, &str)] = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC);
+const FUTEX: &[(u64, &str)] = &[(4 | 128, "FUTEX_CMP_REQUEUE_PRIVATE")];
 
 /// The calls that a planner makes: name and arguments.
 const TABLE: &[(libc::c_long, &str, &[Form])] = &[
@@ -168,6 +169,9 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_mknodat, "mknodat", &[Descriptor, Text, Octal, Hexadecimal]),
     (libc::SYS_symlinkat, "symlinkat", &[Text, Descriptor, Text]),
     (libc::SYS_unlinkat, "unlinkat", &[Descriptor, Text, Hexadecimal]),
+    (libc::SYS_renameat2, "renameat2", &[Descriptor, Text, Descriptor, Text, Hexadecimal]),
+    (libc::SYS_statx, "statx", &[Descriptor, Text, Flags(AT), Hexadecimal, Opaque]),
+    (libc::SYS_futex, "futex", &[Opaque, Named(FUTEX), Decimal, Decimal, Opaque, Decimal]),
     (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_fchownat, "fchownat", &[Descriptor, Text, Decimal, Decimal, Flags(AT)]),
     (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),

@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
 use super::check;
 use super::masks::Null;
-use super::mounts::{Mounts, resolve};
+use super::mounts::Mounts;
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
 use super::rootfs::{F_EMPTY_PATH, OPEN_TREE_CLONE};
@@ -168,8 +168,16 @@ impl Devices {
     }
 
     /// Whose /dev/null the container will have: what an image has could be exchanged while this program runs.
-    pub(super) fn null(&self) -> Null {
-        if self.dev == Dev::Fresh { Null::Made } else { Null::Brought }
+    pub(super) fn null(&self, spec: &Spec) -> Null {
+        let null = Path::new("/dev/null");
+        let covered = spec.mounts().iter().flatten().any(|mount| clean(mount.destination()) == null);
+        let kernels = |device: &Device| {
+            device.path == null && device.number == libc::makedev(1, 3) && device.mode & libc::S_IFMT == libc::S_IFCHR
+        };
+        match self.dev == Dev::Fresh && !covered && self.list.iter().any(kernels) {
+            true => Null::Made,
+            false => Null::Brought,
+        }
     }
 
     /// Makes them.
@@ -178,7 +186,8 @@ impl Devices {
             return;
         }
         let empty = p.text("");
-        let dev = self.directory(p, mounts);
+        p.section("/dev");
+        let dev = mounts.directory(p, Path::new("/dev"));
         for device in &self.list {
             p.section(device.place.as_str());
             let directory = match device.in_dev() {
@@ -190,16 +199,6 @@ impl Devices {
             self.node(p, device, directory, name, empty);
         }
         self.links(p, dev);
-    }
-
-    fn directory(&self, p: &mut Program, mounts: &Mounts<'_>) -> Arg {
-        p.section("/dev");
-        if let Some(slot) = mounts.fresh(Path::new("/dev")) {
-            return slot.into();
-        }
-        let name = p.text("dev");
-        p.call(libc::SYS_mkdirat, &[AT_FDCWD.into(), name.into(), 0o755.into()]).tolerate(&[libc::EEXIST, libc::EROFS]);
-        resolve(p, AT_FDCWD.into(), name, libc::O_PATH | libc::O_DIRECTORY).into()
     }
 
     fn node(&self, p: &mut Program, device: &Device, directory: Arg, name: Data, empty: Data) {

@@ -1,11 +1,12 @@
 //! config.md "Mounts": sources opened on the host, filesystems made inside, each attached at its destination.
 //!
-//! A destination is resolved once, into a descriptor, below the container's root and without magic links; or it is a name in
-//! a filesystem that was just made and that nobody else can reach.
+//! A destination is resolved once, into a descriptor, without magic links: below the descriptor of what is mounted above it, or
+//! else below the container's root; or it is a name in a filesystem that was just made and that nobody else can reach.
 
 mod cgroups;
 mod change;
 mod filesystem;
+mod made;
 mod target;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +29,9 @@ use crate::host::Host;
 use crate::host::mounts::MountCalls;
 use crate::survey::{Covers, Destination, Kind, clean, is_bind};
 
-pub(super) use target::resolve;
+pub(super) use made::Start;
+use made::{Filesystem, Mounted};
+pub(super) use target::{Target, onto, resolve};
 
 /// Files below /proc that may be mounted over, as lxcfs does; everything else there is the kernel's word to the runtime.
 const PROC_EXCEPTIONS: [&str; 10] = [
@@ -58,32 +61,13 @@ pub struct MountStep {
 pub enum MountWork {
     /// The ids are mapped by these maps, or by those of the container's user namespace.
     MapIds(Option<IdMaps>, Reach),
-    /// What the container has at this path is copied into it.
-    CopyUp(PathBuf),
-}
-
-/// What is at a destination that was mounted.
-struct Mounted {
-    /// As config.json names it.
-    destination: PathBuf,
-    /// Where it is.
-    at: PathBuf,
-    filesystem: Filesystem,
-    /// Its attributes, as far as they are known.
-    attributes: u64,
-}
-
-/// What was mounted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Filesystem {
-    /// The root of a filesystem that is new and empty: names in it are safe.
-    Fresh(Slot),
-    /// A new devpts.
-    Devpts(Slot),
-    /// A new one.
-    New,
-    /// One that others use as well.
-    Hosts,
+    /// What the container has at a path is copied into it.
+    CopyUp {
+        /// The path in the container.
+        path: PathBuf,
+        /// The same from init's working directory, which is the mount that covers it.
+        rest: PathBuf,
+    },
 }
 
 /// What is to be mounted.
@@ -213,7 +197,7 @@ impl<'a> Mounts<'a> {
             if typ != "tmpfs" || bound || options.remount {
                 return wrong("tmpcopyup is for a new tmpfs".to_owned());
             }
-            work.push(MountWork::CopyUp(destination.clone()));
+            work.push(MountWork::CopyUp { path: destination.clone(), rest: PathBuf::new() });
         }
         if let Some((maps, reach)) =
             self.id_mapping(mount, &options).map_err(|(name, text)| Error::spec(field(name), text))?
@@ -326,14 +310,13 @@ impl<'a> Mounts<'a> {
             let made = match planned.what {
                 What::Tree(slot) => Made::Detached(slot, Filesystem::Hosts),
                 What::New => self.filesystem(p, &planned)?,
-                What::Prepared(slot) => Made::Detached(slot, Filesystem::New),
+                What::Prepared(slot) => Made::Detached(slot, Filesystem::of(planned.typ())),
                 What::Change => Made::Attached(self.change(p, &planned)?, Filesystem::Hosts),
                 What::Cgroups(ref own) => self.cgroups(p, &planned, own),
             };
             for work in std::mem::take(&mut planned.work) {
                 let (Made::Detached(tree, _) | Made::Attached(tree, _)) = made;
-                self.steps.push(MountStep { place: planned.place.clone(), work });
-                p.stop_with(Point::Mount, tree);
+                self.stop(p, &planned, work, tree);
             }
             let (tree, filesystem) = match made {
                 Made::Detached(tree, filesystem) => {
@@ -352,12 +335,36 @@ impl<'a> Mounts<'a> {
             }
             if !matches!(planned.what, What::Change) {
                 let attributes = planned.attributes();
-                let at = planned.seen.path;
-                let mounted = Mounted { destination: planned.destination, at: at.clone(), filesystem, attributes };
-                self.done.push(&at, mounted);
+                let Planned { place, destination, seen: Destination { path: at, .. }, kind, .. } = planned;
+                let path = at.clone();
+                self.done.push(&path, Mounted { place, destination, at, tree, kind, filesystem, attributes });
             }
         }
         Ok(())
+    }
+
+    /// Stops for what the runtime is to do to the mount `tree`.
+    fn stop(&mut self, p: &mut Program, planned: &Planned<'_>, mut work: MountWork, tree: Slot) {
+        let start = self.start(&planned.seen.path);
+        let inside = match (&mut work, start.mount) {
+            (MountWork::CopyUp { rest, .. }, Some(mounted)) => {
+                *rest = start.rest.to_owned();
+                Some(mounted.tree)
+            }
+            (MountWork::CopyUp { path, rest }, None) => {
+                *rest = path.strip_prefix("/").unwrap_or(path).to_owned();
+                None
+            }
+            (MountWork::MapIds(..), _) => None,
+        };
+        if let Some(mount) = inside {
+            p.call(libc::SYS_fchdir, &[mount.into()]);
+        }
+        self.steps.push(MountStep { place: planned.place.clone(), work });
+        p.stop_with(Point::Mount, tree);
+        if inside.is_some() {
+            filesystem::leave(p);
+        }
     }
 
     /// What comes when all is mounted.
@@ -366,22 +373,6 @@ impl<'a> Mounts<'a> {
             p.section(place.as_str());
             let change = Change { attributes: Attributes::setting(RDONLY), had: *had, propagation: 0 };
             self.setter.change(p, *tree, Reach::Top, change);
-        }
-    }
-
-    /// The filesystem that was mounted at `path` last, if it is new and empty.
-    pub(super) fn fresh(&self, path: &Path) -> Option<Slot> {
-        match self.done.iter().rev().find(|mounted| mounted.destination == path)?.filesystem {
-            Filesystem::Fresh(slot) => Some(slot),
-            _ => None,
-        }
-    }
-
-    /// The filesystem that was mounted at `path` last, if it is a new devpts.
-    pub(super) fn devpts(&self, path: &Path) -> Option<Slot> {
-        match self.done.iter().rev().find(|mounted| mounted.destination == path)?.filesystem {
-            Filesystem::Devpts(slot) => Some(slot),
-            _ => None,
         }
     }
 }
@@ -476,17 +467,5 @@ impl Mounts<'_> {
             What::Cgroups(ref own) if !own.is_empty() => self.settle_copy(p, planned, tree),
             _ => {}
         }
-    }
-
-    /// What is mounted below `path` and not covered, with its attributes, as far as they are known.
-    pub(super) fn below(&self, path: &Path) -> impl Iterator<Item = (&Path, u64)> {
-        let seen = |mounted: &Mounted| self.done.over(&mounted.at).is_some_and(|last| std::ptr::eq(last, mounted));
-        let below = move |mounted: &&Mounted| mounted.at != path && mounted.at.starts_with(path) && seen(mounted);
-        self.done.iter().filter(below).map(|mounted| (mounted.at.as_path(), mounted.attributes))
-    }
-
-    /// The attributes of what is mounted at `path` or above it, as far as they are known.
-    pub(super) fn attributes_at(&self, path: &Path) -> u64 {
-        self.done.over(path).map_or(self.root, |mounted| mounted.attributes)
     }
 }

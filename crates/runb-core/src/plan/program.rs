@@ -305,6 +305,11 @@ impl Program {
 }
 
 impl Data {
+    /// The place that lies `offset` bytes further.
+    pub fn at(self, offset: usize) -> Data {
+        Data(self.0 + offset as u32)
+    }
+
     /// The address in init.
     pub fn address(self) -> u64 {
         u64::from(self.0)

@@ -11,7 +11,7 @@ use oci_spec::runtime::Process;
 use runb_init::{Point, REPORT_SIZE, Report};
 
 use super::mounts::{Mounts, resolve};
-use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
+use super::program::{AT_FDCWD, Data, Program, Slot};
 use super::rootfs::{F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH};
 use crate::error::{Error, Result};
 
@@ -142,15 +142,9 @@ fn size(p: &mut Program, process: &Process, slave: Slot) -> Result<()> {
 /// Mounts the slave on /dev/console. What the image has there may be a link: it is not followed, and refused.
 fn console(p: &mut Program, terminal: Terminal, mounts: &Mounts<'_>) {
     p.section("process.terminal");
-    p.doing("make /dev/console");
     let (name, empty) = (p.text("console"), p.text(""));
-    let dev: Arg = match mounts.fresh(Path::new("/dev")) {
-        Some(slot) => slot.into(),
-        None => {
-            let dev = p.text("dev");
-            resolve(p, AT_FDCWD.into(), dev, libc::O_PATH | libc::O_DIRECTORY).into()
-        }
-    };
+    let dev = mounts.directory(p, Path::new("/dev"));
+    p.doing("make /dev/console");
     p.call(libc::SYS_mknodat, &[dev, name.into(), (libc::S_IFREG | 0o620).into(), 0.into()])
         .tolerate(&[libc::EEXIST, libc::EROFS]);
     let how = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
