@@ -23,3 +23,5 @@ mod masks;
 mod names;
 #[path = "escapes/races.rs"]
 mod races;
+#[path = "escapes/renames.rs"]
+mod renames;
