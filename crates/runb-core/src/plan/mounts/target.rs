@@ -42,21 +42,24 @@ impl Mounts<'_> {
         let typ = planned.typ();
         let target = match typ {
             // A link there would lead the kernel's own filesystems elsewhere (CVE-2019-19921).
-            "proc" | "sysfs" => self.ordinary_directory(p, &planned.destination),
+            "proc" | "sysfs" => self.ordinary_directory(p, planned),
             _ => self.target(p, &planned.seen.path, planned.kind, planned.seen.there),
         };
         p.doing(format!("attach {}", if typ.is_empty() { "bind" } else { typ }));
         p.call(libc::SYS_move_mount, &[tree.into(), self.empty.into(), target.0, target.1.into(), target.2.into()]);
     }
 
-    fn ordinary_directory(&self, p: &mut Program, destination: &Path) -> Target {
+    fn ordinary_directory(&self, p: &mut Program, planned: &Planned<'_>) -> Target {
+        let Planned { destination, seen, .. } = planned;
         let start = self.start(destination);
         if start.is_mount() {
             return onto(p, start.directory());
         }
         let (directory, name) = (start.directory(), start.name(p));
-        p.doing("make the directory");
-        p.call(libc::SYS_mkdirat, &[directory, name.into(), 0o755.into()]).tolerate(&[libc::EEXIST, libc::EROFS]);
+        if seen.path != *destination || seen.path.iter().count() > seen.there + 1 {
+            p.doing("make the directory");
+            p.call(libc::SYS_mkdirat, &[directory, name.into(), 0o755.into()]).tolerate(&[libc::EEXIST, libc::EROFS]);
+        }
         p.doing("must be mounted on an ordinary directory");
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
         let slot = p.call(libc::SYS_openat, &[directory, name.into(), flags.into()]).out();
@@ -67,14 +70,16 @@ impl Mounts<'_> {
     /// names are known to exist in the root filesystem.
     pub(in crate::plan) fn target(&self, p: &mut Program, path: &Path, kind: Kind, there: usize) -> Target {
         let start = self.start(path);
-        let there = match start.mount {
-            _ if start.is_mount() => return onto(p, start.directory()),
-            Some(mounted) if mounted.filesystem == Filesystem::Fresh => return self.name_in(p, &start, kind),
+        let base = start.directory();
+        let names: Vec<&[u8]> = start.rest.iter().map(|name| name.as_encoded_bytes()).collect();
+        let there = match start.mount.map(|mounted| mounted.filesystem) {
+            _ if start.is_mount() => return onto(p, base),
+            Some(Filesystem::Fresh) => return self.name_in(p, &start, kind),
+            // Nobody makes anything there.
+            Some(Filesystem::Kernels) => names.len(),
             Some(_) => 0,
             None => there,
         };
-        let base = start.directory();
-        let names: Vec<&[u8]> = start.rest.iter().map(|name| name.as_encoded_bytes()).collect();
         p.doing("make the destination");
         let mut parent = base;
         for (i, name) in names.iter().enumerate().skip(there) {
