@@ -118,9 +118,10 @@ impl Stops {
                     }
                 });
             } else if ended {
-                return child.wait().expect("wait for the runtime");
+                break;
             }
         }
+        child.wait().expect("wait for the runtime")
     }
 
     fn answer(&self, act: impl FnOnce(u32, &str)) {
