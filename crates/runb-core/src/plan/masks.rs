@@ -131,51 +131,58 @@ impl<'a> Masks<'a> {
             Some(mounted) => mounted.tree,
             None => open(p, start).after(libc::EINVAL).out(),
         };
-        self.cover_with_tmpfs(p, place, |call| call.after(libc::EINVAL));
+        self.cover_with_tmpfs(p, place);
     }
 
-    /// Masked directories share one filesystem, as with runc: each gets a copy of a mount that is not attached, and the last
-    /// one the mount itself, so that nothing is left over.
+    /// Masked directories share one filesystem, as with runc. Where a mount that is not attached can be copied, each gets a copy,
+    /// and the last one the mount itself, so that nothing is left over.
     fn cover_directory(&self, p: &mut Program, start: &Start<'_, '_>, shared: &mut Shared) {
-        if self.copies == Copies::Attached {
-            return match start.itself() {
-                Some(mounted) => self.cover_with_tmpfs(p, mounted.tree, |call| call),
-                None => {
-                    let place = open(p, start).tolerate(&ABSENT).out();
-                    self.cover_with_tmpfs(p, place, |call| call.after_success());
-                }
-            };
-        }
-        let tree = *shared.tree.get_or_insert_with(|| self.empty_directory(p));
         shared.left -= 1;
-        let copy = if shared.left == 0 { tree } else { directory_copy(p, tree) };
-        put(p, copy, start).tolerate(&ABSENT);
+        let first = shared.tree.is_none();
+        let tree = *shared.tree.get_or_insert_with(|| self.empty_directory(p));
+        match self.copies {
+            Copies::All if shared.left > 0 => {
+                let copy = p.slot();
+                copy_of(p, tree).into_slot(copy);
+                put(p, copy, start).tolerate(&ABSENT);
+            }
+            Copies::Attached if !first => self.cover_with_copy(p, start, tree),
+            _ => {
+                put(p, tree, start).tolerate(&ABSENT);
+            }
+        }
+    }
+
+    /// A copy of `tree` if that is attached, which it is not where the first directory is not there; then a tmpfs of its own.
+    fn cover_with_copy(&self, p: &mut Program, start: &Start<'_, '_>, tree: Slot) {
+        let (place, when) = place(p, start);
+        let copy = when(copy_of(p, tree)).tolerate(&[libc::EINVAL]).out();
+        let to = onto(p, place);
+        move_mount(p, copy, to).after_success();
+        self.cover_with_tmpfs(p, place);
     }
 
     /// The null of this program's own /dev, or a tmpfs where there is a directory.
     fn cover_unseen(&self, p: &mut Program, start: &Start<'_, '_>, mounts: &Mounts<'_>) {
-        let (place, when): (Slot, fn(Added<'_>) -> Added<'_>) = match start.itself() {
-            Some(mounted) => (mounted.tree, |call| call),
-            None => (open(p, start).tolerate(&ABSENT).out(), |call| call.after_success()),
-        };
+        let (place, when) = place(p, start);
         let dev = mounts.start(Path::new("/dev/null"));
         let (name, flags) = (dev.name(p), OPEN_TREE_CLONE | libc::O_CLOEXEC);
         let null = when(p.call(libc::SYS_open_tree, &[dev.directory(), name.into(), flags.into()])).out();
         let to = onto(p, place);
         when(move_mount(p, null, to)).tolerate(&[libc::EINVAL]);
-        self.cover_with_tmpfs(p, place, |call| call.after(libc::EINVAL));
+        self.cover_with_tmpfs(p, place);
     }
 
-    /// A tmpfs of its own on the directory `place`.
-    fn cover_with_tmpfs(&self, p: &mut Program, place: Slot, when: impl Fn(Added<'_>) -> Added<'_>) {
+    /// After EINVAL: a tmpfs of its own on the directory `place`.
+    fn cover_with_tmpfs(&self, p: &mut Program, place: Slot) {
         let label = lsm::context("tmpfs", self.label, &[]).map(|option| format!(",{}", lsm::in_data(&option)));
         let options = format!("nr_blocks=1,nr_inodes=1{}", label.unwrap_or_default());
         let (tmpfs, dot, options) = (p.text("tmpfs"), p.text("."), p.text(options));
-        when(p.call(libc::SYS_fchdir, &[place.into()]));
+        p.call(libc::SYS_fchdir, &[place.into()]).after(libc::EINVAL);
         let args = [tmpfs.into(), dot.into(), tmpfs.into(), libc::MS_RDONLY.into(), options.into()];
-        when(p.call(libc::SYS_mount, &args));
+        p.call(libc::SYS_mount, &args).after(libc::EINVAL);
         let slash = p.text("/");
-        when(p.call(libc::SYS_chdir, &[slash.into()]));
+        p.call(libc::SYS_chdir, &[slash.into()]).after(libc::EINVAL);
     }
 
     fn make_readonly(&self, p: &mut Program, mounts: &Mounts<'_>) {
@@ -296,6 +303,14 @@ fn open<'p>(p: &'p mut Program, start: &Start<'_, '_>) -> Added<'p> {
     p.call(libc::SYS_openat, &[start.directory(), name.into(), flags.into()])
 }
 
+/// The object itself, and the condition of what is done to it: that it is there, where that is not known.
+fn place(p: &mut Program, start: &Start<'_, '_>) -> (Slot, fn(Added<'_>) -> Added<'_>) {
+    match start.itself() {
+        Some(mounted) => (mounted.tree, |call| call),
+        None => (open(p, start).tolerate(&ABSENT).out(), |call| call.after_success()),
+    }
+}
+
 fn move_mount(p: &mut Program, tree: Slot, to: Target) -> Added<'_> {
     let empty = p.text("");
     p.call(libc::SYS_move_mount, &[tree.into(), empty.into(), to.0, to.1.into(), to.2.into()])
@@ -307,8 +322,8 @@ fn put<'p>(p: &'p mut Program, tree: Slot, start: &Start<'_, '_>) -> Added<'p> {
     move_mount(p, tree, to)
 }
 
-/// A copy of the empty directory.
-fn directory_copy(p: &mut Program, directory: Slot) -> Slot {
+/// A copy of a mount.
+fn copy_of(p: &mut Program, tree: Slot) -> Added<'_> {
     let (empty, flags) = (p.text(""), OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH);
-    p.call(libc::SYS_open_tree, &[directory.into(), empty.into(), flags.into()]).out()
+    p.call(libc::SYS_open_tree, &[tree.into(), empty.into(), flags.into()])
 }
