@@ -26,6 +26,7 @@ pub mod leftovers;
 pub mod modes;
 pub mod runtime;
 pub mod squash;
+pub mod stops;
 pub mod terminal;
 pub mod wait;
 
