@@ -12,7 +12,7 @@ use crate::host::Test;
 use crate::wait;
 
 /// How long a process that was killed may take to be gone.
-const DYING: Duration = Duration::from_secs(2);
+pub const DYING: Duration = Duration::from_secs(2);
 
 /// What was there when a test began.
 pub struct Snapshot {
@@ -28,7 +28,7 @@ impl Snapshot {
 
     /// What is there now that was not, or the other way round, one line each.
     pub fn leftovers(&self, test: &Test) -> Vec<String> {
-        let mut left = processes();
+        let mut left = processes_but(0);
         left.extend(cgroups(test.tag()).into_iter().map(|path| format!("cgroup {}", path.display())));
         let mounts = mounts();
         left.extend(mounts.symmetric_difference(&self.mounts).map(|line| format!("mount {line}")));
@@ -40,14 +40,15 @@ impl Snapshot {
     }
 }
 
-/// The processes of this pid namespace besides its first one, which is the test itself. Reaps what has ended.
-fn processes() -> Vec<String> {
+/// The processes of this pid namespace besides its first one, which is the test itself, and `known`; those that are ending
+/// are waited for. Reaps what has ended.
+pub fn processes_but(known: i32) -> Vec<String> {
     let deadline = Instant::now() + DYING;
     let mut left = Vec::new();
     for entry in fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         let name = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
-        if pid != std::process::id() as i32 && !wait::process_end(pid, deadline) {
+        if pid != std::process::id() as i32 && pid != known && !wait::process_end(pid, deadline) {
             left.push(format!("process {pid}: {name}"));
         }
     }

@@ -25,8 +25,10 @@ pub mod host;
 pub mod leftovers;
 pub mod modes;
 pub mod runtime;
+pub mod sample;
 pub mod squash;
 pub mod terminal;
+pub mod traced;
 pub mod wait;
 
 pub use agent::{Agent, Answer, Heard};
@@ -36,3 +38,4 @@ pub use modes::{ALL, HYBRID, LIFECYCLE, Mode, V1, V2, in_modes};
 pub use runtime::{Kind, Outcome};
 pub use serde_json::{Value, json};
 pub use terminal::{ConsoleSocket, Screen, User};
+pub use traced::Traced;
