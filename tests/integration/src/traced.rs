@@ -42,7 +42,7 @@ pub enum Stop {
 pub enum Ran {
     /// It has ended.
     ToItsEnd(i32),
-    /// A thread of its own waits for a lock that another verb has.
+    /// It waits for another verb.
     UntilItWaits,
 }
 
@@ -74,6 +74,12 @@ impl Traced {
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
+    }
+
+    /// Whether it has a child, alive or not.
+    pub fn has_children(&self) -> bool {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid));
+        !children.expect("the children of a tracee").is_empty()
     }
 
     fn wait(&mut self) -> WaitStatus {
@@ -121,12 +127,14 @@ impl Traced {
         None
     }
 
-    /// Lets it run to its end, or until it waits for a lock. It has a thread of its own for that, and no other.
-    pub fn run_or_wait(&mut self) -> Ran {
+    /// Lets it run to its end, or until it waits for a lock, for which it has a thread of its own and no other; or for something
+    /// else, by a call that `waits`.
+    pub fn run_or_wait(&mut self, waits: impl Fn(&Call) -> bool) -> Ran {
         let tasks = format!("/proc/{}/task", self.pid);
         loop {
             match self.step() {
                 Stop::Ended(code) => return Ran::ToItsEnd(code),
+                Stop::Call(call) if waits(&call) => return Ran::UntilItWaits,
                 Stop::Call(call) if call.is_clone() => {
                     if let Some(code) = self.advance() {
                         return Ran::ToItsEnd(code);
@@ -168,9 +176,8 @@ impl Traced {
     /// Whether its next call can be seen by others, or sees what others do: whether it has to do with one of `names`, by a
     /// path or a descriptor, or with another process.
     pub fn touches(&self, call: &Call, names: &[&str]) -> bool {
-        let has_name = |text: &[u8]| {
-            names.iter().any(|name| text.windows(name.len()).any(|window| window == name.as_bytes()))
-        };
+        let has_name =
+            |text: &[u8]| names.iter().any(|name| text.windows(name.len()).any(|window| window == name.as_bytes()));
         let memory = File::open(format!("/proc/{}/mem", self.pid)).expect("the memory of a tracee");
         call.is_between_processes()
             || call.args.iter().any(|&arg| {
@@ -207,9 +214,19 @@ impl Call {
         [libc::SYS_clone, libc::SYS_clone3].contains(&(self.nr as i64))
     }
 
+    /// Whether it is one that waits for descriptors.
+    pub fn is_poll(&self) -> bool {
+        // poll(2) where it exists.
+        #[cfg(target_arch = "x86_64")]
+        let old = self.nr as i64 == libc::SYS_poll;
+        #[cfg(not(target_arch = "x86_64"))]
+        let old = false;
+        old || self.nr as i64 == libc::SYS_ppoll
+    }
+
     /// Whether it has to do with another process.
     fn is_between_processes(&self) -> bool {
-        const CALLS: [libc::c_long; 14] = [
+        const CALLS: [libc::c_long; 13] = [
             libc::SYS_clone,
             libc::SYS_clone3,
             libc::SYS_exit_group,
@@ -217,7 +234,6 @@ impl Call {
             libc::SYS_pidfd_getfd,
             libc::SYS_pidfd_open,
             libc::SYS_pidfd_send_signal,
-            libc::SYS_ppoll,
             libc::SYS_recvmsg,
             libc::SYS_sendmsg,
             libc::SYS_sendto,
@@ -225,7 +241,7 @@ impl Call {
             libc::SYS_wait4,
             libc::SYS_waitid,
         ];
-        CALLS.contains(&(self.nr as i64))
+        self.is_poll() || CALLS.contains(&(self.nr as i64))
     }
 }
 
@@ -263,7 +279,8 @@ impl Watch {
         let pidfd = pidfd_open(pidfd, PidfdFlags::empty()).expect("pidfd_open of a tracee");
         let (over, ends) = channel();
         let thread = std::thread::spawn(move || {
-            if ends.recv_timeout(wait::DEADLINE).is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout) {
+            if ends.recv_timeout(wait::DEADLINE).is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
                 println!("{what} did not end within {:?}: killed", wait::DEADLINE);
                 let _ = pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
             }

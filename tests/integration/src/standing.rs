@@ -1,0 +1,172 @@
+//! A container that a test brings to a state and clears away, over and over: one bundle, one id.
+
+use std::cell::RefCell;
+use std::fs;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::bundle::Bundle;
+use crate::host::Test;
+use crate::leftovers::{DYING, Snapshot, processes_but};
+use crate::runtime::Outcome;
+use crate::traced::{Call, Stop, Traced};
+use crate::{sample, wait};
+
+/// Where a container stands when nobody is at work on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is none.
+    Nowhere,
+    /// Init waits for `start`.
+    Created,
+    /// The workload runs.
+    Running,
+    /// It was killed.
+    Stopped,
+}
+
+impl Standing {
+    /// All of them.
+    pub const ALL: [Standing; 4] = [Standing::Nowhere, Standing::Created, Standing::Running, Standing::Stopped];
+}
+
+/// The place of many cases.
+pub struct Place<'t> {
+    /// The test.
+    pub t: &'t Test,
+    /// What each container is made from.
+    pub bundle: Bundle<'t>,
+    traceable: &'static str,
+    before: Snapshot,
+    failures: RefCell<Vec<String>>,
+}
+
+impl<'t> Place<'t> {
+    /// For the containers of `bundle`, whose workload ends only when it is killed; `traceable` is the program of that name.
+    pub fn new(t: &'t Test, bundle: Bundle<'t>, traceable: &'static str) -> Self {
+        bundle.write();
+        Place { t, bundle, traceable, before: Snapshot::take(t), failures: RefCell::default() }
+    }
+
+    /// `VERB FLAGS… ID`, to its end.
+    pub fn call(&self, verb: &str, flags: &[&str]) -> Outcome {
+        self.t.call([&[verb], flags, &[self.bundle.id()]].concat())
+    }
+
+    /// Starts `command`, which stands still before its first call.
+    pub fn trace(&self, command: &Command) -> Traced {
+        Traced::start(self.t, self.traceable, command)
+    }
+
+    /// Brings the container where it is to stand; there is none before.
+    pub fn set_up(&self, standing: Standing) {
+        let bundle = self.bundle.dir().to_string_lossy();
+        match standing {
+            Standing::Nowhere => {}
+            Standing::Created => drop(self.call("create", &["--bundle", &bundle]).ok()),
+            Standing::Running | Standing::Stopped => drop(self.call("run", &["--detach", "--bundle", &bundle]).ok()),
+        }
+        if standing == Standing::Stopped {
+            let (_, pid) = self.state().expect("a container");
+            self.t.call(["kill", self.bundle.id(), "KILL"]).ok();
+            assert!(wait::process_end(pid, Instant::now() + wait::DEADLINE), "init does not end");
+        }
+    }
+
+    /// The status and init's process id.
+    pub fn state(&self) -> Option<(String, i32)> {
+        let state = self.call("state", &[]);
+        if state.code != 0 {
+            state.fails_with(&["does not exist"]);
+            return None;
+        }
+        let state = state.json();
+        let pid = state["pid"].as_i64().expect("a pid") as i32;
+        Some((state["status"].as_str().expect("a status").to_owned(), pid))
+    }
+
+    /// Where the container stands; nobody but its init lives.
+    ///
+    /// # Errors
+    /// Another status, or other processes.
+    pub fn standing(&self) -> Result<Standing, String> {
+        let state = self.state();
+        let standing = match state.as_ref().map(|(status, _)| status.as_str()) {
+            None => Standing::Nowhere,
+            Some("created") => Standing::Created,
+            Some("running") => Standing::Running,
+            Some("stopped") => Standing::Stopped,
+            Some(other) => return Err(format!("its status is {other}")),
+        };
+        match processes_but(state.map_or(0, |(_, pid)| pid)).as_slice() {
+            [] => Ok(standing),
+            others => Err(format!("{standing:?}, and there are {others:?}")),
+        }
+    }
+
+    /// The same after init was killed: it may take a moment to end.
+    ///
+    /// # Errors
+    /// As [`Place::standing`].
+    pub fn standing_after_kill(&self) -> Result<Standing, String> {
+        if let Some((_, pid)) = self.state().filter(|(_, pid)| *pid > 0) {
+            wait::process_end(pid, Instant::now() + DYING);
+        }
+        self.standing()
+    }
+
+    /// Ends a case.
+    ///
+    /// # Errors
+    /// What is left of it.
+    pub fn clear(&self) -> Result<(), String> {
+        let delete = self.call("delete", &["--force"]);
+        if delete.code != 0 {
+            return Err(format!("delete --force: {delete:?}"));
+        }
+        let left = self.left();
+        let _ = fs::remove_file(self.t.log());
+        if left.is_empty() { Ok(()) } else { Err(format!("left: {}", left.join(", "))) }
+    }
+
+    /// What is there that was not at the begin.
+    pub fn left(&self) -> Vec<String> {
+        self.before.leftovers(self.t)
+    }
+
+    /// The calls that `command` makes of a container that stands there, in order, each with its index: those that touch
+    /// something that others see (see [`Traced::touches`]), or with `RUNB_TESTS_ALL=1` every one.
+    pub fn calls(&self, command: &Command, from: Standing) -> Vec<(usize, Call)> {
+        self.set_up(from);
+        let mut traced = self.trace(command);
+        let (root, mut calls) = (self.t.root(), Vec::new());
+        let names = [self.bundle.id(), root.to_str().expect("text")];
+        for index in 0.. {
+            match traced.step() {
+                Stop::Call(call) if sample::all() || traced.touches(&call, &names) => calls.push((index, call)),
+                Stop::Call(_) => {}
+                Stop::Ended(code) => {
+                    traced.ended(code);
+                    break;
+                }
+            }
+        }
+        self.clear().unwrap_or_else(|error| panic!("{command:?} of a {from:?} one, step by step: {error}"));
+        calls
+    }
+
+    /// Ends the case `what`, which came to `result`; what is wrong is kept for [`Place::report`].
+    pub fn finish(&self, what: &str, result: Result<(), String>) {
+        for result in [result, self.clear()] {
+            if let Err(error) = result {
+                self.failures.borrow_mut().push(format!("{what}: {error}"));
+            }
+        }
+    }
+
+    /// Fails with all that was wrong in `cases` cases.
+    pub fn report(&self, cases: usize) {
+        let failures = self.failures.borrow();
+        assert!(failures.is_empty(), "{} of {cases} cases:\n{}", failures.len(), failures.join("\n"));
+    }
+}
