@@ -22,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hearing::{Said, pair, reap, receive, receive_or_end};
 use crate::hooks::{self, Namespaces};
 use crate::plan::exec::ExecPlan;
-use crate::plan::program::Program;
+use crate::plan::program::{Hint, Mark, Program};
 use crate::plan::seccomp::Filter;
 use crate::plan::{IdMaps, Plan};
 use crate::state::{Saved, Status};
@@ -106,7 +106,7 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32, born: Born<'
     let place = Place { namespaces: plan.clone, cgroup: made.unified(), more: None, preserve };
     let init = spawn_program(&plan.program, place)?;
     born(init.pid)?;
-    let twin = plan.program.calls().iter().position(|call| call.kind == runb_init::Kind::Twin);
+    let twin = plan.program.marked(Mark::Twin);
     Ok(Running {
         program: &plan.program,
         init,
@@ -191,7 +191,7 @@ impl Running<'_> {
             Said::Failed(report) => return Err(failure(self.program, &report, &self.init)),
             other => return Err(Error::internal(format!("init said {other:?} after it was ready"))),
         }
-        let wait = self.program.calls().iter().rfind(|call| libc::c_long::from(call.nr) == libc::SYS_read);
+        let wait = self.program.marked(Mark::Wait).map(|wait| &self.program.calls()[wait]);
         match (filter, wait, &self.listener) {
             (Some(filter), Some(wait), Some(listener)) if filter.asks_about(wait)? => listener.let_one_pass(),
             _ => Ok(()),
@@ -292,7 +292,7 @@ pub(crate) struct Target<'a> {
 pub(crate) fn join<'p>(plan: &'p ExecPlan, target: &Target<'_>, cgroup: &Cgroup) -> Result<Running<'p>> {
     let place = Place { namespaces: 0, cgroup: target.cgroup, more: Some(target.init), preserve: target.preserve };
     let init = spawn_program(&plan.program, place)?;
-    let twin = plan.twin;
+    let twin = plan.program.marked(Mark::Twin);
     let born = &|_| Ok(());
     Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None, twin, born, listener: None })
 }
@@ -386,33 +386,30 @@ impl Ready {
 /// The failing call of init as an error.
 fn failure(program: &Program, report: &Report, init: &Init) -> Error {
     let index = usize::from(report.call);
-    let mut what = program.what(index);
-    let nr = program.calls().get(index).map_or(0, |call| libc::c_long::from(call.nr));
-    if matches!(nr, libc::SYS_fsconfig | libc::SYS_fsmount)
-        && let Some(words) = kernel_words(init, report.value as i32)
-    {
-        what = format!("{what}: {words}");
-    }
-    if nr == libc::SYS_prlimit64 && report.errno == libc::EPERM {
-        let resource = program.calls().get(index).map_or(0, |call| call.args[1] as u32);
-        if let Ok((_, hard)) = sys::rlimit(init.pid, resource) {
-            what = format!("{what}: the hard limit is {hard}, and to raise it needs CAP_SYS_RESOURCE");
-        }
-    }
-    if program.place(index) == "process.apparmorProfile" && nr == libc::SYS_write && report.errno == libc::ENOENT {
-        what = format!("{what}: the profile is not loaded on this host");
-    }
-    late_failure(&what, program.place(index), nr, report.errno)
+    let (what, hint) = (program.what(index), program.hint(index));
+    let more = match hint {
+        Some(Hint::KernelLog) => kernel_words(init, report.value as i32),
+        Some(Hint::HardLimit(resource)) if report.errno == libc::EPERM => hard_limit(init, resource),
+        _ => None,
+    };
+    let what = more.map_or(what.clone(), |more| format!("{what}: {more}"));
+    late_failure(&what, program.place(index), hint, report.errno)
 }
 
 /// A failure as an error, by what was kept of the call.
-pub(crate) fn late_failure(what: &str, place: &str, nr: libc::c_long, errno: i32) -> Error {
-    let mut error = Error::new(Kind::Init, what);
-    if nr == libc::SYS_execve && errno == libc::ENOENT && !what.contains("not found in") {
-        error = Error::new(Kind::Init, format!("{what}: the file is there, its interpreter is not"));
-    }
-    let error = error.with_errno(Errno::from_raw(errno));
+pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i32) -> Error {
+    let more = match hint {
+        Some(Hint::ProfileMissing) if errno == libc::ENOENT => ": the profile is not loaded on this host",
+        Some(Hint::InterpreterMissing) if errno == libc::ENOENT => ": the file is there, its interpreter is not",
+        _ => "",
+    };
+    let error = Error::new(Kind::Init, format!("{what}{more}")).with_errno(Errno::from_raw(errno));
     if place.is_empty() { error } else { error.at(place) }
+}
+
+fn hard_limit(init: &Init, resource: u32) -> Option<String> {
+    let (_, hard) = sys::rlimit(init.pid, resource).ok()?;
+    Some(format!("the hard limit is {hard}, and to raise it needs CAP_SYS_RESOURCE"))
 }
 
 /// What the kernel says in the log of a filesystem context, read from a copy of init's descriptor.

@@ -7,7 +7,6 @@ pub mod cgroup;
 mod check;
 mod command;
 mod credentials;
-mod describe;
 mod devices;
 pub mod exec;
 mod guard;
@@ -37,7 +36,7 @@ use crate::options::Options;
 use crate::survey::{Reader, Survey};
 use attributes::{Procfs, Setter};
 use cgroup::CgroupPlan;
-use program::{AT_FDCWD, Program};
+use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags};
 use rootfs::Site;
 use runb_init::Point;
 use seccomp::Filter;
@@ -60,8 +59,9 @@ pub struct Late {
     pub place: String,
     /// What the call does.
     pub what: String,
-    /// The number of the system call.
-    pub nr: u16,
+    /// What its failure means, where its errno alone does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<Hint>,
 }
 
 /// The longest program: a report has 16 bits for the index of a call.
@@ -133,7 +133,7 @@ pub struct Plan {
 impl Plan {
     /// Whether init goes on in a twin.
     pub fn has_twin(&self) -> bool {
-        self.program.calls().iter().any(|call| call.kind == runb_init::Kind::Twin)
+        self.program.marked(Mark::Twin).is_some()
     }
 
     /// What the runtime does, in order, in words.
@@ -145,7 +145,7 @@ impl Plan {
             .join
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
-        steps.push(format!("clone3({}){into}, execveat(runb-init)", describe::namespaces(self.clone)));
+        steps.push(format!("clone3({}){into}, execveat(runb-init)", namespace_flags(self.clone)));
         for write in &self.cgroup.writes {
             let dir = self.cgroup.dirs[write.dir].path.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
@@ -175,15 +175,14 @@ impl Plan {
 
     /// The calls that come after the report that all is ready, as text for whoever starts the container.
     pub fn late(&self) -> Vec<Late> {
-        let calls = self.program.calls();
-        let wait = calls.iter().rposition(|call| libc::c_long::from(call.nr) == libc::SYS_read).unwrap_or(calls.len());
+        let Some(wait) = self.program.marked(Mark::Wait) else { return Vec::new() };
         let text = |call: usize| Late {
             call: call as u16,
             place: self.program.place(call).to_owned(),
             what: self.program.what(call),
-            nr: calls[call].nr,
+            hint: self.program.hint(call),
         };
-        (wait..calls.len()).map(text).collect()
+        (wait..self.program.calls().len()).map(text).collect()
     }
 }
 
@@ -312,20 +311,17 @@ pub fn filter(spec: &Spec, host: &Host) -> Result<Option<Filter>> {
 fn join_cgroups(p: &mut Program, plan: &CgroupPlan) {
     p.section("linux.cgroupsPath");
     for (_, procs) in &plan.join.procs {
-        let path = p.text(procs.as_os_str().as_encoded_bytes());
-        let flags = (libc::O_WRONLY | libc::O_CLOEXEC).into();
-        let zero = p.text("0");
-        let open = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags]);
+        let open = p.openat(AT_FDCWD, procs, O_WRONLY);
         match plan.denied {
             cgroup::Denied::Fails => {
                 let file = open.out();
-                p.call(libc::SYS_write, &[file.into(), zero.into(), 1.into()]);
-                p.call(libc::SYS_close, &[file.into()]);
+                p.write(file, "0");
+                p.close(file);
             }
             cgroup::Denied::Skips => {
                 let file = open.tolerate(&[libc::ENOENT, libc::EACCES, libc::EPERM, libc::EROFS]).out();
-                p.call(libc::SYS_write, &[file.into(), zero.into(), 1.into()]).after_success();
-                p.call(libc::SYS_close, &[file.into()]).after_success();
+                p.write(file, "0").after_success();
+                p.close(file).after_success();
             }
         }
     }
@@ -334,9 +330,7 @@ fn join_cgroups(p: &mut Program, plan: &CgroupPlan) {
 /// The exec fifo, for reading and writing: opening it does not wait, and reading from it does.
 fn open_fifo(p: &mut Program, request: &Request<'_>) {
     p.section("");
-    let path = request.state_dir().join(FIFO);
-    let path = p.text(path.as_os_str().as_encoded_bytes());
-    let fifo = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), (libc::O_RDWR | libc::O_CLOEXEC).into()]).out();
+    let fifo = p.openat(AT_FDCWD, &request.state_dir().join(FIFO), O_RDWR).out();
     process::keep_fifo(p, fifo);
 }
 

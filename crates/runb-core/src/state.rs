@@ -227,6 +227,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_state_that_was_written_before_there_were_hints_is_read() {
+        let older = serde_json::json!({"call": 7, "place": "process.args[0]", "what": "exec", "nr": 59});
+        let late: Late = serde_json::from_value(older).expect("it is read");
+        assert_eq!((late.call, late.hint), (7, None));
+    }
+
+    #[test]
     fn an_id_is_one_name_of_a_file() {
         for id in ["web1", "a", "A_b+c-d.e", &"x".repeat(1024)] {
             assert!(check_id(id).is_ok(), "{id}");

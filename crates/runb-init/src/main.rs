@@ -109,8 +109,8 @@ fn arguments(call: &Call) -> [u64; 6] {
 
 fn issue(call: &Call, args: [u64; 6]) -> isize {
     loop {
-        // SAFETY: the program is made of calls of the planner's typed constructors; their pointers lie in the program,
-        // and none of them maps, unmaps or writes memory outside of it.
+        // SAFETY: nothing adds a call to a program but the constructors of the planner (runb-core, plan/program/calls):
+        // their pointers lie in the program, and none of them maps, unmaps or writes memory outside of it.
         let result = unsafe { syscall(call.nr as usize, args) };
         if result != -EINTR {
             return result;

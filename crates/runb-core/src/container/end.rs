@@ -82,25 +82,24 @@ impl Container {
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => return Ok(Vec::new()),
             dir => dir?,
         };
-        match Held::load(dir, force)? {
-            Loaded::Held(held) => held.delete(force),
-            // A create that was ended before it did anything.
-            Loaded::Nothing(dir) => {
-                dir.remove()?;
-                match force {
-                    Force::Yes => Ok(Vec::new()),
-                    Force::No => Err(Error::new(Kind::NotFound, "container does not exist")),
-                }
-            }
+        let (dir, saved) = load(dir, force)?;
+        if let Some(saved) = saved {
+            return Held { dir, saved }.delete(force);
+        }
+        // A create that was ended before it did anything.
+        dir.remove()?;
+        match force {
+            Force::Yes => Ok(Vec::new()),
+            Force::No => Err(Error::new(Kind::NotFound, "container does not exist")),
         }
     }
 
     /// Locks the container for its end.
     fn hold_for(&self, force: Force) -> Result<Held> {
         let (root, id) = self.place();
-        match Held::load(open(root, id, force)?, force)? {
-            Loaded::Held(held) => self.same(held),
-            Loaded::Nothing(_) => Err(Error::new(Kind::NotFound, "container does not exist")),
+        match load(open(root, id, force)?, force)? {
+            (dir, Some(saved)) => self.same(Held { dir, saved }),
+            (_, None) => Err(Error::new(Kind::NotFound, "container does not exist")),
         }
     }
 }
@@ -125,34 +124,25 @@ fn open(root: &Path, id: &str, force: Force) -> Result<StateDir> {
     }
 }
 
-/// What is known of a container whose folder is locked.
-enum Loaded {
-    Held(Held),
-    /// The folder of none.
-    Nothing(StateDir),
+/// Reads what a locked folder says, if it is a container's; where the state is damaged, what the intent says, if the container
+/// is to be ended by force.
+fn load(mut dir: StateDir, force: Force) -> Result<(StateDir, Option<Saved>)> {
+    let error = match dir.load() {
+        Ok(saved) => return Ok((dir, Some(saved))),
+        Err(error) if error.kind() == Kind::NotFound => return Ok((dir, None)),
+        Err(error) if error.kind() == Kind::State && force == Force::Yes => error,
+        Err(error) => return Err(error),
+    };
+    match dir.load_intent().ok().filter(|saved| saved.init.is_some()) {
+        Some(saved) => Ok((dir, Some(saved))),
+        None => Err(error.during(format!(
+            "{} does not tell which processes and cgroups are the container's, and nothing was removed",
+            dir.path().display()
+        ))),
+    }
 }
 
 impl Held {
-    /// Reads what the folder says; where the state is damaged, what its intent says, if it is to be ended by force.
-    fn load(mut dir: StateDir, force: Force) -> Result<Loaded> {
-        match dir.load() {
-            Ok(saved) => Ok(Loaded::Held(Held { dir, saved })),
-            Err(error) if error.kind() == Kind::NotFound => Ok(Loaded::Nothing(dir)),
-            Err(error) if error.kind() == Kind::State => {
-                let known = if force == Force::Yes { dir.load_intent().ok() } else { None };
-                match known.filter(|saved| saved.init.is_some()) {
-                    Some(saved) => Ok(Loaded::Held(Held { dir, saved })),
-                    None if force == Force::Yes => Err(error.during(format!(
-                        "{} does not tell which processes and cgroups are the container's, and nothing was removed",
-                        dir.path().display()
-                    ))),
-                    None => Err(error),
-                }
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// Kills init and whatever is left in the cgroup, and waits until they are gone.
     pub(super) fn end(&self) -> Result<()> {
         end(&self.saved)

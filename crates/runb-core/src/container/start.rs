@@ -125,8 +125,8 @@ impl Held {
 
     fn late(&self, report: &Report) -> Error {
         let late = self.saved.late.iter().find(|late| late.call == report.call);
-        let Late { place, what, nr, .. } = late.cloned().unwrap_or_default();
-        late_failure(&what, &place, nr.into(), report.errno)
+        let Late { place, what, hint, .. } = late.cloned().unwrap_or_default();
+        late_failure(&what, &place, hint, report.errno)
     }
 }
 

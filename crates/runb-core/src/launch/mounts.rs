@@ -10,7 +10,7 @@ use runb_init::Point;
 
 use super::{Init, Place, Said, copy_up, receive, spawn_program, write_id_maps};
 use crate::error::{Error, Result};
-use crate::plan::program::{Arg, Program};
+use crate::plan::program::Program;
 use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach};
 use crate::sys::{self, Below};
 
@@ -76,7 +76,7 @@ fn user_namespace_of(pid: i32) -> Result<OwnedFd> {
 /// A user namespace with these maps, that nobody is in: the program that makes it ends as soon as it is held.
 fn user_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     let mut program = Program::new(3);
-    program.call(libc::SYS_unshare, &[Arg::from(libc::CLONE_NEWUSER)]);
+    program.unshare(libc::CLONE_NEWUSER as u64);
     program.stop(Point::IdMap);
     let maker = spawn_program(&program, Place::default())?;
     match receive(&maker.socket)? {

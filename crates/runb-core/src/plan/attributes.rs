@@ -8,8 +8,10 @@
 use nix::libc;
 
 use super::mount_options::{Attributes, Reach, classic};
-use super::program::{AT_FDCWD, Data, Program, Slot};
-use super::rootfs::{AT_RECURSIVE, OPEN_TREE_CLONE};
+use super::program::{
+    AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, Data, MountAttr, NULL, Number, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE,
+    Program, Slot, TreeFlags,
+};
 use crate::host::Host;
 use crate::host::mounts::MountCalls;
 
@@ -60,7 +62,7 @@ impl Setter {
         // Beside the report and the fifo, and closed with what comes after them.
         let number = p.report() + 2;
         let report = p.report();
-        p.call(libc::SYS_dup3, &[report.into(), number.into(), libc::O_CLOEXEC.into()]);
+        p.dup3(report, number);
         Setter::Classic { descriptors: p.slot(), number }
     }
 
@@ -76,17 +78,13 @@ impl Setter {
         p.doing("open init's own descriptors in procfs");
         match procfs {
             Procfs::Hosts => {
-                let path = p.text("/proc/self/fd");
-                let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
-                p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).into_slot(descriptors);
+                p.open_tree(AT_FDCWD, "/proc/self/fd", OPEN_TREE_CLONE).into_slot(descriptors);
             }
             Procfs::New => {
-                let (name, path) = (p.text("proc"), p.text("self/fd"));
-                let context = p.call(libc::SYS_fsopen, &[name.into(), 1.into()]).out();
-                p.call(libc::SYS_fsconfig, &[context.into(), 6.into(), 0.into(), 0.into(), 0.into()]);
-                let procfs = p.call(libc::SYS_fsmount, &[context.into(), 1.into(), 0.into()]).out();
-                let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-                p.call(libc::SYS_openat, &[procfs.into(), path.into(), flags.into()]).into_slot(descriptors);
+                let context = p.fsopen("proc").out();
+                p.fsconfig_cmd_create(context);
+                let procfs = p.fsmount(context, 0).out();
+                p.openat(procfs, "self/fd", O_PATH | O_DIRECTORY).into_slot(descriptors);
             }
         }
     }
@@ -94,14 +92,13 @@ impl Setter {
     /// Changes `tree`, and with [`Reach::Below`] the mounts below it as well; of these mount(2) changes only the propagation.
     pub(super) fn change(&self, p: &mut Program, tree: Slot, reach: Reach, change: Change) {
         match *self {
-            Setter::SetAttributes { empty } => set_attributes(p, tree, empty, libc::AT_EMPTY_PATH, reach, change),
+            Setter::SetAttributes { empty } => set_attributes(p, tree, empty, AT_EMPTY_PATH, reach, change),
             Setter::Classic { descriptors, number } => {
                 let name = p.text(number.to_string());
-                p.call(libc::SYS_dup3, &[tree.into(), number.into(), libc::O_CLOEXEC.into()]);
-                p.call(libc::SYS_fchdir, &[descriptors.into()]);
+                p.dup3(tree, number);
+                p.fchdir(descriptors);
                 by_path(p, name, reach, change);
-                let slash = p.text("/");
-                p.call(libc::SYS_chdir, &[slash.into()]);
+                p.chdir("/");
             }
         }
     }
@@ -119,7 +116,7 @@ impl Setter {
             Setter::SetAttributes { .. } => self.change(p, tree, reach, change),
             Setter::Classic { .. } => {
                 let dot = p.text(".");
-                p.call(libc::SYS_fchdir, &[tree.into()]);
+                p.fchdir(tree);
                 by_path(p, dot, reach, change);
             }
         }
@@ -129,34 +126,27 @@ impl Setter {
     pub(super) fn change_root(&self, p: &mut Program, change: Change) {
         let slash = p.text("/");
         match self {
-            Setter::SetAttributes { .. } => set_attributes(p, AT_FDCWD, slash, 0, Reach::Top, change),
+            Setter::SetAttributes { .. } => {
+                set_attributes(p, AT_FDCWD, slash, TreeFlags::default(), Reach::Top, change)
+            }
             Setter::Classic { .. } => by_path(p, slash, Reach::Top, change),
         }
     }
 }
 
-/// mount_setattr(2); the numbers are those of struct mount_attr: set, clear, propagation, descriptor of a user namespace.
-fn set_attributes(
-    p: &mut Program,
-    at: impl Into<super::program::Arg>,
-    path: Data,
-    flags: i32,
-    reach: Reach,
-    change: Change,
-) {
-    let flags = flags | if reach == Reach::Below { AT_RECURSIVE } else { 0 };
-    let data = p.longs(&[change.attributes.set, change.attributes.clear, change.propagation, 0]);
-    p.call(libc::SYS_mount_setattr, &[at.into(), path.into(), flags.into(), data.into(), 32.into()]);
+fn set_attributes(p: &mut Program, dir: impl Into<Number>, path: Data, flags: TreeFlags, reach: Reach, change: Change) {
+    let flags = if reach == Reach::Below { flags | AT_RECURSIVE } else { flags };
+    let Change { attributes, propagation, .. } = change;
+    p.mount_setattr(dir, path, flags, MountAttr { set: attributes.set, clear: attributes.clear, propagation });
 }
 
 fn by_path(p: &mut Program, path: Data, reach: Reach, change: Change) {
     if change.propagation != 0 {
         let below = if reach == Reach::Below { libc::MS_REC } else { 0 };
-        let flags = change.propagation | below;
-        p.call(libc::SYS_mount, &[0.into(), path.into(), 0.into(), flags.into(), 0.into()]);
+        p.mount(NULL, path, NULL, change.propagation | below, NULL);
     }
     if !change.attributes.is_empty() {
         let flags = libc::MS_REMOUNT | libc::MS_BIND | classic(change.had, change.attributes);
-        p.call(libc::SYS_mount, &[0.into(), path.into(), 0.into(), flags.into(), 0.into()]);
+        p.mount(NULL, path, NULL, flags, NULL);
     }
 }

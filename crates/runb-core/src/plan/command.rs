@@ -4,7 +4,7 @@ use nix::libc;
 use oci_spec::runtime::Process;
 
 use super::Request;
-use super::program::{AT_FDCWD, Data, Program};
+use super::program::{AT_FDCWD, Data, Hint, O_DIRECTORY, O_RDWR, Program, Strings};
 use crate::survey::Survey;
 
 /// What the workload is: its command, looked for as execvp(3) does.
@@ -17,6 +17,15 @@ pub(super) struct Command {
 
 /// Why a candidate is passed over for the next; the first of these only as long as there may be a better one.
 const NOT_HERE: [i32; 5] = [libc::EACCES, libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::ENAMETOOLONG];
+
+/// What it means that no candidate is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nowhere {
+    /// Nobody has asked so far.
+    NotFound,
+    /// One was there when it was asked for.
+    Gone,
+}
 
 impl Command {
     /// `more` is added to process.env.
@@ -44,30 +53,26 @@ impl Command {
 
     /// Asks whether it can be executed, while there is still somebody to tell. The user and the root are the workload's.
     pub(super) fn check(&self, p: &mut Program) {
-        const X_OK: i32 = 1;
         p.section("process.args[0]");
         let name = self.name().to_owned();
         if !self.searched {
             let path = p.text(&name);
             p.doing(format!("exec: {name:?}: stat {name}"));
-            p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), libc::F_OK.into()]);
+            p.access(path, libc::F_OK);
             p.doing(format!("exec: {name:?}"));
-            p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), X_OK.into()]);
+            p.access(path, libc::X_OK);
             // A directory answers EISDIR to a wish to write, anything else ENOTDIR, and nothing is opened.
-            let flags = libc::O_RDWR | libc::O_DIRECTORY | libc::O_CLOEXEC;
-            p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).tolerate(&[libc::ENOTDIR]);
+            p.openat(AT_FDCWD, path, O_RDWR | O_DIRECTORY).tolerate(&[libc::ENOTDIR]);
             return;
         }
         p.doing(format!("exec: {name:?}: executable file not found in $PATH"));
         for (i, candidate) in self.candidates.iter().enumerate() {
-            let path = p.text(candidate);
-            let call = p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), X_OK.into()]).tolerate(&NOT_HERE);
+            let call = p.access(candidate, libc::X_OK).tolerate(&NOT_HERE);
             if i > 0 {
                 call.after_failure();
             }
         }
-        let nothing = p.text("");
-        let last = p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), nothing.into(), X_OK.into()]);
+        let last = p.access("", libc::X_OK);
         if !self.candidates.is_empty() {
             last.after_failure();
         }
@@ -80,28 +85,29 @@ impl Command {
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
         if self.searched {
             // It was there when it was asked for: then what is not there is its interpreter.
-            self.search(p, argv, envp, format!("exec: {:?}", self.name()));
+            self.search(p, argv, envp, Nowhere::Gone);
             return;
         }
-        let path = p.text(self.name());
-        p.call(libc::SYS_execve, &[path.into(), argv.into(), envp.into()]);
+        p.execve(self.name(), argv, envp).hint(Hint::InterpreterMissing);
     }
 
     /// Tries each candidate. If none is executed, the first that may not be is the reason, as for execvp(3): a security module
-    /// refuses what access(2) has allowed. Else there is none, which is said as `nowhere`.
-    fn search(&self, p: &mut Program, argv: Data, envp: Data, nowhere: String) {
+    /// refuses what access(2) has allowed. Else there is none, which `nowhere` explains.
+    fn search(&self, p: &mut Program, argv: Strings, envp: Strings, nowhere: Nowhere) {
         let paths: Vec<Data> = self.candidates.iter().map(|candidate| p.text(candidate)).collect();
         let absences = &NOT_HERE[1..];
         for (i, path) in paths.iter().chain(&paths).enumerate() {
             let passed = if i < paths.len() { &NOT_HERE[..] } else { absences };
-            let call = p.call(libc::SYS_execve, &[(*path).into(), argv.into(), envp.into()]).tolerate(passed);
+            let call = p.execve(*path, argv, envp).tolerate(passed);
             if i > 0 {
                 call.after_failure();
             }
         }
-        p.doing(nowhere);
-        let nothing = p.text("");
-        let last = p.call(libc::SYS_execve, &[nothing.into(), argv.into(), envp.into()]);
+        let last = p.execve("", argv, envp);
+        let last = match nowhere {
+            Nowhere::Gone => last.hint(Hint::InterpreterMissing),
+            Nowhere::NotFound => last.doing(format!("exec: {:?}: executable file not found in $PATH", self.name())),
+        };
         if !paths.is_empty() {
             last.after_failure();
         }
@@ -115,22 +121,16 @@ impl Command {
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
         if self.searched {
             p.doing(format!("exec: {name:?}"));
-            self.search(p, argv, envp, format!("exec: {name:?}: executable file not found in $PATH"));
+            self.search(p, argv, envp, Nowhere::NotFound);
             return;
         }
         let path = p.text(&name);
         p.doing(format!("exec: {name:?}"));
-        let execve = [path.into(), argv.into(), envp.into()];
-        p.call(libc::SYS_execve, &execve).tolerate(&[libc::ENOENT, libc::EACCES]);
-        p.call(libc::SYS_faccessat, &[AT_FDCWD.into(), path.into(), libc::F_OK.into()])
-            .after(libc::ENOENT)
-            .doing(format!("exec: {name:?}: stat {name}"));
+        p.execve(path, argv, envp).tolerate(&[libc::ENOENT, libc::EACCES]);
+        p.access(path, libc::F_OK).after(libc::ENOENT).doing(format!("exec: {name:?}: stat {name}"));
         // A directory answers EISDIR to a wish to write, anything else ENOTDIR, and nothing is opened.
-        let flags = libc::O_RDWR | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()])
-            .after(libc::EACCES)
-            .tolerate(&[libc::ENOTDIR]);
-        p.call(libc::SYS_execve, &execve);
+        p.openat(AT_FDCWD, path, O_RDWR | O_DIRECTORY).after(libc::EACCES).tolerate(&[libc::ENOTDIR]);
+        p.execve(path, argv, envp).hint(Hint::InterpreterMissing);
     }
 }
 

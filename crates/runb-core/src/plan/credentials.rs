@@ -7,7 +7,7 @@ use oci_spec::runtime::{Capabilities, Process};
 
 use super::namespaces::Namespaces;
 use super::process::{cwd, cwd_again};
-use super::program::{Arg, Program};
+use super::program::Program;
 use crate::host::Host;
 
 /// Whose user namespace a process is in.
@@ -100,9 +100,7 @@ pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets:
 fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
     let list = process.user().additional_gids().as_deref().unwrap_or_default();
     p.section(if list.is_empty() { "process.user" } else { "process.user.additionalGids" });
-    let data: Vec<u8> = list.iter().flat_map(|gid| gid.to_ne_bytes()).collect();
-    let data = p.bytes(&data);
-    let call = p.call(libc::SYS_setgroups, &[list.len().into(), data.into()]);
+    let call = p.setgroups(list);
     // A user namespace may deny it (user_namespaces(7), /proc/PID/setgroups): nothing is to be set then, as in runc.
     if list.is_empty() && namespace == UserNamespace::Own {
         call.tolerate(&[libc::EPERM]);
@@ -113,30 +111,21 @@ fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
 fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
     p.section("process.capabilities");
     for bit in (0..=host.last_capability).filter(|bit| sets.bounding >> bit & 1 == 0) {
-        p.call(libc::SYS_prctl, &[libc::PR_CAPBSET_DROP.into(), u64::from(bit).into(), 0.into(), 0.into(), 0.into()]);
+        p.prctl_capbset_drop(bit);
     }
     p.section("process.user");
-    p.call(libc::SYS_prctl, &[libc::PR_SET_KEEPCAPS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
-    let user = process.user();
-    let (uid, gid) = (Arg::from(user.uid()), Arg::from(user.gid()));
-    p.call(libc::SYS_setresgid, &[gid, gid, gid]);
-    p.call(libc::SYS_setresuid, &[uid, uid, uid]);
+    p.prctl_set_keepcaps();
+    p.setresgid(process.user().gid());
+    p.setresuid(process.user().uid());
     p.section("process.capabilities");
     capset(p, sets);
-    for bit in (0..64u64).filter(|bit| sets.ambient >> bit & 1 == 1) {
-        p.doing(format!("raise {} in the ambient set", capability_name(bit as u8)));
-        let raise = libc::PR_CAP_AMBIENT_RAISE;
-        p.call(libc::SYS_prctl, &[libc::PR_CAP_AMBIENT.into(), raise.into(), bit.into(), 0.into(), 0.into()]);
+    for bit in (0..64u8).filter(|bit| sets.ambient >> bit & 1 == 1) {
+        p.doing(format!("raise {} in the ambient set", capability_name(bit)));
+        p.prctl_cap_ambient_raise(bit);
     }
 }
 
 pub(super) fn capset(p: &mut Program, sets: Sets) {
     p.section("process.capabilities");
-    // struct __user_cap_header_struct with version 3, then two of __user_cap_data_struct.
-    let header = p.bytes(&[0x2008_0522u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat());
-    let halves = [sets.effective, sets.permitted, sets.inheritable];
-    let low = halves.map(|set| (set as u32).to_ne_bytes());
-    let high = halves.map(|set| ((set >> 32) as u32).to_ne_bytes());
-    let data = p.bytes(&[low.concat(), high.concat()].concat());
-    p.call(libc::SYS_capset, &[header.into(), data.into()]);
+    p.capset(sets.effective, sets.permitted, sets.inheritable);
 }

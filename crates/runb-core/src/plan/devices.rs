@@ -9,8 +9,7 @@ use super::check;
 use super::masks::Null;
 use super::mounts::{Mounts, resolve};
 use super::namespaces::Namespaces;
-use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
-use super::rootfs::{F_EMPTY_PATH, OPEN_TREE_CLONE};
+use super::program::{AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, Number, OPEN_TREE_CLONE, Program, Slot};
 use crate::error::{Error, Result};
 use crate::survey::{DEFAULT_DEVICES, Found, Survey, clean, is_bind};
 
@@ -160,9 +159,7 @@ impl Devices {
                 continue;
             }
             p.section(device.place.as_str());
-            let path = p.text(device.path.as_os_str().as_encoded_bytes());
-            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
-            device.hosts = Some(p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out());
+            device.hosts = Some(p.open_tree(AT_FDCWD, &device.path, OPEN_TREE_CLONE).out());
         }
         Ok(devices)
     }
@@ -183,7 +180,7 @@ impl Devices {
             p.section(device.place.as_str());
             let directory = match device.in_dev() {
                 true => dev,
-                false => mounts.directory(p, device.path.parent().unwrap_or(Path::new("/"))),
+                false => mounts.directory(p, device.path.parent().unwrap_or(Path::new("/"))).into(),
             };
             let name = p.text(device.path.file_name().unwrap_or_default().as_encoded_bytes());
             p.doing(format!("make the device {}", device.path.display()));
@@ -192,53 +189,49 @@ impl Devices {
         self.links(p, dev);
     }
 
-    fn directory(&self, p: &mut Program, mounts: &Mounts<'_>) -> Arg {
+    fn directory(&self, p: &mut Program, mounts: &Mounts<'_>) -> Number {
         p.section("/dev");
         if let Some(slot) = mounts.fresh(Path::new("/dev")) {
             return slot.into();
         }
         let name = p.text("dev");
-        p.call(libc::SYS_mkdirat, &[AT_FDCWD.into(), name.into(), 0o755.into()]).tolerate(&[libc::EEXIST, libc::EROFS]);
+        p.mkdirat(AT_FDCWD, name, 0o755).tolerate(&[libc::EEXIST, libc::EROFS]);
         resolve(p, AT_FDCWD.into(), name, libc::O_PATH | libc::O_DIRECTORY).into()
     }
 
-    fn node(&self, p: &mut Program, device: &Device, directory: Arg, name: Data, empty: Data) {
+    fn node(&self, p: &mut Program, device: &Device, directory: Number, name: Data, empty: Data) {
         if let Some(hosts) = device.hosts {
-            let flags = libc::S_IFREG | 0o644;
-            p.call(libc::SYS_mknodat, &[directory, name.into(), flags.into(), 0.into()])
-                .tolerate(&[libc::EEXIST, libc::EROFS]);
-            p.call(libc::SYS_move_mount, &[hosts.into(), empty.into(), directory, name.into(), F_EMPTY_PATH.into()]);
+            p.mknodat(directory, name, libc::S_IFREG | 0o644, 0).tolerate(&[libc::EEXIST, libc::EROFS]);
+            p.move_mount(hosts, empty, directory, name, MOVE_MOUNT_F_EMPTY_PATH);
             return;
         }
         if matches!(device.found, Found::Node { .. }) {
             return;
         }
-        let call = p.call(libc::SYS_mknodat, &[directory, name.into(), device.mode.into(), device.number.into()]);
+        let call = p.mknodat(directory, name, device.mode, device.number);
         let unsure = device.found == Found::Unknown;
         if unsure {
             // In a filesystem that nobody could look into: what is there stays, as with runc.
             call.tolerate(&[libc::EEXIST]);
         }
         if device.owner != (0, 0) {
-            let (uid, gid) = device.owner;
-            let owner = [directory, name.into(), uid.into(), gid.into(), libc::AT_SYMLINK_NOFOLLOW.into()];
-            let call = p.call(libc::SYS_fchownat, &owner);
+            let call = p.lchownat(directory, name, device.owner);
             if unsure {
                 call.after_success();
             }
         }
     }
 
-    fn links(&self, p: &mut Program, dev: Arg) {
+    fn links(&self, p: &mut Program, dev: Number) {
         p.section("/dev");
         for (name, target) in LINKS.into_iter().chain(self.core.then_some(CORE)) {
             p.doing(format!("link /dev/{name} to {target}"));
             let own = name == "ptmx";
             let (name, target) = (p.text(name), p.text(target));
             if self.dev == Dev::Images && own {
-                p.call(libc::SYS_unlinkat, &[dev, name.into(), 0.into()]).tolerate(&[libc::ENOENT, libc::EROFS]);
+                p.unlinkat(dev, name).tolerate(&[libc::ENOENT, libc::EROFS]);
             }
-            let call = p.call(libc::SYS_symlinkat, &[target.into(), dev, name.into()]);
+            let call = p.symlinkat(target, dev, name);
             if self.dev == Dev::Images {
                 // As runc: what the image has stays, but for ptmx, which must be the container's own.
                 call.tolerate(if own { &[libc::EROFS] } else { &[libc::EEXIST, libc::EROFS] });

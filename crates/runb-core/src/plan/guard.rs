@@ -1,11 +1,10 @@
 //! linux.seccomp in the order of a launch: when the filter is loaded, and by which right.
 
-use nix::libc;
 use oci_spec::runtime::Process;
 use runb_init::Point;
 
 use super::credentials::{Sets, capset};
-use super::program::Program;
+use super::program::{Mark, Program};
 use super::seccomp::Filter;
 use crate::error::Result;
 
@@ -51,15 +50,11 @@ impl<'a> Guard<'a> {
         p.section("linux.seccomp");
         p.doing(format!("load a filter of {} instructions", filter.instructions.len()));
         let code: Vec<u64> = filter.instructions.iter().map(|instruction| instruction.0).collect();
-        let code = p.longs(&code);
-        // struct sock_fprog: a length of 16 bits, then a pointer.
-        let program = p.longs(&[filter.instructions.len() as u64, code.address()]);
-        const SET_MODE_FILTER: i32 = 1;
-        let load = p.call(libc::SYS_seccomp, &[SET_MODE_FILTER.into(), filter.flags.0.into(), program.into()]);
+        let load = p.seccomp_set_mode_filter(filter.flags.0.into(), &code);
         if filter.listener.is_some() {
             let listener = load.out();
             p.stop_with(Point::Notify, listener);
-            p.call(libc::SYS_close, &[listener.into()]);
+            p.close(listener);
         }
         if self.has_too_much(sets) {
             capset(p, sets);
@@ -72,8 +67,8 @@ impl<'a> Guard<'a> {
     /// [`Filter::check_init`], where there is a listener.
     pub(super) fn check(&self, p: &Program) -> Result<()> {
         let Some(filter) = self.filter.filter(|_| self.has_listener()) else { return Ok(()) };
-        let later = p.calls().iter().skip_while(|call| libc::c_long::from(call.nr) != libc::SYS_seccomp).skip(1);
-        let later = later.filter(|call| call.kind != runb_init::Kind::Stop);
+        let load = p.marked(Mark::Filter).unwrap_or(p.calls().len());
+        let later = p.calls().iter().skip(load + 1).filter(|call| call.kind != runb_init::Kind::Stop);
         filter.check_init(later.map(|call| (call.nr.into(), call.args)))
     }
 }

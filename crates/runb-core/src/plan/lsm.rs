@@ -6,7 +6,7 @@ use nix::libc;
 use oci_spec::runtime::{Process, Spec};
 
 use super::procfs::write_file;
-use super::program::{AT_FDCWD, Program};
+use super::program::{AT_FDCWD, Hint, O_WRONLY, Program};
 use crate::error::{Error, Kind, Result};
 use crate::host::lsm::Lsm;
 
@@ -61,15 +61,11 @@ pub(super) fn labels(p: &mut Program, process: &Process, lsm: Lsm) -> Result<()>
 fn apparmor(p: &mut Program, profile: &str) {
     p.section("process.apparmorProfile");
     p.doing(format!("write \"exec {profile}\" to /proc/self/attr/apparmor/exec"));
-    let text = format!("exec {profile}");
-    let (own, shared, length, text) =
-        (p.text("/proc/self/attr/apparmor/exec"), p.text("/proc/self/attr/exec"), text.len(), p.text(text));
     let file = p.slot();
-    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
-    p.call(libc::SYS_openat, &[AT_FDCWD.into(), own.into(), flags.into()]).tolerate(&[libc::ENOENT]).into_slot(file);
-    p.call(libc::SYS_openat, &[AT_FDCWD.into(), shared.into(), flags.into()]).after(libc::ENOENT).into_slot(file);
-    p.call(libc::SYS_write, &[file.into(), text.into(), length.into()]);
-    p.call(libc::SYS_close, &[file.into()]);
+    p.openat(AT_FDCWD, "/proc/self/attr/apparmor/exec", O_WRONLY).tolerate(&[libc::ENOENT]).into_slot(file);
+    p.openat(AT_FDCWD, "/proc/self/attr/exec", O_WRONLY).after(libc::ENOENT).into_slot(file);
+    p.write(file, format!("exec {profile}")).hint(Hint::ProfileMissing);
+    p.close(file);
 }
 
 /// linux.mountLabel.
@@ -101,8 +97,7 @@ pub(super) fn in_data(option: &str) -> String {
 /// `label` for the root of a new mqueue, the working directory, as runc labels it: its files have labels of their own.
 pub(super) fn root_label(p: &mut Program, label: &str) {
     p.doing(format!("label with {label:?}"));
-    let (dot, name, value) = (p.text("."), p.text("security.selinux"), p.text(label));
-    p.call(libc::SYS_setxattr, &[dot.into(), name.into(), value.into(), label.len().into(), 0.into()]);
+    p.setxattr(".", "security.selinux", label);
 }
 
 #[cfg(test)]

@@ -2,16 +2,12 @@
 
 use nix::libc;
 
-/// struct mount_attr's bits.
-pub(super) const RDONLY: u64 = 0x1;
-const NOSUID: u64 = 0x2;
-const NODEV: u64 = 0x4;
-const NOEXEC: u64 = 0x8;
-const ATIME: u64 = 0x70;
-const NOATIME: u64 = 0x10;
-const STRICTATIME: u64 = 0x20;
-const NODIRATIME: u64 = 0x80;
-pub(super) const NOSYMFOLLOW: u64 = 0x20_0000;
+use nix::libc::{
+    MOUNT_ATTR__ATIME as ATIME, MOUNT_ATTR_NOATIME as NOATIME, MOUNT_ATTR_NODEV as NODEV,
+    MOUNT_ATTR_NODIRATIME as NODIRATIME, MOUNT_ATTR_NOEXEC as NOEXEC, MOUNT_ATTR_NOSUID as NOSUID,
+    MOUNT_ATTR_STRICTATIME as STRICTATIME,
+};
+pub(super) use nix::libc::{MOUNT_ATTR_NOSYMFOLLOW as NOSYMFOLLOW, MOUNT_ATTR_RDONLY as RDONLY};
 
 /// What an option does to a mount's attributes.
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use runb_init::Point;
 
 use super::procfs::HostsProc;
-use super::program::{AT_FDCWD, Program, Slot};
+use super::program::{AT_FDCWD, O_RDONLY, Program, Slot, namespace_flags};
 use super::{IdMaps, id_map};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -141,23 +141,23 @@ impl Namespaces {
         for (joined, slot) in order {
             let kind = joined.kind;
             p.section(format!("{}.path", joined.place));
-            p.doing(format!("setns {}, {}", joined.path.display(), super::describe::namespaces(kind)));
-            p.call(libc::SYS_setns, &[slot.into(), kind.into()]);
-            p.call(libc::SYS_close, &[slot.into()]);
+            p.doing(format!("setns {}, {}", joined.path.display(), namespace_flags(kind)));
+            p.setns(slot, kind);
+            p.close(slot);
             if kind == USER {
                 become_root(p);
             }
         }
         if self.makes(USER) {
             p.section("linux.namespaces");
-            p.call(libc::SYS_unshare, &[USER.into()]);
+            p.unshare(USER);
             p.stop(Point::IdMap);
             become_root(p);
         }
         let here = self.new & !USER & !self.clone_flags();
         if here != 0 {
             p.section("linux.namespaces");
-            p.call(libc::SYS_unshare, &[here.into()]);
+            p.unshare(here);
         }
         if self.makes(TIME) {
             time_offsets(p, spec, procfs)?;
@@ -195,14 +195,13 @@ pub fn name(kind: LinuxNamespaceType) -> &'static str {
 
 fn open(p: &mut Program, joined: &Joined) -> Slot {
     p.section(format!("{}.path", joined.place));
-    let path = p.text(joined.path.as_os_str().as_encoded_bytes());
-    p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), (libc::O_RDONLY | libc::O_CLOEXEC).into()]).out()
+    p.openat(AT_FDCWD, &joined.path, O_RDONLY).out()
 }
 
 /// What init makes from here on belongs to the root of the user namespace.
 pub(super) fn become_root(p: &mut Program) {
-    p.call(libc::SYS_setresgid, &[0.into(), 0.into(), 0.into()]);
-    p.call(libc::SYS_setresuid, &[0.into(), 0.into(), 0.into()]);
+    p.setresgid(0);
+    p.setresuid(0);
 }
 
 /// unshare(2) makes a time namespace for children alone. By an execve a process enters it only since kernel commit
@@ -211,10 +210,9 @@ fn enter_time(p: &mut Program, procfs: &HostsProc) {
     p.section("linux.namespaces");
     p.doing("enter the time namespace");
     let (directory, path) = procfs.file(p, "self/ns/time_for_children");
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    let namespace = p.call(libc::SYS_openat, &[directory, path.into(), flags.into()]).out();
-    p.call(libc::SYS_setns, &[namespace.into(), TIME.into()]);
-    p.call(libc::SYS_close, &[namespace.into()]);
+    let namespace = p.openat(directory, path, O_RDONLY).out();
+    p.setns(namespace, TIME);
+    p.close(namespace);
 }
 
 /// The offsets are written before anyone is in the namespace.

@@ -12,7 +12,9 @@ use super::guard::Guard;
 use super::mounts::Mounts;
 use super::namespaces::Namespaces;
 use super::procfs::{HostsProc, write_file};
-use super::program::{AT_FDCWD, Arg, Program, Slot};
+use super::program::{
+    AT_FDCWD, Added, Mark, Number, O_DIRECTORY, O_PATH, Program, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, Slot,
+};
 use super::seccomp::Filter;
 use super::{Ending, Request, schedule, terminal};
 use crate::error::{Error, Result};
@@ -29,10 +31,9 @@ pub(super) struct Begun {
 /// The first calls: nobody may look into this process, and modes are what the calls say.
 pub(super) fn begin(p: &mut Program) -> Begun {
     p.section("");
-    p.call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()]);
-    let name = p.text("runb:[init]");
-    p.call(libc::SYS_prctl, &[libc::PR_SET_NAME.into(), name.into(), 0.into(), 0.into(), 0.into()]);
-    Begun { umask: p.call(libc::SYS_umask, &[0.into()]).out(), descriptors: None }
+    p.prctl_set_undumpable();
+    p.prctl_set_name("runb:[init]");
+    Begun { umask: p.umask(0).out(), descriptors: None }
 }
 
 impl Begun {
@@ -46,8 +47,7 @@ impl Begun {
         let given = descriptors_of(process).map_or(0, |limit| limit.hard());
         p.section("mounts");
         p.doing(format!("raise RLIMIT_NOFILE to {needed}, for as many mounts"));
-        let value = p.longs(&[needed, hard.max(given).max(needed)]);
-        p.call(libc::SYS_prlimit64, &[0.into(), libc::RLIMIT_NOFILE.into(), value.into(), 0.into()]);
+        p.prlimit(libc::RLIMIT_NOFILE, needed, hard.max(given).max(needed));
         p.move_last_to(at);
     }
 
@@ -56,8 +56,7 @@ impl Begun {
         if let Some((soft, hard)) = self.descriptors.filter(|_| descriptors_of(process).is_none()) {
             p.section("mounts");
             p.doing(format!("set RLIMIT_NOFILE back to soft {soft} hard {hard}"));
-            let value = p.longs(&[soft, hard]);
-            p.call(libc::SYS_prlimit64, &[0.into(), libc::RLIMIT_NOFILE.into(), value.into(), 0.into()]);
+            p.prlimit(libc::RLIMIT_NOFILE, soft, hard);
         }
     }
 }
@@ -114,15 +113,9 @@ pub(super) fn network(p: &mut Program, namespaces: &Namespaces) {
     }
     p.section("linux.namespaces");
     p.doing("bring lo up");
-    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
-    let socket =
-        p.call(libc::SYS_socket, &[libc::AF_INET.into(), kind.into(), 0.into()]).tolerate(&[libc::EAFNOSUPPORT]).out();
-    let mut request = [0u8; 40];
-    request[..2].copy_from_slice(b"lo");
-    request[16..18].copy_from_slice(&((libc::IFF_UP | libc::IFF_RUNNING) as u16).to_ne_bytes());
-    let request = p.bytes(&request);
-    p.call(libc::SYS_ioctl, &[socket.into(), libc::SIOCSIFFLAGS.into(), request.into()]).after_success();
-    p.call(libc::SYS_close, &[socket.into()]).after_success();
+    let socket = p.socket_dgram(libc::AF_INET).tolerate(&[libc::EAFNOSUPPORT]).out();
+    p.ioctl_siocsifflags(socket, "lo", libc::IFF_UP | libc::IFF_RUNNING).after_success();
+    p.close(socket).after_success();
 }
 
 /// hostname, domainname and linux.sysctl: the namespaces are the container's, the procfs still the host's.
@@ -132,15 +125,13 @@ pub(super) fn names_and_sysctls(
     namespaces: &Namespaces,
     procfs: &HostsProc,
 ) -> Result<()> {
-    for (place, name, nr) in [
-        ("hostname", spec.hostname(), libc::SYS_sethostname),
-        ("domainname", spec.domainname(), libc::SYS_setdomainname),
-    ] {
-        if let Some(name) = name.as_ref().filter(|name| !name.is_empty()) {
-            p.section(place);
-            let text = p.text(name);
-            p.call(nr, &[text.into(), name.len().into()]);
-        }
+    if let Some(name) = spec.hostname().as_ref().filter(|name| !name.is_empty()) {
+        p.section("hostname");
+        p.sethostname(name);
+    }
+    if let Some(name) = spec.domainname().as_ref().filter(|name| !name.is_empty()) {
+        p.section("domainname");
+        p.setdomainname(name);
     }
     let sysctls = spec.linux().iter().filter_map(|linux| linux.sysctl().as_ref()).flatten();
     for (key, value) in sysctls.collect::<BTreeMap<_, _>>() {
@@ -213,8 +204,7 @@ pub(super) fn rlimits(p: &mut Program, process: &Process) {
         p.section(format!("process.rlimits[{i}]"));
         let (soft, hard) = (limit.soft(), limit.hard());
         p.doing(format!("prlimit64 {} soft {soft} hard {hard}", limit.typ()));
-        let value = p.longs(&[soft, hard]);
-        p.call(libc::SYS_prlimit64, &[0.into(), (limit.typ() as u64).into(), value.into(), 0.into()]);
+        p.prlimit(limit.typ() as u32, soft, hard);
     }
 }
 
@@ -225,8 +215,7 @@ pub(super) fn raise_rlimits(p: &mut Program, process: &Process, current: &[(u64,
         if limit.hard() > *hard {
             p.section(format!("process.rlimits[{i}]"));
             p.doing(format!("prlimit64 {} soft {} hard {}", limit.typ(), limit.soft(), limit.hard()));
-            let value = p.longs(&[*soft, limit.hard()]);
-            p.call(libc::SYS_prlimit64, &[0.into(), (limit.typ() as u64).into(), value.into(), 0.into()]);
+            p.prlimit(limit.typ() as u32, *soft, limit.hard());
         }
     }
 }
@@ -234,28 +223,26 @@ pub(super) fn raise_rlimits(p: &mut Program, process: &Process, current: &[(u64,
 /// A session of its own, without a terminal.
 pub(super) fn session(p: &mut Program) {
     p.section("");
-    p.call(libc::SYS_setsid, &[]).tolerate(&[libc::EPERM]);
+    p.setsid().tolerate(&[libc::EPERM]);
 }
 
 /// The session keyring `_ses.ID`, so that containers do not share the caller's keys. Its owner is init's user, and the
 /// workload's may be another: a key is found only by who may search the keyring (keyrings(7), "Access rights").
 pub(super) fn keyring(p: &mut Program, options: &Options, user: UserNamespace) {
-    const JOIN_SESSION_KEYRING: i32 = 1;
-    const SETPERM: i32 = 5;
     /// What the kernel gives a session keyring: all to its possessor; view, read and link to its owner.
-    const KERNELS: u64 = 0x3f13_0000;
-    const USER_SEARCH: u64 = 0x8_0000;
-    const OTHER_SEARCH: u64 = 0x8;
+    const KERNELS: u32 = 0x3f13_0000;
+    const USER_SEARCH: u32 = 0x8_0000;
+    const OTHER_SEARCH: u32 = 0x8;
     if options.keyring == Keyring::Inherit {
         return;
     }
     p.section("");
     let name = p.text(format!("_ses.{}", options.id));
     p.doing("join the session keyring");
-    let serial = p.call(libc::SYS_keyctl, &[JOIN_SESSION_KEYRING.into(), name.into()]).tolerate(&[libc::ENOSYS]).out();
+    let serial = p.keyctl_join_session_keyring(name).tolerate(&[libc::ENOSYS]).out();
     p.doing("let the container's user search the session keyring");
     let search = if user == UserNamespace::Own { OTHER_SEARCH } else { USER_SEARCH };
-    p.call(libc::SYS_keyctl, &[SETPERM.into(), serial.into(), (KERNELS | search).into()]).after_success();
+    p.keyctl_setperm(serial, KERNELS | search).after_success();
 }
 
 /// linux.personality (config-linux.md "Personality", personality(2)).
@@ -263,8 +250,8 @@ pub(super) fn keyring(p: &mut Program, options: &Options, user: UserNamespace) {
 /// # Errors
 /// It has flags, which the specification leaves for the future.
 pub(super) fn personality(p: &mut Program, spec: &Spec) -> Result<()> {
-    const PER_LINUX: i32 = 0x0;
-    const PER_LINUX32: i32 = 0x8;
+    const PER_LINUX: u32 = 0x0;
+    const PER_LINUX32: u32 = 0x8;
     let Some(personality) = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) else { return Ok(()) };
     if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
         return Err(Error::spec("linux.personality.flags", "are not supported: the specification names none"));
@@ -274,7 +261,7 @@ pub(super) fn personality(p: &mut Program, spec: &Spec) -> Result<()> {
         LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
     };
     p.section("linux.personality");
-    p.call(libc::SYS_personality, &[domain.into()]);
+    p.personality(domain);
     Ok(())
 }
 
@@ -286,35 +273,25 @@ pub(super) fn own_stdio(p: &mut Program, process: &Process, stdio: &[i32]) {
     }
     p.section("process.user.uid");
     for descriptor in stdio {
-        let nobody = u32::MAX;
-        p.call(libc::SYS_fchown, &[(*descriptor).into(), process.user().uid().into(), nobody.into()]).tolerate(&[
-            libc::EPERM,
-            libc::EINVAL,
-            libc::EROFS,
-        ]);
+        p.fchown(*descriptor, process.user().uid()).tolerate(&[libc::EPERM, libc::EINVAL, libc::EROFS]);
     }
 }
 
 /// Enters process.cwd as root; [`cwd_again`] tries as the user where root may not.
 pub(super) fn cwd(p: &mut Program, process: &Process) {
-    p.section("process.cwd");
-    p.doing(format!("chdir {:?}", process.cwd()));
-    let path = p.text(process.cwd().as_os_str().as_encoded_bytes());
-    let how = p.longs(&[(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64, 0, 0x2 | 0x10]);
-    let slot = p
-        .call(libc::SYS_openat2, &[AT_FDCWD.into(), path.into(), how.into(), 24.into()])
-        .tolerate(&[libc::EACCES])
-        .out();
-    p.call(libc::SYS_fchdir, &[slot.into()]).after_success();
+    let slot = open_cwd(p, process).tolerate(&[libc::EACCES]).out();
+    p.fchdir(slot).after_success();
 }
 
 pub(super) fn cwd_again(p: &mut Program, process: &Process) {
+    let slot = open_cwd(p, process).after_failure().out();
+    p.fchdir(slot).after_failure();
+}
+
+fn open_cwd<'p>(p: &'p mut Program, process: &Process) -> Added<'p> {
     p.section("process.cwd");
     p.doing(format!("chdir {:?}", process.cwd()));
-    let path = p.text(process.cwd().as_os_str().as_encoded_bytes());
-    let how = p.longs(&[(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64, 0, 0x2 | 0x10]);
-    let slot = p.call(libc::SYS_openat2, &[AT_FDCWD.into(), path.into(), how.into(), 24.into()]).after_failure().out();
-    p.call(libc::SYS_fchdir, &[slot.into()]).after_failure();
+    p.openat2(AT_FDCWD, process.cwd(), O_PATH | O_DIRECTORY, RESOLVE_NO_MAGICLINKS | RESOLVE_IN_ROOT)
 }
 
 /// The last part of a program: only the process itself changes, then it becomes the workload.
@@ -336,12 +313,11 @@ pub(super) fn finish(
     }
     keyring(p, request.options, user);
     // Beyond the report and the fifo nothing of the launch is needed any more.
-    p.call(libc::SYS_close_range, &[(report + 2).into(), u64::from(u32::MAX).into(), 0.into()]);
+    p.close_range(report + 2);
     begun.lower_descriptors(p, process);
     rlimits(p, process);
     p.section("process.user.umask");
-    let umask = process.user().umask().map_or(Arg::from(begun.umask), Arg::from);
-    p.call(libc::SYS_umask, &[umask]);
+    p.umask(process.user().umask().map_or(Number::from(begun.umask), Number::from));
     personality(p, request.spec)?;
     if user == UserNamespace::Runtimes {
         schedule::scheduler(p, process)?;
@@ -355,7 +331,7 @@ pub(super) fn finish(
     p.section("");
     if request.ending == Ending::Stop {
         // Its end tells the runtime that the execve succeeded.
-        p.call(libc::SYS_fcntl, &[report.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
+        p.fcntl_setfd_cloexec(report);
     }
     // Whoever decides for the workload gets the listener from this runtime, so before it goes.
     if guard.has_listener() {
@@ -369,13 +345,12 @@ pub(super) fn finish(
             p.announce(Point::Ready);
             // From here on the fifo is the one who hears: `start` reads there what goes wrong. Where a listener is to be
             // handed over, the end of the socket says that only the read and the execve are to come.
-            p.call(libc::SYS_dup3, &[(report + 1).into(), report.into(), libc::O_CLOEXEC.into()]);
+            p.dup3(report + 1, report);
             if !guard.has_listener() {
-                p.call(libc::SYS_close, &[(report + 1).into()]);
+                p.close(report + 1);
             }
-            let byte = p.bytes(&[0]);
             p.doing("wait at the exec fifo");
-            p.call(libc::SYS_read, &[report.into(), byte.into(), 1.into()]);
+            p.read(report, 1).mark(Mark::Wait);
         }
     }
     if !guard.has_listener() {
@@ -391,21 +366,19 @@ pub(super) fn finish(
 pub(super) fn no_new_privileges(p: &mut Program, process: &Process) {
     if process.no_new_privileges() == Some(true) {
         p.section("process.noNewPrivileges");
-        p.call(libc::SYS_prctl, &[libc::PR_SET_NO_NEW_PRIVS.into(), 1.into(), 0.into(), 0.into(), 0.into()]);
+        p.prctl_set_no_new_privs();
     }
 }
 
 /// The workload starts with no signal blocked, and with SIGPIPE as the kernel has it: Rust programs ignore it.
 pub(super) fn signals(p: &mut Program) {
     p.section("");
-    let zeroes = p.longs(&[0; 4]);
-    p.call(libc::SYS_rt_sigaction, &[libc::SIGPIPE.into(), zeroes.into(), 0.into(), 8.into()]);
-    p.call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK.into(), zeroes.into(), 0.into(), 8.into()]);
+    p.reset_signals(libc::SIGPIPE);
 }
 
 /// Moves the exec fifo to the descriptor after the report's.
 pub(super) fn keep_fifo(p: &mut Program, fifo: Slot) {
     let to = p.report() + 1;
-    p.call(libc::SYS_dup3, &[fifo.into(), to.into(), libc::O_CLOEXEC.into()]).tolerate(&[libc::EINVAL]);
-    p.call(libc::SYS_close, &[fifo.into()]).after_success();
+    p.dup3(fifo, to).tolerate(&[libc::EINVAL]);
+    p.close(fifo).after_success();
 }

@@ -1,21 +1,17 @@
 //! Writing to the host's procfs.
 
-use nix::libc;
-
 use super::namespaces::Namespaces;
-use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
+use super::program::{AT_FDCWD, Data, Number, O_DIRECTORY, O_PATH, O_WRONLY, Program, Slot, Text};
 
 /// open, write, close.
-pub(super) fn write_file(p: &mut Program, path: impl AsRef<[u8]>, text: &str) {
-    let path = p.text(path);
+pub(super) fn write_file(p: &mut Program, path: impl Text, text: &str) {
     write_below(p, AT_FDCWD.into(), path, text);
 }
 
-fn write_below(p: &mut Program, directory: Arg, path: Data, text: &str) {
-    let (length, text) = (text.len(), p.text(text));
-    let file = p.call(libc::SYS_openat, &[directory, path.into(), (libc::O_WRONLY | libc::O_CLOEXEC).into()]).out();
-    p.call(libc::SYS_write, &[file.into(), text.into(), length.into()]);
-    p.call(libc::SYS_close, &[file.into()]);
+fn write_below(p: &mut Program, directory: Number, path: impl Text, text: &str) {
+    let file = p.openat(directory, path, O_WRONLY).out();
+    p.write(file, text);
+    p.close(file);
 }
 
 /// The host's procfs. A mount namespace that is joined has what others have put at `/proc` (CVE-2025-52881 was a write to
@@ -27,13 +23,12 @@ impl HostsProc {
     pub(super) fn open(p: &mut Program, namespaces: &Namespaces) -> Self {
         HostsProc(namespaces.joins_mounts().then(|| {
             p.section("linux.namespaces");
-            let (path, flags) = (p.text("/proc"), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
-            p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out()
+            p.openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY).out()
         }))
     }
 
     /// A file below it, as the first two arguments of openat(2).
-    pub(super) fn file(&self, p: &mut Program, below: &str) -> (Arg, Data) {
+    pub(super) fn file(&self, p: &mut Program, below: &str) -> (Number, Data) {
         match self.0 {
             Some(directory) => (directory.into(), p.text(below)),
             None => (AT_FDCWD.into(), p.text(format!("/proc/{below}"))),
@@ -50,7 +45,7 @@ impl HostsProc {
     pub(super) fn close(self, p: &mut Program) {
         if let Some(directory) = self.0 {
             p.section("linux.namespaces");
-            p.call(libc::SYS_close, &[directory.into()]);
+            p.close(directory);
         }
     }
 }

@@ -1,61 +1,28 @@
 //! The program that init runs, while it is being written: calls, the memory that they point into, and where each came from.
 
+mod added;
+mod calls;
+mod describe;
+mod flags;
+mod origin;
+mod values;
+
 use std::rc::Rc;
 
 use nix::libc;
 use runb_init::{After, Call, Header, Kind, PROGRAM_ADDRESS, Point, Report};
 
-use super::describe;
-
-/// The place of a descriptor (or another small number) that an earlier call made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot(u32);
-
-/// A place in the program's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Data(u32);
-
-/// An argument of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arg {
-    /// A number.
-    Number(u64),
-    /// The value of a slot.
-    Slot(Slot),
-    /// The address of data.
-    Data(Data),
-}
-
-impl From<Slot> for Arg {
-    fn from(slot: Slot) -> Self {
-        Arg::Slot(slot)
-    }
-}
-
-impl From<Data> for Arg {
-    fn from(data: Data) -> Self {
-        Arg::Data(data)
-    }
-}
-
-macro_rules! number {
-    ($($kind:ty),*) => { $(impl From<$kind> for Arg {
-        fn from(number: $kind) -> Self {
-            Arg::Number(number as i64 as u64)
-        }
-    })* };
-}
-number!(i32, u32, i64, u64, usize);
+pub(crate) use added::Added;
+pub(crate) use calls::MountAttr;
+pub(crate) use describe::namespace_flags;
+pub(crate) use flags::*;
+use origin::Origin;
+pub use origin::{Hint, Mark};
+pub(crate) use values::{Arg, NULL, Number, Strings, Text};
+pub use values::{Data, Slot};
 
 /// The working directory, or after the change of root simply what a path starts from.
-pub const AT_FDCWD: i32 = libc::AT_FDCWD;
-
-/// Where calls come from: the place in config.json, and what they do as one sentence where the calls alone do not say it.
-#[derive(Clone, Debug)]
-struct Origin {
-    place: Rc<str>,
-    what: Option<Rc<str>>,
-}
+pub(crate) const AT_FDCWD: i32 = libc::AT_FDCWD;
 
 const HEADER: usize = size_of::<Header>();
 /// The first page: the header and the slots, the only bytes that init writes to.
@@ -76,7 +43,7 @@ pub struct Program {
 
 impl Program {
     /// An empty program whose reports go to the descriptor `report`.
-    pub fn new(report: i32) -> Self {
+    pub(crate) fn new(report: i32) -> Self {
         let mut memory = Vec::with_capacity(24 * 1024);
         memory.resize(SLOT_PAGE, 0);
         Program {
@@ -92,23 +59,23 @@ impl Program {
     }
 
     /// The descriptor that takes the reports.
-    pub fn report(&self) -> i32 {
+    pub(crate) fn report(&self) -> i32 {
         self.report
     }
 
     /// Names the place in config.json that the following calls come from.
-    pub fn section(&mut self, place: impl Into<Rc<str>>) {
+    pub(crate) fn section(&mut self, place: impl Into<Rc<str>>) {
         self.place = place.into();
         self.what = None;
     }
 
     /// Says what the following calls of this section do, for errors (`mount tmpfs with "size=5"`).
-    pub fn doing(&mut self, what: impl Into<Rc<str>>) {
+    pub(crate) fn doing(&mut self, what: impl Into<Rc<str>>) {
         self.what = Some(what.into());
     }
 
     /// A new slot, -1 until a call fills it.
-    pub fn slot(&mut self) -> Slot {
+    pub(crate) fn slot(&mut self) -> Slot {
         if self.next_slot == self.slots_end {
             self.align(8);
             self.next_slot = self.memory.len();
@@ -122,7 +89,7 @@ impl Program {
     }
 
     /// A slot inside of other data, for instance in a control message; `offset` is that of four aligned bytes.
-    pub fn slot_in(&mut self, data: Data, offset: usize) -> Slot {
+    pub(crate) fn slot_in(&mut self, data: Data, offset: usize) -> Slot {
         Slot(data.0 + offset as u32)
     }
 
@@ -131,7 +98,7 @@ impl Program {
     }
 
     /// A NUL-terminated copy of `text`, which has no NUL in it (the configuration was checked).
-    pub fn text(&mut self, text: impl AsRef<[u8]>) -> Data {
+    pub(crate) fn text(&mut self, text: impl AsRef<[u8]>) -> Data {
         let at = self.memory.len();
         self.memory.extend_from_slice(text.as_ref());
         self.memory.push(0);
@@ -139,7 +106,7 @@ impl Program {
     }
 
     /// A copy of `bytes`, aligned to eight.
-    pub fn bytes(&mut self, bytes: &[u8]) -> Data {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Data {
         self.align(8);
         let at = self.memory.len();
         self.memory.extend_from_slice(bytes);
@@ -147,7 +114,7 @@ impl Program {
     }
 
     /// Numbers of 64 bits in a row.
-    pub fn longs(&mut self, longs: &[u64]) -> Data {
+    pub(crate) fn longs(&mut self, longs: &[u64]) -> Data {
         self.align(8);
         let at = self.memory.len();
         for long in longs {
@@ -156,15 +123,16 @@ impl Program {
         Data((PROGRAM_ADDRESS + at) as u32)
     }
 
-    /// A null-terminated array of pointers to strings, as execve(2) wants it.
-    pub fn strings<T: AsRef<[u8]>>(&mut self, strings: &[T]) -> Data {
+    /// An array of strings.
+    pub(crate) fn strings<T: AsRef<[u8]>>(&mut self, strings: &[T]) -> Strings {
         let mut pointers: Vec<u64> = strings.iter().map(|string| self.text(string).address()).collect();
         pointers.push(0);
-        self.longs(&pointers)
+        Strings(self.longs(&pointers))
     }
 
     /// Adds a call.
-    pub fn call(&mut self, nr: libc::c_long, args: &[Arg]) -> Added<'_> {
+    pub(crate) fn call(&mut self, nr: libc::c_long, args: &[Arg]) -> Added<'_> {
+        debug_assert!(describe::knows(nr), "the system call {nr} has no name for who reads a plan");
         let mut call = Call {
             nr: nr as u16,
             slots: 0,
@@ -186,22 +154,25 @@ impl Program {
             };
         }
         self.calls.push(call);
-        self.origins.push(Origin { place: self.place.clone(), what: self.what.clone() });
+        // Until all that makes filesystems does so by its constructors.
+        let hint = matches!(nr, libc::SYS_fsconfig | libc::SYS_fsmount).then_some(Hint::KernelLog);
+        let (place, what) = (self.place.clone(), self.what.clone());
+        self.origins.push(Origin { place, what, hint, mark: None });
         Added { program: self }
     }
 
     /// Adds a stop: init reports `point` and waits for the runtime.
-    pub fn stop(&mut self, point: Point) {
+    pub(crate) fn stop(&mut self, point: Point) {
         self.call(0, &[Arg::Number(point as u64)]).kind(Kind::Stop);
     }
 
     /// Adds a stop that also says the value of `slot`.
-    pub fn stop_with(&mut self, point: Point, slot: Slot) {
+    pub(crate) fn stop_with(&mut self, point: Point, slot: Slot) {
         self.call(0, &[Arg::Number(point as u64), Arg::Slot(slot)]).kind(Kind::Stop);
     }
 
     /// Adds a report of `point` after which init goes on at once.
-    pub fn announce(&mut self, point: Point) {
+    pub(crate) fn announce(&mut self, point: Point) {
         let report = Report::reached(point, self.calls.len() as u16);
         let bytes = self.bytes(&report.to_bytes());
         let descriptor = self.report;
@@ -209,9 +180,9 @@ impl Program {
     }
 
     /// Adds a twin: a sibling goes on with the program, and this process ends.
-    pub fn twin(&mut self) {
+    pub(crate) fn twin(&mut self) {
         // clone with CLONE_PARENT: the twin is the runtime's child, as this process is.
-        self.call(libc::SYS_clone, &[(libc::CLONE_PARENT | libc::SIGCHLD).into()]).kind(Kind::Twin);
+        self.call(libc::SYS_clone, &[(libc::CLONE_PARENT | libc::SIGCHLD).into()]).kind(Kind::Twin).mark(Mark::Twin);
     }
 
     /// How many descriptors init has at most, the standard ones and what it is started with included: as if none was closed
@@ -249,6 +220,16 @@ impl Program {
     /// The place in config.json that call `index` comes from; empty for what comes from no field.
     pub fn place(&self, index: usize) -> &str {
         self.origins.get(index).map_or("", |origin| &origin.place)
+    }
+
+    /// What a failure of call `index` means, where its errno alone does not say it.
+    pub fn hint(&self, index: usize) -> Option<Hint> {
+        self.origins.get(index)?.hint
+    }
+
+    /// The index of the call that is marked so.
+    pub fn marked(&self, mark: Mark) -> Option<usize> {
+        self.origins.iter().position(|origin| origin.mark == Some(mark))
     }
 
     /// What call `index` does, in words or as strace would print it.
@@ -301,82 +282,5 @@ impl Program {
             }
         }
         image
-    }
-}
-
-impl Data {
-    /// The address in init.
-    pub fn address(self) -> u64 {
-        u64::from(self.0)
-    }
-}
-
-impl Slot {
-    /// The address in init.
-    pub fn address(self) -> u64 {
-        u64::from(self.0)
-    }
-}
-
-/// The call that was added last, to say more of it.
-pub struct Added<'p> {
-    program: &'p mut Program,
-}
-
-impl Added<'_> {
-    fn last(&mut self) -> &mut Call {
-        self.program.calls.last_mut().expect("a call was just added")
-    }
-
-    fn kind(mut self, kind: Kind) -> Self {
-        self.last().kind = kind;
-        self
-    }
-
-    /// These errnos do not stop the program; at most six.
-    pub fn tolerate(mut self, errnos: &[i32]) -> Self {
-        let call = self.last();
-        for (place, errno) in call.tolerate.iter_mut().zip(errnos) {
-            *place = *errno as u8;
-        }
-        self
-    }
-
-    /// Only if the last call that ran ended in `errno`, which it tolerates.
-    pub fn after(mut self, errno: i32) -> Self {
-        let call = self.last();
-        (call.after, call.after_errno) = (After::Errno, errno as u8);
-        self
-    }
-
-    /// Only if the last call that ran succeeded.
-    pub fn after_success(mut self) -> Self {
-        self.last().after = After::Success;
-        self
-    }
-
-    /// Only if the last call that ran ended in a tolerated errno.
-    pub fn after_failure(mut self) -> Self {
-        self.last().after = After::Failure;
-        self
-    }
-
-    /// The result goes to `slot`.
-    pub fn into_slot(mut self, slot: Slot) -> Self {
-        self.last().out = slot.0;
-        self
-    }
-
-    /// The result goes to a new slot.
-    pub fn out(mut self) -> Slot {
-        let slot = self.program.slot();
-        self.last().out = slot.0;
-        slot
-    }
-
-    /// Says what this call does, for errors; only for this call.
-    pub fn doing(self, what: impl Into<Rc<str>>) -> Self {
-        self.program.origins.last_mut().expect("a call was just added").what = Some(what.into());
-        self
     }
 }

@@ -5,11 +5,15 @@ use nix::libc;
 use super::Request;
 use super::attributes::{Change, Setter};
 use super::mount_options::{Attributes, RDONLY, Reach, of_statfs, propagation};
-use super::program::{AT_FDCWD, Data, Program, Slot};
+use super::program::{
+    AT_FDCWD, AT_RECURSIVE as RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, NULL, O_DIRECTORY, O_PATH,
+    OPEN_TREE_CLONE as CLONE, Program, Slot,
+};
 use crate::error::{Error, Result};
 use crate::options::RootEntry;
 use crate::survey::Reader;
 
+// Until all that mounts has them from `program`.
 /// open_tree(2): make a detached copy.
 pub(super) const OPEN_TREE_CLONE: i32 = 1;
 /// With all mounts below it.
@@ -60,8 +64,7 @@ impl Root {
     pub(super) fn open_as(&self, p: &mut Program, reader: Reader) {
         if self.reader == reader {
             p.section("root.path");
-            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
-            p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), self.path.into(), flags.into()]).into_slot(self.tree);
+            p.open_tree(AT_FDCWD, self.path, CLONE | RECURSIVE).into_slot(self.tree);
         }
     }
 
@@ -74,7 +77,7 @@ impl Root {
         let given = given.and_then(propagation).unwrap_or(libc::MS_SLAVE);
         // Nothing that is mounted here may reach the host; what the host mounts below the root does arrive, if it is a slave.
         let old = if given & libc::MS_PRIVATE != 0 { libc::MS_PRIVATE } else { libc::MS_SLAVE };
-        p.call(libc::SYS_mount, &[0.into(), slash.into(), 0.into(), (libc::MS_REC | old).into(), 0.into()]);
+        p.mount(NULL, slash, NULL, libc::MS_REC | old, NULL);
         // A peer group of its own, and an unbindable mount, have no master, as with runc.
         let own = if given & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
         let slave = Change { propagation: own, ..Change::default() };
@@ -83,20 +86,15 @@ impl Root {
         }
         p.section("root.path");
         let target = if site == Site::AtPath { self.path } else { slash };
-        p.call(
-            libc::SYS_move_mount,
-            &[self.tree.into(), self.empty.into(), AT_FDCWD.into(), target.into(), F_EMPTY_PATH.into()],
-        );
+        p.move_mount(self.tree, self.empty, AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
         if !self.setter.reaches_detached() {
             self.setter.change_from_inside(p, self.tree, Reach::Below, slave);
         }
         if site == Site::AtPath {
-            let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
             // Of this mount namespace, so not before it is made.
-            self.old = Some(p.call(libc::SYS_openat, &[AT_FDCWD.into(), slash.into(), flags.into()]).out());
-            let dot = p.text(".");
-            p.call(libc::SYS_fchdir, &[self.tree.into()]);
-            p.call(libc::SYS_chroot, &[dot.into()]);
+            self.old = Some(p.openat(AT_FDCWD, slash, O_PATH | O_DIRECTORY).out());
+            p.fchdir(self.tree);
+            p.chroot(".");
         }
     }
 
@@ -104,10 +102,9 @@ impl Root {
     pub(super) fn leave(&self, p: &mut Program) {
         let Some(old) = self.old else { return };
         p.section("root.path");
-        let dot = p.text(".");
-        p.call(libc::SYS_fchdir, &[old.into()]);
-        p.call(libc::SYS_chroot, &[dot.into()]);
-        p.call(libc::SYS_close, &[old.into()]);
+        p.fchdir(old);
+        p.chroot(".");
+        p.close(old);
     }
 
     /// Makes it `/`.
@@ -115,38 +112,32 @@ impl Root {
         p.section("root.path");
         let dot = p.text(".");
         let slash = p.text("/");
-        p.call(libc::SYS_fchdir, &[self.tree.into()]);
+        p.fchdir(self.tree);
         match request.options.root_entry {
             RootEntry::Pivot => {
                 // The old root comes to lie on the new one, and is taken from there (pivot_root(2), "pivot_root(".", ".")").
-                p.call(libc::SYS_pivot_root, &[dot.into(), dot.into()]);
-                p.call(libc::SYS_umount2, &[dot.into(), libc::MNT_DETACH.into()]);
+                p.pivot_root(dot, dot);
+                p.umount_detach(dot);
             }
             RootEntry::NoPivot => {
                 self.uncover(p, request);
                 if site == Site::AtPath {
-                    p.call(libc::SYS_mount, &[dot.into(), slash.into(), 0.into(), libc::MS_MOVE.into(), 0.into()]);
+                    p.mount(dot, slash, NULL, libc::MS_MOVE, NULL);
                 }
-                p.call(libc::SYS_chroot, &[dot.into()]);
+                p.chroot(dot);
             }
         }
-        p.call(libc::SYS_chdir, &[slash.into()]);
-        p.call(libc::SYS_close, &[self.tree.into()]);
+        p.chdir(slash);
+        p.close(self.tree);
     }
 
     /// Without a pivot the host's mounts stay in the namespace: a whole procfs there would let a nested user namespace
     /// mount one without masks (mount_too_revealing in the kernel). They are unmounted, or covered where that is forbidden.
     fn uncover(&self, p: &mut Program, request: &Request<'_>) {
         for path in &request.survey.kernel_filesystems {
-            let target = p.text(path.as_os_str().as_encoded_bytes());
-            let tmpfs = p.text("tmpfs");
-            p.call(libc::SYS_umount2, &[target.into(), libc::MNT_DETACH.into()]).tolerate(&[
-                libc::EINVAL,
-                libc::EPERM,
-                libc::ENOENT,
-            ]);
-            p.call(libc::SYS_mount, &[tmpfs.into(), target.into(), tmpfs.into(), 0.into(), 0.into()])
-                .after(libc::EPERM);
+            let (target, tmpfs) = (p.text(path.as_os_str().as_encoded_bytes()), p.text("tmpfs"));
+            p.umount_detach(target).tolerate(&[libc::EINVAL, libc::EPERM, libc::ENOENT]);
+            p.mount(tmpfs, target, tmpfs, 0, NULL).after(libc::EPERM);
         }
     }
 
@@ -164,7 +155,7 @@ impl Root {
             && flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0
         {
             p.section("linux.rootfsPropagation");
-            p.call(libc::SYS_mount, &[0.into(), slash.into(), 0.into(), flags.into(), 0.into()]);
+            p.mount(NULL, slash, NULL, flags, NULL);
         }
     }
 }

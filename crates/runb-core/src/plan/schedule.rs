@@ -106,8 +106,7 @@ pub(super) fn scheduler(p: &mut Program, process: &Process) -> Result<()> {
     }
     // The specification has no values for the clamps.
     attr.resize(ATTR_SIZE as usize, 0);
-    let attr = p.bytes(&attr);
-    p.call(libc::SYS_sched_setattr, &[0.into(), attr.into(), 0.into()]);
+    p.sched_setattr(&attr);
     Ok(())
 }
 
@@ -123,21 +122,20 @@ pub(super) fn is_lost_by_fork(process: &Process) -> bool {
 /// # Errors
 /// The priority is not one of the eight levels.
 pub(super) fn io_priority(p: &mut Program, process: &Process) -> Result<()> {
-    const WHO_PROCESS: i32 = 1;
     const CLASS_SHIFT: u32 = 13;
     let Some(io) = process.io_priority() else { return Ok(()) };
     let level = io.priority();
     if !(0..=7).contains(&level) {
         return Err(Error::spec("process.ioPriority.priority", format!("{level} is not between 0 and 7")));
     }
-    let class: i64 = match io.class() {
+    let class: u32 = match io.class() {
         IOPriorityClass::IoprioClassRt => 1,
         IOPriorityClass::IoprioClassBe => 2,
         IOPriorityClass::IoprioClassIdle => 3,
     };
     p.section("process.ioPriority");
     p.doing(format!("ioprio_set {} level {level}", io.class()));
-    p.call(libc::SYS_ioprio_set, &[WHO_PROCESS.into(), 0.into(), (class << CLASS_SHIFT | level).into()]);
+    p.ioprio_set(class << CLASS_SHIFT | level as u32);
     Ok(())
 }
 
@@ -158,9 +156,7 @@ pub(super) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Re
     let Some(mask) = affinity_mask(process, part)? else { return Ok(()) };
     p.section(part.place());
     p.doing(format!("sched_setaffinity {}", part.list(process).unwrap_or_default()));
-    let length = mask.len() * 8;
-    let mask = p.longs(&mask);
-    p.call(libc::SYS_sched_setaffinity, &[0.into(), length.into(), mask.into()]);
+    p.sched_setaffinity(&mask);
     Ok(())
 }
 

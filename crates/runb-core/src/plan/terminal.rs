@@ -11,15 +11,14 @@ use oci_spec::runtime::Process;
 use runb_init::{Point, REPORT_SIZE, Report};
 
 use super::mounts::{Mounts, resolve};
-use super::program::{AT_FDCWD, Arg, Data, Program, Slot};
-use super::rootfs::{F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH};
+use super::program::{
+    AT_EMPTY_PATH, AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, Number, O_NOCTTY, O_NOFOLLOW,
+    O_PATH, O_RDWR, OPEN_TREE_CLONE, Program, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, Slot,
+};
 use crate::error::{Error, Result};
 
 /// Where init's terminal comes from.
 const DEVPTS: &str = "/dev/pts";
-const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-const RESOLVE_NO_SYMLINKS: u64 = 0x04;
-const RESOLVE_BENEATH: u64 = 0x08;
 
 /// A terminal that was opened.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +45,8 @@ pub(super) fn open(p: &mut Program, process: &Process, mounts: &Mounts<'_>) -> R
     p.section("process.terminal");
     p.doing("open the master of a new pseudoterminal");
     let name = p.text("ptmx");
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     let master = Master::new(p);
-    p.call(libc::SYS_openat, &[devpts.into(), name.into(), flags.into()]).into_slot(master.slot);
+    p.openat(devpts, name, O_RDWR | O_NOCTTY | O_NOFOLLOW).into_slot(master.slot);
     let terminal = pair(p, process, master)?;
     console(p, terminal, mounts);
     Ok(Some(terminal))
@@ -69,8 +67,8 @@ pub(super) fn open_joined(p: &mut Program, process: &Process) -> Result<Option<T
     let opened = resolve(p, AT_FDCWD.into(), path, libc::O_RDWR | libc::O_NOCTTY);
     let master = Master::new(p);
     // To where the message takes it from.
-    p.call(libc::SYS_fcntl, &[opened.into(), libc::F_DUPFD_CLOEXEC.into(), 0.into()]).into_slot(master.slot);
-    p.call(libc::SYS_close, &[opened.into()]);
+    p.fcntl_dupfd_cloexec(opened).into_slot(master.slot);
+    p.close(opened);
     let terminal = pair(p, process, master)?;
     p.stop(Point::Terminal);
     Ok(Some(terminal))
@@ -99,25 +97,23 @@ impl Master {
 
 /// From the master to the standard descriptors. Init keeps no master: its end would not be seen otherwise.
 fn pair(p: &mut Program, process: &Process, master: Master) -> Result<Terminal> {
-    let unlocked = p.bytes(&0u32.to_ne_bytes());
     p.doing("unlock the pseudoterminal");
-    p.call(libc::SYS_ioctl, &[master.slot.into(), libc::TIOCSPTLCK.into(), unlocked.into()]);
+    p.ioctl_tiocsptlck(master.slot);
     p.doing("open the slave of the pseudoterminal");
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let slave = p.call(libc::SYS_ioctl, &[master.slot.into(), libc::TIOCGPTPEER.into(), flags.into()]).out();
+    let slave = p.ioctl_tiocgptpeer(master.slot, O_RDWR | O_NOCTTY).out();
     size(p, process, slave)?;
     let uid = process.user().uid();
     if uid != 0 {
         p.doing(format!("give the terminal to the user {uid}"));
-        p.call(libc::SYS_fchown, &[slave.into(), uid.into(), (-1).into()]);
+        p.fchown(slave, uid);
     }
     p.doing("hand the terminal to the runtime");
     let report = p.report();
-    p.call(libc::SYS_sendmsg, &[report.into(), master.message.into(), libc::MSG_NOSIGNAL.into()]);
-    p.call(libc::SYS_close, &[master.slot.into()]);
+    p.sendmsg(report, master.message);
+    p.close(master.slot);
     p.doing("make the terminal the standard descriptors");
     for standard in 0..3 {
-        p.call(libc::SYS_dup3, &[slave.into(), standard.into(), 0.into()]);
+        p.dup2(slave, standard);
     }
     Ok(Terminal { slave })
 }
@@ -132,9 +128,7 @@ fn size(p: &mut Program, process: &Process, slave: Slot) -> Result<()> {
     };
     let (rows, columns) = (cells("height", size.height())?, cells("width", size.width())?);
     p.section("process.consoleSize");
-    let data: Vec<u8> = [rows, columns, 0, 0].iter().flat_map(|number| number.to_ne_bytes()).collect();
-    let data = p.bytes(&data);
-    p.call(libc::SYS_ioctl, &[slave.into(), libc::TIOCSWINSZ.into(), data.into()]);
+    p.ioctl_tiocswinsz(slave, rows, columns);
     p.section("process.terminal");
     Ok(())
 }
@@ -144,30 +138,26 @@ fn console(p: &mut Program, terminal: Terminal, mounts: &Mounts<'_>) {
     p.section("process.terminal");
     p.doing("make /dev/console");
     let (name, empty) = (p.text("console"), p.text(""));
-    let dev: Arg = match mounts.fresh(Path::new("/dev")) {
+    let dev: Number = match mounts.fresh(Path::new("/dev")) {
         Some(slot) => slot.into(),
         None => {
             let dev = p.text("dev");
             resolve(p, AT_FDCWD.into(), dev, libc::O_PATH | libc::O_DIRECTORY).into()
         }
     };
-    p.call(libc::SYS_mknodat, &[dev, name.into(), (libc::S_IFREG | 0o620).into(), 0.into()])
-        .tolerate(&[libc::EEXIST, libc::EROFS]);
-    let how = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-    let how = p.longs(&[(libc::O_PATH | libc::O_CLOEXEC) as u64, 0, how]);
-    let target = p.call(libc::SYS_openat2, &[dev, name.into(), how.into(), 24.into()]).out();
+    p.mknodat(dev, name, libc::S_IFREG | 0o620, 0).tolerate(&[libc::EEXIST, libc::EROFS]);
+    let resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+    let target = p.openat2(dev, name, O_PATH, resolve).out();
     p.doing("mount the terminal on /dev/console");
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH;
-    let tree = p.call(libc::SYS_open_tree, &[terminal.slave.into(), empty.into(), flags.into()]).out();
-    let flags = F_EMPTY_PATH | T_EMPTY_PATH;
-    p.call(libc::SYS_move_mount, &[tree.into(), empty.into(), target.into(), empty.into(), flags.into()]);
+    let tree = p.open_tree(terminal.slave, empty, OPEN_TREE_CLONE | AT_EMPTY_PATH).out();
+    p.move_mount(tree, empty, target, empty, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
 /// Makes the terminal the controlling one; after setsid(2).
 pub(super) fn control(p: &mut Program) {
     p.section("process.terminal");
     p.doing("make it the controlling terminal");
-    p.call(libc::SYS_ioctl, &[0.into(), libc::TIOCSCTTY.into(), 0.into()]);
+    p.ioctl_tiocsctty(0);
 }
 
 #[cfg(test)]

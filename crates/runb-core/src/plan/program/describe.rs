@@ -6,7 +6,10 @@ use nix::errno::Errno;
 use nix::libc;
 use runb_init::{After, Call, Kind};
 
-use super::program::Program;
+use super::Program;
+use super::flags::{
+    AT, CLONE, Fsconfig, IOCTL, MOUNT_ATTR, MS, MoveFlags, NS, Names, OpenFlags, PRCTL, RLIMIT, TreeFlags, UMOUNT,
+};
 
 /// How an argument is printed.
 #[derive(Clone, Copy)]
@@ -22,9 +25,9 @@ enum Form {
     /// An octal number.
     Octal,
     /// Flags with names.
-    Flags(&'static [(u64, &'static str)]),
+    Flags(Names),
     /// A value with a name.
-    Named(&'static [(u64, &'static str)]),
+    Named(Names),
     /// Data with the length in the next argument.
     Buffer,
     /// A null-terminated array of strings.
@@ -35,133 +38,23 @@ enum Form {
 
 use Form::{Buffer, Decimal, Descriptor, Flags, Hexadecimal, Named, Octal, Opaque, Strings, Text};
 
-macro_rules! names {
-    ($($name:ident),* $(,)?) => { &[$((libc::$name as u64, stringify!($name))),*] };
-}
-
-const MS: &[(u64, &str)] = names!(
-    MS_RDONLY,
-    MS_NOSUID,
-    MS_NODEV,
-    MS_NOEXEC,
-    MS_SYNCHRONOUS,
-    MS_REMOUNT,
-    MS_MANDLOCK,
-    MS_DIRSYNC,
-    MS_NOATIME,
-    MS_NODIRATIME,
-    MS_BIND,
-    MS_MOVE,
-    MS_REC,
-    MS_SILENT,
-    MS_UNBINDABLE,
-    MS_PRIVATE,
-    MS_SLAVE,
-    MS_SHARED,
-    MS_RELATIME,
-    MS_STRICTATIME,
-    MS_LAZYTIME,
-    MS_I_VERSION,
-);
-const NS: &[(u64, &str)] = names!(
-    CLONE_NEWNS,
-    CLONE_NEWCGROUP,
-    CLONE_NEWUTS,
-    CLONE_NEWIPC,
-    CLONE_NEWUSER,
-    CLONE_NEWPID,
-    CLONE_NEWNET,
-    CLONE_NEWTIME
-);
-const CLONE: &[(u64, &str)] = names!(CLONE_PARENT, CLONE_NEWPID);
-const O: &[(u64, &str)] = names!(
-    O_WRONLY,
-    O_RDWR,
-    O_CREAT,
-    O_EXCL,
-    O_NOCTTY,
-    O_TRUNC,
-    O_APPEND,
-    O_NONBLOCK,
-    O_DIRECTORY,
-    O_NOFOLLOW,
-    O_CLOEXEC,
-    O_PATH,
-);
-const TREE: &[(u64, &str)] = &[
-    (1, "OPEN_TREE_CLONE"),
-    (libc::O_CLOEXEC as u64, "OPEN_TREE_CLOEXEC"),
-    (libc::AT_EMPTY_PATH as u64, "AT_EMPTY_PATH"),
-    (0x8000, "AT_RECURSIVE"),
-];
-const MOVE: &[(u64, &str)] =
-    &[(4, "MOVE_MOUNT_F_EMPTY_PATH"), (0x10, "MOVE_MOUNT_T_SYMLINKS"), (0x40, "MOVE_MOUNT_T_EMPTY_PATH")];
-const FSCONFIG: &[(u64, &str)] = &[
-    (0, "FSCONFIG_SET_FLAG"),
-    (1, "FSCONFIG_SET_STRING"),
-    (5, "FSCONFIG_SET_FD"),
-    (6, "FSCONFIG_CMD_CREATE"),
-    (7, "FSCONFIG_CMD_RECONFIGURE"),
-];
-const MOUNT_ATTR: &[(u64, &str)] = &[
-    (1, "MOUNT_ATTR_RDONLY"),
-    (2, "MOUNT_ATTR_NOSUID"),
-    (4, "MOUNT_ATTR_NODEV"),
-    (8, "MOUNT_ATTR_NOEXEC"),
-    (0x10, "MOUNT_ATTR_NOATIME"),
-    (0x20, "MOUNT_ATTR_STRICTATIME"),
-    (0x80, "MOUNT_ATTR_NODIRATIME"),
-    (0x20_0000, "MOUNT_ATTR_NOSYMFOLLOW"),
-];
-const PRCTL: &[(u64, &str)] = names!(
-    PR_SET_DUMPABLE,
-    PR_SET_KEEPCAPS,
-    PR_CAPBSET_DROP,
-    PR_SET_NO_NEW_PRIVS,
-    PR_SET_NAME,
-    PR_CAP_AMBIENT,
-    PR_SET_PDEATHSIG,
-    PR_SET_SECUREBITS,
-);
-const UMOUNT: &[(u64, &str)] = names!(MNT_DETACH, UMOUNT_NOFOLLOW);
-const RLIMIT: &[(u64, &str)] = names!(
-    RLIMIT_AS,
-    RLIMIT_CORE,
-    RLIMIT_CPU,
-    RLIMIT_DATA,
-    RLIMIT_FSIZE,
-    RLIMIT_LOCKS,
-    RLIMIT_MEMLOCK,
-    RLIMIT_MSGQUEUE,
-    RLIMIT_NICE,
-    RLIMIT_NOFILE,
-    RLIMIT_NPROC,
-    RLIMIT_RSS,
-    RLIMIT_RTPRIO,
-    RLIMIT_RTTIME,
-    RLIMIT_SIGPENDING,
-    RLIMIT_STACK,
-);
-const IOCTL: &[(u64, &str)] = names!(SIOCSIFFLAGS, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ, TIOCSCTTY);
-const AT: &[(u64, &str)] = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW);
-
 /// The calls that a planner makes: name and arguments.
 const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_mount, "mount", &[Text, Text, Text, Flags(MS), Text]),
     (libc::SYS_umount2, "umount2", &[Text, Flags(UMOUNT)]),
     (libc::SYS_pivot_root, "pivot_root", &[Text, Text]),
-    (libc::SYS_open_tree, "open_tree", &[Descriptor, Text, Flags(TREE)]),
-    (libc::SYS_move_mount, "move_mount", &[Descriptor, Text, Descriptor, Text, Flags(MOVE)]),
-    (libc::SYS_mount_setattr, "mount_setattr", &[Descriptor, Text, Flags(TREE), Opaque, Decimal]),
+    (libc::SYS_open_tree, "open_tree", &[Descriptor, Text, Flags(TreeFlags::NAMES)]),
+    (libc::SYS_move_mount, "move_mount", &[Descriptor, Text, Descriptor, Text, Flags(MoveFlags::NAMES)]),
+    (libc::SYS_mount_setattr, "mount_setattr", &[Descriptor, Text, Flags(TreeFlags::NAMES), Opaque, Decimal]),
     (libc::SYS_fsopen, "fsopen", &[Text, Hexadecimal]),
     (libc::SYS_fspick, "fspick", &[Descriptor, Text, Hexadecimal]),
-    (libc::SYS_fsconfig, "fsconfig", &[Descriptor, Named(FSCONFIG), Text, Text, Decimal]),
+    (libc::SYS_fsconfig, "fsconfig", &[Descriptor, Named(Fsconfig::NAMES), Text, Text, Decimal]),
     (libc::SYS_fsmount, "fsmount", &[Descriptor, Hexadecimal, Flags(MOUNT_ATTR)]),
-    (libc::SYS_openat, "openat", &[Descriptor, Text, Flags(O), Octal]),
+    (libc::SYS_openat, "openat", &[Descriptor, Text, Flags(OpenFlags::NAMES), Octal]),
     (libc::SYS_openat2, "openat2", &[Descriptor, Text, Opaque, Decimal]),
     (libc::SYS_close, "close", &[Descriptor]),
     (libc::SYS_close_range, "close_range", &[Descriptor, Descriptor, Hexadecimal]),
-    (libc::SYS_dup3, "dup3", &[Descriptor, Descriptor, Flags(O)]),
+    (libc::SYS_dup3, "dup3", &[Descriptor, Descriptor, Flags(OpenFlags::NAMES)]),
     (libc::SYS_read, "read", &[Descriptor, Opaque, Decimal]),
     (libc::SYS_write, "write", &[Descriptor, Buffer, Decimal]),
     (libc::SYS_mkdirat, "mkdirat", &[Descriptor, Text, Octal]),
@@ -207,8 +100,13 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_execveat, "execveat", &[Descriptor, Text, Strings, Opaque, Hexadecimal]),
 ];
 
+/// Whether the table has it.
+pub(super) fn knows(nr: libc::c_long) -> bool {
+    nr == 0 || TABLE.iter().any(|row| row.0 == nr)
+}
+
 /// The name of a system call that a planner makes.
-pub(super) fn name(nr: u16) -> String {
+pub(crate) fn name(nr: u16) -> String {
     TABLE
         .iter()
         .find(|row| row.0 == libc::c_long::from(nr))
@@ -234,7 +132,7 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
     line.push_str(&name(call.nr));
     line.push('(');
     if libc::c_long::from(call.nr) == libc::SYS_prctl && call.args[0] == libc::PR_CAPBSET_DROP as u64 {
-        let _ = write!(line, "PR_CAPBSET_DROP, {})", super::credentials::capability_name(call.args[1] as u8));
+        let _ = write!(line, "PR_CAPBSET_DROP, {})", crate::plan::credentials::capability_name(call.args[1] as u8));
         return line;
     }
     let forms = TABLE.iter().find(|row| row.0 == libc::c_long::from(call.nr)).map_or(&[][..], |row| row.2);
@@ -266,7 +164,7 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
 }
 
 /// `CLONE_NEW*` flags by name.
-pub(super) fn namespaces(value: u64) -> String {
+pub(crate) fn namespace_flags(value: u64) -> String {
     flags(NS, value)
 }
 

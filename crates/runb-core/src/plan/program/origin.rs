@@ -1,0 +1,39 @@
+//! Where calls come from, and what is known of them when they are planned.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+/// What a failure of a call means, where its errno alone does not say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Hint {
+    /// The kernel has more to say, in the log of the filesystem context that is the first argument.
+    KernelLog,
+    /// EPERM: the hard limit of this resource is lower.
+    HardLimit(u32),
+    /// ENOENT: the AppArmor profile is not loaded.
+    ProfileMissing,
+    /// ENOENT: the file is there, so that it is its interpreter that is not.
+    InterpreterMissing,
+}
+
+/// A call that whoever runs the program looks for; there is at most one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The wait at the exec fifo.
+    Wait,
+    /// The load of the seccomp filter.
+    Filter,
+    /// The clone that makes the twin.
+    Twin,
+}
+
+/// Where a call comes from: the place in config.json, and what it does as one sentence where the call alone does not say it.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub(super) place: Rc<str>,
+    pub(super) what: Option<Rc<str>>,
+    pub(super) hint: Option<Hint>,
+    pub(super) mark: Option<Mark>,
+}
