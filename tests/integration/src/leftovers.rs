@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{WaitOptions, wait as wait_any};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait as wait_any};
 
 use crate::host::Test;
 use crate::wait;
@@ -44,16 +45,37 @@ impl Snapshot {
 /// are waited for. Reaps what has ended.
 pub fn processes_but(known: i32) -> Vec<String> {
     let deadline = Instant::now() + DYING;
-    let mut left = Vec::new();
-    for entry in fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let name = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
-        if pid != std::process::id() as i32 && pid != known && !wait::process_end(pid, deadline) {
-            left.push(format!("process {pid}: {name}"));
+    // One that ends may have made another one meanwhile.
+    loop {
+        let mut left = listed_but(known);
+        if left.is_empty() {
+            return Vec::new();
+        }
+        while !left.is_empty() {
+            if !wait::any_readable(left.iter().map(|(pidfd, _)| pidfd.as_fd()), deadline) {
+                return left.into_iter().map(|(_, name)| name).collect();
+            }
+            // The first process of a pid namespace ends when all others in it were reaped, some of them by this test.
+            while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {}
+            left.retain(|(pidfd, _)| !wait::readable(pidfd.as_fd(), Instant::now()));
         }
     }
-    while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {}
-    left
+}
+
+/// A pidfd and the command line of each process that is listed.
+fn listed_but(known: i32) -> Vec<(OwnedFd, String)> {
+    let mut listed = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if pid == std::process::id() as i32 || pid == known {
+            continue;
+        }
+        let name = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
+        if let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).expect("a pid"), PidfdFlags::empty()) {
+            listed.push((pidfd, format!("process {pid}: {name}")));
+        }
+    }
+    listed
 }
 
 /// The cgroups of every hierarchy in sight whose path has `tag` in it, the innermost first.

@@ -1,12 +1,19 @@
 //! Some of many, always the same ones.
 
-/// Whether all is to be tried where a sample is the rule: `RUNB_TESTS_ALL=1`. It takes hours.
+/// The environment variable by which nothing is left out. It takes hours.
+const ALL: &str = "RUNB_TESTS_ALL";
+
+/// Whether everything is to be tried of which there is a sample otherwise: `RUNB_TESTS_ALL=1`.
 pub fn all() -> bool {
-    std::env::var_os("RUNB_TESTS_ALL").is_some_and(|value| value == "1")
+    std::env::var_os(ALL).is_some()
 }
 
-/// At most `most` of `from`, one from each of as many equal stretches, by chance but for the `seed`; everything with
-/// `RUNB_TESTS_ALL=1`.
+/// Whether system calls are to be tried, too, by which nothing seems to change: `RUNB_TESTS_ALL=calls`.
+pub fn every_call() -> bool {
+    std::env::var_os(ALL).is_some_and(|value| value == "calls")
+}
+
+/// At most `most` of `from`, one from each of as many equal stretches, by chance but for the `seed`; everything if [`all`].
 pub fn of<T: Clone>(from: &[T], most: usize, seed: u64) -> Vec<T> {
     if all() || from.len() <= most {
         return from.to_vec();

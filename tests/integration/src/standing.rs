@@ -9,7 +9,7 @@ use crate::bundle::Bundle;
 use crate::host::Test;
 use crate::leftovers::{DYING, Snapshot, processes_but};
 use crate::runtime::Outcome;
-use crate::traced::{Call, Stop, Traced};
+use crate::traced::{Stop, Traced};
 use crate::{sample, wait};
 
 /// Where a container stands when nobody is at work on it.
@@ -28,6 +28,17 @@ pub enum Standing {
 impl Standing {
     /// All of them.
     pub const ALL: [Standing; 4] = [Standing::Nowhere, Standing::Created, Standing::Running, Standing::Stopped];
+}
+
+/// The moment before a system call.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// Which one it is, counted from 0.
+    pub index: usize,
+    /// The call's name.
+    pub name: &'static str,
+    /// Whether it touches something that others see (see [`Traced::touches`]).
+    pub touches: bool,
 }
 
 /// The place of many cases.
@@ -98,10 +109,8 @@ impl<'t> Place<'t> {
             Some("stopped") => Standing::Stopped,
             Some(other) => return Err(format!("its status is {other}")),
         };
-        match processes_but(state.map_or(0, |(_, pid)| pid)).as_slice() {
-            [] => Ok(standing),
-            others => Err(format!("{standing:?}, and there are {others:?}")),
-        }
+        let others = processes_but(state.map_or(0, |(_, pid)| pid));
+        if others.is_empty() { Ok(standing) } else { Err(format!("{standing:?}, and there are {others:?}")) }
     }
 
     /// The same after init was killed: it may take a moment to end.
@@ -134,33 +143,45 @@ impl<'t> Place<'t> {
         self.before.leftovers(self.t)
     }
 
-    /// The calls that `command` makes of a container that stands there, in order, each with its index: those that touch
-    /// something that others see (see [`Traced::touches`]), or with `RUNB_TESTS_ALL=1` every one.
-    pub fn calls(&self, command: &Command, from: Standing) -> Vec<(usize, Call)> {
+    /// The calls that `command` makes of a container that stands there, in order.
+    pub fn calls(&self, command: &Command, from: Standing) -> Vec<Moment> {
         self.set_up(from);
         let mut traced = self.trace(command);
         let (root, mut calls) = (self.t.root(), Vec::new());
         let names = [self.bundle.id(), root.to_str().expect("text")];
-        for index in 0.. {
+        let code = loop {
             match traced.step() {
-                Stop::Call(call) if sample::all() || traced.touches(&call, &names) => calls.push((index, call)),
-                Stop::Call(_) => {}
-                Stop::Ended(code) => {
-                    traced.ended(code);
-                    break;
+                Stop::Call(call) => {
+                    calls.push(Moment {
+                        index: calls.len(),
+                        name: call.name(),
+                        touches: traced.touches(&call, &names),
+                    });
                 }
+                Stop::Ended(code) => break code,
             }
-        }
+        };
+        traced.ended(code);
         self.clear().unwrap_or_else(|error| panic!("{command:?} of a {from:?} one, step by step: {error}"));
+        calls
+    }
+
+    /// Those of them that count: the ones that touch something that others see; each one if [`sample::every_call`].
+    pub fn moments(&self, command: &Command, from: Standing) -> Vec<Moment> {
+        let mut calls = self.calls(command, from);
+        calls.retain(|call| call.touches || sample::every_call());
         calls
     }
 
     /// Ends the case `what`, which came to `result`; what is wrong is kept for [`Place::report`].
     pub fn finish(&self, what: &str, result: Result<(), String>) {
-        for result in [result, self.clear()] {
-            if let Err(error) = result {
-                self.failures.borrow_mut().push(format!("{what}: {error}"));
-            }
+        let cleared = self.clear();
+        let goes_on = cleared.is_ok();
+        for error in [result, cleared].into_iter().filter_map(Result::err) {
+            self.failures.borrow_mut().push(format!("{what}: {error}"));
+        }
+        if !goes_on {
+            self.report(0);
         }
     }
 

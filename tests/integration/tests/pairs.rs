@@ -7,8 +7,8 @@
 //! Each ordered pair of [`VERBS`] is tried from each state that a container can be in ([`Standing`]), where one of the two
 //! changes anything. Of the first verb's calls those count that others can see, or that see what others do
 //! (`Traced::touches`): between two of these nothing changes for the other verb. Of those [`MOMENTS`] are taken for each
-//! pair, by a fixed seed that is another one for each pair; with `RUNB_TESTS_ALL=1` each call of all is a moment, whether it
-//! counts or not.
+//! pair, by a fixed seed that is another one for each pair. `RUNB_TESTS_ALL=1` takes all of them, and `RUNB_TESTS_ALL=calls`
+//! those that do not count as well.
 
 use std::process::Command;
 use std::time::Instant;
@@ -221,14 +221,14 @@ fn pairs_from(t: &Test, from: Standing) {
     let begin = Instant::now();
     let (pairs, mut cases, mut calls) = (Pairs::new(t), 0, 0);
     for (first, verb) in VERBS.iter().enumerate() {
-        let moments = pairs.place.calls(&pairs.command(verb), from);
+        let moments = pairs.place.moments(&pairs.command(verb), from);
         calls += moments.len();
         for (second, other) in VERBS.iter().enumerate().filter(|(_, other)| matters(verb, other, from)) {
             let seed = (from as usize * VERBS.len() + first) * VERBS.len() + second;
-            for (moment, call) in sample::of(&moments, MOMENTS, seed as u64) {
+            for moment in sample::of(&moments, MOMENTS, seed as u64) {
                 cases += 1;
-                let what = format!("{from:?}: {} before {} ({moment}), {}", verb.name, call.name(), other.name);
-                pairs.place.finish(&what, pairs.case([first, second], from, moment));
+                let what = format!("{from:?}: {} before {} ({}), {}", verb.name, moment.name, moment.index, other.name);
+                pairs.place.finish(&what, pairs.case([first, second], from, moment.index));
             }
         }
     }
