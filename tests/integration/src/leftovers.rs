@@ -45,9 +45,11 @@ impl Snapshot {
 /// are waited for. Reaps what has ended.
 pub fn processes_but(known: i32) -> Vec<String> {
     let deadline = Instant::now() + DYING;
-    // One that ends may have made another one meanwhile.
     loop {
-        let mut left = listed_but(known);
+        let mut left = alive_but(known);
+        // The first process of a pid namespace ends when all others in it were reaped, some of them by this test.
+        let reap = || while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {};
+        reap();
         if left.is_empty() {
             return Vec::new();
         }
@@ -55,27 +57,29 @@ pub fn processes_but(known: i32) -> Vec<String> {
             if !wait::any_readable(left.iter().map(|(pidfd, _)| pidfd.as_fd()), deadline) {
                 return left.into_iter().map(|(_, name)| name).collect();
             }
-            // The first process of a pid namespace ends when all others in it were reaped, some of them by this test.
-            while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {}
+            reap();
             left.retain(|(pidfd, _)| !wait::readable(pidfd.as_fd(), Instant::now()));
         }
+        // One of them may have made another one.
     }
 }
 
-/// A pidfd and the command line of each process that is listed.
-fn listed_but(known: i32) -> Vec<(OwnedFd, String)> {
-    let mut listed = Vec::new();
+/// A pidfd and the command line of each process that has not ended.
+fn alive_but(known: i32) -> Vec<(OwnedFd, String)> {
+    let mut alive = Vec::new();
     for entry in fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         if pid == std::process::id() as i32 || pid == known {
             continue;
         }
         let name = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
-        if let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).expect("a pid"), PidfdFlags::empty()) {
-            listed.push((pidfd, format!("process {pid}: {name}")));
+        if let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).expect("a pid"), PidfdFlags::empty())
+            && !wait::readable(pidfd.as_fd(), Instant::now())
+        {
+            alive.push((pidfd, format!("process {pid}: {name}")));
         }
     }
-    listed
+    alive
 }
 
 /// The cgroups of every hierarchy in sight whose path has `tag` in it, the innermost first.

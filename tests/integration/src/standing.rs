@@ -101,6 +101,15 @@ impl<'t> Place<'t> {
     /// # Errors
     /// Another status, or other processes.
     pub fn standing(&self) -> Result<Standing, String> {
+        let (standing, others) = self.standing_and_others()?;
+        if others.is_empty() { Ok(standing) } else { Err(format!("{standing:?}, and there are {others:?}")) }
+    }
+
+    /// Where the container stands, and who lives beside its init.
+    ///
+    /// # Errors
+    /// Another status.
+    pub fn standing_and_others(&self) -> Result<(Standing, Vec<String>), String> {
         let state = self.state();
         let standing = match state.as_ref().map(|(status, _)| status.as_str()) {
             None => Standing::Nowhere,
@@ -109,8 +118,7 @@ impl<'t> Place<'t> {
             Some("stopped") => Standing::Stopped,
             Some(other) => return Err(format!("its status is {other}")),
         };
-        let others = processes_but(state.map_or(0, |(_, pid)| pid));
-        if others.is_empty() { Ok(standing) } else { Err(format!("{standing:?}, and there are {others:?}")) }
+        Ok((standing, processes_but(state.map_or(0, |(_, pid)| pid))))
     }
 
     /// The same after init was killed: it may take a moment to end.

@@ -115,11 +115,14 @@ fn kill(place: &Place<'_>, verb: &Verb, moment: usize) -> Result<(), String> {
     }
     traced.kill();
     let _ = fs::remove_file(place.t.log());
-    let mut standing = place.standing()?;
-    if verb.name == "run -d" && standing == Created {
+    let standing = match (verb.name, place.standing_and_others()?) {
         // Its init has nobody who lets it go on, and ends.
-        standing = place.standing_after_kill()?;
-    }
+        ("run -d", (Created, _)) => place.standing_after_kill()?,
+        // Its init may have said its last word, and waits for the start.
+        ("create", (Stopped, others)) if others.iter().all(|other| other.ends_with("runb-init ")) => Stopped,
+        (_, (standing, others)) if others.is_empty() => standing,
+        (_, others) => return Err(format!("{others:?}")),
+    };
     if !verb.then.contains(&standing) {
         return Err(format!("{standing:?}"));
     }
