@@ -8,6 +8,7 @@ mod create;
 mod end;
 mod exec;
 mod foreground;
+mod hooks;
 mod pidfd_socket;
 mod start;
 
@@ -18,6 +19,7 @@ use oci_spec::runtime::Spec;
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
+use crate::options::HookEnvironment;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
 
 pub use create::{Planned, planned};
@@ -55,6 +57,7 @@ pub struct Container {
     dir: PathBuf,
     saved: Saved,
     warnings: Vec<String>,
+    hook_environment: HookEnvironment,
 }
 
 /// A container whose workload runs as this process's child.
@@ -99,7 +102,13 @@ impl Container {
         state::check_id(id)?;
         let dir = root.join(id);
         let saved = state::read(&dir)?;
-        Ok(Container { dir, saved, warnings: Vec::new() })
+        Ok(Container { dir, saved, warnings: Vec::new(), hook_environment: HookEnvironment::default() })
+    }
+
+    /// Gives hooks in the runtime's namespaces that name no environment this one; a container that was loaded has none for
+    /// them. One that was created keeps [`Options::hook_environment`](crate::options::Options::hook_environment).
+    pub fn with_hook_environment(self, hook_environment: HookEnvironment) -> Self {
+        Container { hook_environment, ..self }
     }
 
     /// The containers of the folder `root`; what is no container there is passed over.

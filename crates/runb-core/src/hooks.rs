@@ -1,37 +1,29 @@
-//! Running hooks: config.md "POSIX-platform Hooks". A hook is spawned as init is, by a program of its own.
+//! Running hooks: config.md "POSIX-platform Hooks". A hook is spawned as init is, by a program of its own
+//! ([`crate::plan::hooks`]).
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::{Hook, Hooks};
 use serde::Serialize;
 
+use crate::child::{Child, Place};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{Said, pair, reap, receive};
+use crate::hearing::{Said, receive};
+use crate::options::HookEnvironment;
+use crate::plan;
 use crate::plan::program::Program;
 use crate::state::{Saved, Status};
-use crate::sys;
-use crate::sys::spawn::{self, Spawn};
 
 /// How much of a hook's output an error carries: its end, in bytes.
 const OUTPUT: u64 = 4096;
-
-/// Where hooks run.
-#[derive(Clone, Copy, Debug)]
-pub enum Namespaces<'a> {
-    /// The runtime's, with the bundle as the working directory.
-    Runtime(&'a Path),
-    /// The container's: those of the process, by `CLONE_NEW*` flags.
-    Container(i32, u64),
-}
 
 /// The state that a hook reads from its stdin (runtime.md, "State").
 #[derive(Serialize)]
@@ -88,134 +80,143 @@ pub fn of_kind<'a>(hooks: Option<&'a Hooks>, kind: &str) -> &'a [Hook] {
     kinds.iter().flatten().find(|(name, _)| *name == kind).and_then(|(_, list)| list.as_deref()).unwrap_or_default()
 }
 
-/// Runs the hooks of `kind` in order, up to the first that fails.
+/// Runs the hooks of `kind` in order by `run`, up to the first that fails.
 ///
 /// # Errors
 /// Names the hook, how it ended, and the end of its output.
-pub fn run_all(hooks: Option<&Hooks>, kind: &str, state: &[u8], namespaces: Namespaces<'_>) -> Result<()> {
+pub fn run_all(hooks: Option<&Hooks>, kind: &str, mut run: impl FnMut(&Hook) -> Result<()>) -> Result<()> {
     for (i, hook) in of_kind(hooks, kind).iter().enumerate() {
-        let place = format!("hooks.{kind}[{i}] ({})", hook.path().display());
-        run(hook, state, namespaces).map_err(|e| e.with_kind(Kind::Hook).at(place))?;
+        run(hook).map_err(|error| named(kind, i, hook, error))?;
     }
     Ok(())
 }
 
-/// Runs the hooks of `kind` in order, all of them, and returns what failed.
-pub fn run_each(hooks: Option<&Hooks>, kind: &str, state: &[u8], namespaces: Namespaces<'_>) -> Vec<Error> {
+/// Runs the hooks of `kind` in order by `run`, all of them, and returns what failed.
+pub fn run_each(hooks: Option<&Hooks>, kind: &str, mut run: impl FnMut(&Hook) -> Result<()>) -> Vec<Error> {
     let list = of_kind(hooks, kind).iter().enumerate();
-    let named = |(i, hook): (usize, &Hook)| {
-        let place = format!("hooks.{kind}[{i}] ({})", hook.path().display());
-        run(hook, state, namespaces).err().map(|e| e.with_kind(Kind::Hook).at(place))
-    };
-    list.filter_map(named).collect()
+    list.filter_map(|(i, hook)| run(hook).err().map(|error| named(kind, i, hook, error))).collect()
 }
 
-fn host(call: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::host(call, errno)
+/// Which hook it was; also where the call that failed came from another place.
+fn named(kind: &str, i: usize, hook: &Hook, error: Error) -> Error {
+    let place = format!("hooks.{kind}[{i}] ({})", hook.path().display());
+    let error = error.with_kind(Kind::Hook);
+    if error.origin().is_some() { error.during(place) } else { error.at(place) }
 }
 
-fn program(hook: &Hook, namespaces: Namespaces<'_>) -> Program {
-    let mut p = Program::new(3);
-    match namespaces {
-        Namespaces::Runtime(bundle) => {
-            p.doing("chdir to the bundle");
-            let path = p.text(bundle.as_os_str().as_encoded_bytes());
-            p.call(libc::SYS_chdir, &[path.into()]);
-        }
-        Namespaces::Container(pid, flags) => {
-            p.call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()]);
-            let process = p.call(libc::SYS_pidfd_open, &[pid.into(), 0.into()]).out();
-            p.call(libc::SYS_setns, &[process.into(), flags.into()]);
-            if flags & libc::CLONE_NEWPID as u64 != 0 {
-                p.twin();
-            }
-        }
+/// What a hook reads, and what it says: files in memory, so that one that leaves a child behind with its output open holds
+/// nobody up.
+pub(crate) struct Streams {
+    input: File,
+    output: File,
+}
+
+impl Streams {
+    /// With `state` to read.
+    pub(crate) fn of(state: &[u8]) -> Result<Self> {
+        Ok(Streams { input: memory_file(state)?, output: memory_file(b"")? })
     }
-    p.call(libc::SYS_close_range, &[4.into(), u64::from(u32::MAX).into(), 0.into()]);
-    let flags = p.report();
-    p.call(libc::SYS_fcntl, &[flags.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
-    let zeroes = p.longs(&[0; 4]);
-    p.call(libc::SYS_rt_sigaction, &[libc::SIGPIPE.into(), zeroes.into(), 0.into(), 8.into()]);
-    p.call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK.into(), zeroes.into(), 0.into(), 8.into()]);
-    p.doing("execve");
-    let path = p.text(hook.path().as_os_str().as_encoded_bytes());
-    let name = vec![hook.path().display().to_string()];
-    let args = p.strings(hook.args().as_ref().filter(|args| !args.is_empty()).unwrap_or(&name));
-    let env = p.strings(hook.env().as_deref().unwrap_or_default());
-    p.call(libc::SYS_execve, &[path.into(), args.into(), env.into()]);
-    p
+
+    /// The hook's descriptors 0, 1 and 2.
+    pub(crate) fn stdio(&self) -> [BorrowedFd<'_>; 3] {
+        [self.input.as_fd(), self.output.as_fd(), self.output.as_fd()]
+    }
 }
 
-/// Files in memory for its input and output: a hook that leaves a child behind with its output open holds nobody up.
 fn memory_file(text: &[u8]) -> Result<File> {
-    let mut file = File::from(memfd_create(c"runb-hook", MFdFlags::MFD_CLOEXEC).map_err(host("memfd_create"))?);
+    let file = memfd_create(c"runb-hook", MFdFlags::MFD_CLOEXEC).map_err(|e| Error::host("memfd_create", e))?;
+    let mut file = File::from(file);
     file.write_all(text).and_then(|()| file.rewind()).map_err(|e| Error::io("write the state for a hook", &e))?;
     Ok(file)
 }
 
-fn run(hook: &Hook, state: &[u8], namespaces: Namespaces<'_>) -> Result<()> {
-    let program = program(hook, namespaces);
-    let (input, mut output) = (memory_file(state)?, memory_file(b"")?);
-    let (ours, theirs) = pair()?;
-    let executable = spawn::executable(&program.image()).map_err(|(call, errno)| Error::host(call, errno))?;
-    let spawned = spawn::spawn(&Spawn {
-        namespaces: 0,
-        cgroup: None,
-        executable: executable.as_fd(),
-        socket: theirs.as_fd(),
-        more: None,
-        preserve: 0,
-        stdio: Some([input.as_fd(), output.as_fd(), output.as_fd()]),
-    })
-    .map_err(|(call, errno)| Error::host(call, errno))?;
-    drop(theirs);
-    let (mut pid, mut pidfd) = (spawned.pid, spawned.pidfd);
+/// Which process a hook works for: with its end the hook is to end, too. None after the start, and for one that has ended.
+pub(crate) type Serves<'a> = Option<BorrowedFd<'a>>;
+
+/// Runs a hook in the runtime's namespaces, with `environment` if it names none.
+///
+/// # Errors
+/// A call that makes it; or how it ended, if not well.
+pub(crate) fn run_in_runtime(
+    hook: &Hook,
+    bundle: &Path,
+    environment: &HookEnvironment,
+    state: &[u8],
+    serves: Serves<'_>,
+) -> Result<()> {
+    let streams = Streams::of(state)?;
+    let place = Place { stdio: Some(streams.stdio()), ..Place::default() };
+    let child = start(&plan::hooks::in_runtime(hook, bundle, environment), place)?;
+    finish(hook, child, streams, serves)
+}
+
+/// Starts the program of a hook.
+///
+/// # Errors
+/// A call that makes it, or of it.
+pub(crate) fn start(program: &Program, place: Place<'_>) -> Result<Child> {
+    let mut child = Child::spawn(program, place, "a hook")?;
     loop {
-        match receive(&ours)? {
-            Said::Gone => break,
+        match receive(&child.socket)? {
+            Said::Gone => return Ok(child),
             Said::Failed(report) => {
-                let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
-                reap(pid)?;
                 let what = program.what(report.call.into());
-                return Err(Error::new(Kind::Hook, what).with_errno(Errno::from_raw(report.errno)));
+                let error = Error::new(Kind::Hook, what).with_errno(Errno::from_raw(report.errno));
+                let place = program.place(report.call.into());
+                return Err(if place.is_empty() { error } else { error.at(place) });
             }
-            Said::Twin { pid: twin, maker } if maker == pid => {
-                reap(pid)?;
-                (pid, pidfd) = (twin, sys::pidfd_open(twin).map_err(host("pidfd_open"))?);
-            }
-            other => {
-                let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
-                reap(pid)?;
-                return Err(Error::internal(format!("a hook's process said {other:?} out of turn")));
-            }
+            Said::Twin { pid, maker } if maker == child.pid => child.becomes(pid)?,
+            other => return Err(Error::internal(format!("a hook's process said {other:?} out of turn"))),
         }
     }
+}
+
+/// Waits for the end of a hook that was started.
+///
+/// # Errors
+/// How it ended, if not well, with the end of its output.
+pub(crate) fn finish(hook: &Hook, mut child: Child, mut streams: Streams, serves: Serves<'_>) -> Result<()> {
     let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());
-    if !ends(&pidfd, timeout.map(Duration::from_secs))? {
-        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
-        reap(pid)?;
-        let text = format!("timeout: it did not end within {} s, and was killed", timeout.unwrap_or(0));
-        return Err(failed(text, &mut output));
+    let Some(pidfd) = child.pidfd() else { return Err(Error::internal("a hook that was killed")) };
+    let killed = match ends(pidfd, serves, timeout.map(Duration::from_secs))? {
+        End::Own => None,
+        End::Timeout => Some(format!("timeout: it did not end within {} s, and was killed", timeout.unwrap_or(0))),
+        End::Init => Some("init was killed meanwhile, and so was the hook".to_owned()),
+    };
+    if let Some(text) = killed {
+        child.kill();
+        return Err(failed(text, &mut streams.output));
     }
-    match reap(pid)? {
+    match child.reap()? {
         WaitStatus::Exited(_, 0) => Ok(()),
-        WaitStatus::Exited(_, code) => Err(failed(format!("exit status {code}"), &mut output)),
-        WaitStatus::Signaled(_, signal, _) => Err(failed(format!("killed by {signal}"), &mut output)),
+        WaitStatus::Exited(_, code) => Err(failed(format!("exit status {code}"), &mut streams.output)),
+        WaitStatus::Signaled(_, signal, _) => Err(failed(format!("killed by {signal}"), &mut streams.output)),
         other => Err(Error::internal(format!("a hook ended as {other:?}"))),
     }
 }
 
-/// Waits for the end of a process; false if the time ran out.
-fn ends(pidfd: &OwnedFd, timeout: Option<Duration>) -> Result<bool> {
+/// What ended the wait for a hook.
+enum End {
+    /// Its own end.
+    Own,
+    /// The time ran out.
+    Timeout,
+    /// The end of the process that it serves.
+    Init,
+}
+
+fn ends(pidfd: &OwnedFd, serves: Serves<'_>, timeout: Option<Duration>) -> Result<End> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let wait = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        fds.extend(serves.map(|init| PollFd::new(init, PollFlags::POLLIN)));
         match poll(&mut fds, wait) {
-            Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(false),
+            Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(End::Timeout),
             Ok(0) | Err(Errno::EINTR) => continue,
-            Ok(_) => return Ok(true),
+            Ok(_) if fds[0].any() == Some(true) => return Ok(End::Own),
+            Ok(_) => return Ok(End::Init),
             Err(errno) => return Err(Error::host("poll", errno)),
         }
     }

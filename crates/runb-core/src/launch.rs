@@ -1,33 +1,38 @@
 //! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
 
 mod copy_up;
+mod hooks;
 pub(crate) mod listener;
 mod mounts;
+mod procfs;
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::libc;
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::stat::Mode;
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::Hooks;
-use runb_init::{Point, REPORT_SIZE, Report};
+use runb_init::{Point, Report};
 
 use crate::cgroup::{Cgroup, Made};
+use crate::child::{Child, Place};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{Said, pair, reap, receive, receive_or_end};
-use crate::hooks::{self, Namespaces};
+use crate::hearing::{Said, receive, receive_or_end};
+use crate::hooks::process_state;
+use crate::options::HookEnvironment;
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::{Hint, Mark, Program};
 use crate::plan::seccomp::Filter;
 use crate::plan::{IdMaps, Plan};
 use crate::state::{Saved, Status};
 use crate::sys;
-use crate::sys::spawn::{self, Spawn};
 use crate::terminal::Master;
 
 use listener::Listener;
@@ -35,46 +40,10 @@ use listener::Listener;
 /// How long the end of a killed process is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An init that lives and has not yet executed. Dropped without [`Init::release`] it is killed.
-#[derive(Debug)]
-pub(crate) struct Init {
-    pid: i32,
-    /// Until it is released or killed.
-    pidfd: Option<OwnedFd>,
-    socket: OwnedFd,
-}
-
-impl Init {
-    fn resume(&self) -> Result<()> {
-        let resume = [0u8; REPORT_SIZE];
-        // A closed socket is noticed by the next receive, which knows what to say of it.
-        match send(self.socket.as_raw_fd(), &resume, MsgFlags::MSG_NOSIGNAL) {
-            Ok(_) | Err(Errno::EPIPE) => Ok(()),
-            Err(errno) => Err(Error::host("send to init", errno)),
-        }
-    }
-
-    /// Lets it live on without this runtime.
-    fn release(mut self) -> (i32, OwnedFd) {
-        (self.pid, self.pidfd.take().expect("an init that was neither released nor killed"))
-    }
-
-    fn kill(&mut self) -> Option<WaitStatus> {
-        let pidfd = self.pidfd.take()?;
-        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
-        reap(self.pid).ok()
-    }
-}
-
-impl Drop for Init {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 /// What the stops of a launch need beside the plan.
 pub(crate) struct Context<'a> {
-    pub(crate) hooks: Option<&'a Hooks>,
+    /// The hooks, with the environment of those in the runtime's namespaces that name none.
+    pub(crate) hooks: Option<(&'a Hooks, &'a HookEnvironment)>,
     pub(crate) saved: &'a Saved,
     /// Where the container is in its life.
     pub(crate) status: Status,
@@ -90,7 +59,7 @@ pub(crate) type Born<'a> = &'a dyn Fn(i32) -> Result<()>;
 /// A launch that goes on in init.
 pub(crate) struct Running<'p> {
     program: &'p Program,
-    init: Init,
+    init: Child,
     cgroup: Cgroup,
     terminal: Option<Master>,
     /// The call that makes a twin, until the twin is known.
@@ -103,8 +72,8 @@ pub(crate) struct Running<'p> {
 
 /// Spawns the init of `plan` into the cgroups that were made.
 pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32, born: Born<'p>) -> Result<Running<'p>> {
-    let place = Place { namespaces: plan.clone, cgroup: made.unified(), more: None, preserve };
-    let init = spawn_program(&plan.program, place)?;
+    let place = Place { namespaces: plan.clone, cgroup: made.unified(), preserve, ..Place::default() };
+    let init = Child::spawn(&plan.program, place, "init")?;
     born(init.pid)?;
     let twin = plan.program.marked(Mark::Twin);
     Ok(Running {
@@ -116,31 +85,6 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32, born: Born<'
         born,
         listener: None,
     })
-}
-
-/// Where a process is born, and with what.
-#[derive(Clone, Copy, Default)]
-struct Place<'a> {
-    /// `CLONE_NEW*` flags of the clone itself.
-    namespaces: u64,
-    /// The version 2 cgroup.
-    cgroup: Option<BorrowedFd<'a>>,
-    /// One more descriptor, after the socket's.
-    more: Option<BorrowedFd<'a>>,
-    /// How many descriptors from 3 on it keeps.
-    preserve: u32,
-}
-
-/// Spawns a process that runs `program`.
-fn spawn_program(program: &Program, place: Place<'_>) -> Result<Init> {
-    let (ours, theirs) = pair()?;
-    let failed = |(call, errno): (&str, Errno)| Error::host(format!("{call} (spawning init)"), errno);
-    let executable = spawn::executable(&program.image()).map_err(failed)?;
-    let (executable, socket) = (executable.as_fd(), theirs.as_fd());
-    let Place { namespaces, cgroup, more, preserve } = place;
-    let spawned =
-        spawn::spawn(&Spawn { namespaces, cgroup, executable, socket, more, preserve, stdio: None }).map_err(failed)?;
-    Ok(Init { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours })
 }
 
 impl Running<'_> {
@@ -156,8 +100,14 @@ impl Running<'_> {
             let report = self.reach(point)?;
             match point {
                 Point::IdMap => self.map_ids(plan)?,
-                Point::Mount => mounts.next(&self.init, report.value as i32)?,
-                Point::Hooks => self.run_hooks(&context)?,
+                Point::Mount => {
+                    if let Some(descriptor) = mounts.next(&self.init, report.value as i32)? {
+                        self.init.resume()?;
+                        self.init.send(&descriptor)?;
+                        continue;
+                    }
+                }
+                Point::Hooks => self.run_hooks(plan, &context)?,
                 Point::Notify => self.take_listener(&report)?,
                 Point::Ready => break,
                 Point::Terminal => {
@@ -218,9 +168,7 @@ impl Running<'_> {
                 Said::Reached(report) | Said::Failed(report) if self.awaits_twin(&report) => early = Some(said),
                 Said::Terminal(master) if self.terminal.is_none() => self.terminal = Some(Master::verified(master)?),
                 Said::Twin { pid, maker } if self.twin.is_some() && maker == self.init.pid => {
-                    let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::host("pidfd_open", errno))?;
-                    reap(self.init.pid)?;
-                    (self.init.pid, self.init.pidfd) = (pid, Some(pidfd));
+                    self.init.becomes(pid)?;
                     self.twin = None;
                     (self.born)(pid)?;
                 }
@@ -251,22 +199,19 @@ impl Running<'_> {
             return Err(Error::internal("a listener that is not planned"));
         };
         let metadata = planned.metadata.as_deref();
-        listener.hand_over(to, &hooks::process_state(context.saved, context.status, self.init.pid, metadata)?)
+        listener.hand_over(to, &process_state(context.saved, context.status, self.init.pid, metadata)?)
     }
 
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
         write_id_maps(self.init.pid, maps, ["linux.uidMappings", "linux.gidMappings"])
     }
+}
 
-    fn run_hooks(&self, context: &Context<'_>) -> Result<()> {
-        let state = hooks::state(context.saved, Status::Creating, self.init.pid)?;
-        let runtime = Namespaces::Runtime(&context.saved.bundle);
-        hooks::run_all(context.hooks, "prestart", &state, runtime)?;
-        hooks::run_all(context.hooks, "createRuntime", &state, runtime)?;
-        let container = Namespaces::Container(self.init.pid, context.saved.namespaces);
-        hooks::run_all(context.hooks, "createContainer", &state, container)
-    }
+/// The directory of a version 2 cgroup, for a process to be born in.
+pub(crate) fn open_cgroup(path: &Path) -> Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::host(format!("open the cgroup {}", path.display()), errno))
 }
 
 /// Writes the maps of the user namespace that `pid` has made.
@@ -286,12 +231,15 @@ pub(crate) struct Target<'a> {
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// How many descriptors from 3 on are the workload's.
     pub(crate) preserve: u32,
+    /// Its descriptors 0, 1 and 2, if they are not this process's.
+    pub(crate) stdio: Option<[BorrowedFd<'a>; 3]>,
 }
 
 /// Spawns the process of an exec; the errno where the cgroup takes none, by which the caller may choose another.
 pub(crate) fn join<'p>(plan: &'p ExecPlan, target: &Target<'_>, cgroup: &Cgroup) -> Result<Running<'p>> {
-    let place = Place { namespaces: 0, cgroup: target.cgroup, more: Some(target.init), preserve: target.preserve };
-    let init = spawn_program(&plan.program, place)?;
+    let Target { init, cgroup: unified, preserve, stdio } = *target;
+    let place = Place { cgroup: unified, more: Some(init), preserve, stdio, ..Place::default() };
+    let init = Child::spawn(&plan.program, place, "a process in the container")?;
     let twin = plan.program.marked(Mark::Twin);
     let born = &|_| Ok(());
     Ok(Running { program: &plan.program, init, cgroup: cgroup.clone(), terminal: None, twin, born, listener: None })
@@ -323,8 +271,7 @@ impl Running<'_> {
         }
         match self.next()? {
             Said::Gone if self.twin.is_none() && self.terminal.is_some() == carries => {
-                let (pid, pidfd) = self.init.release();
-                Ok(Executed { pid, pidfd, terminal: self.terminal })
+                Ok(Executed { process: self.init, terminal: self.terminal })
             }
             Said::Gone => Err(died(&mut self.init, &self.cgroup)),
             Said::Failed(report) => Err(failure(self.program, &report, &self.init)),
@@ -335,14 +282,13 @@ impl Running<'_> {
 
 /// A process that has become the workload.
 pub(crate) struct Executed {
-    pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
+    pub(crate) process: Child,
     pub(crate) terminal: Option<Master>,
 }
 
 /// An init for which everything is done but the execve.
 pub(crate) struct Ready {
-    init: Init,
+    init: Child,
     cgroup: Cgroup,
     terminal: Option<Master>,
 }
@@ -384,7 +330,7 @@ impl Ready {
 }
 
 /// The failing call of init as an error.
-fn failure(program: &Program, report: &Report, init: &Init) -> Error {
+fn failure(program: &Program, report: &Report, init: &Child) -> Error {
     let index = usize::from(report.call);
     let (what, hint) = (program.what(index), program.hint(index));
     let more = match hint {
@@ -407,13 +353,13 @@ pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i
     if place.is_empty() { error } else { error.at(place) }
 }
 
-fn hard_limit(init: &Init, resource: u32) -> Option<String> {
+fn hard_limit(init: &Child, resource: u32) -> Option<String> {
     let (_, hard) = sys::rlimit(init.pid, resource).ok()?;
     Some(format!("the hard limit is {hard}, and to raise it needs CAP_SYS_RESOURCE"))
 }
 
 /// What the kernel says in the log of a filesystem context, read from a copy of init's descriptor.
-fn kernel_words(init: &Init, context: i32) -> Option<String> {
+fn kernel_words(init: &Child, context: i32) -> Option<String> {
     let copy = sys::pidfd_getfd(init.pidfd.as_ref()?, context).ok()?;
     let mut text = [0u8; 1024];
     let length = fs::File::from(copy).read(&mut text).ok()?;
@@ -424,7 +370,7 @@ fn kernel_words(init: &Init, context: i32) -> Option<String> {
 }
 
 /// Init has ended without a word.
-fn died(init: &mut Init, cgroup: &Cgroup) -> Error {
+fn died(init: &mut Child, cgroup: &Cgroup) -> Error {
     let oom = cgroup.oom().filter(|oom| oom.kills > 0);
     let status = init.kill();
     if let Some(oom) = oom {

@@ -22,6 +22,7 @@
 //! printed or logged, no environment variable is read, no signal handler is set.
 
 pub mod cgroup;
+mod child;
 pub mod container;
 pub mod error;
 pub mod features;

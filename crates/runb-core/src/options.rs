@@ -1,5 +1,6 @@
 //! What the caller wants beside the configuration. The library reads no environment: a program fills this in.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -48,6 +49,34 @@ pub enum CgroupManager {
     Systemd,
 }
 
+/// What a hook in the runtime's namespaces has for an environment where it names none. runc and crun give it their own; a
+/// program that embeds the library says what it wants to be seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookEnvironment(Vec<Vec<u8>>);
+
+impl HookEnvironment {
+    /// These variables, for instance those of `std::env::vars_os()`.
+    ///
+    /// # Errors
+    /// A name is empty, or there is a NUL.
+    pub fn of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, Error> {
+        let entry = |(name, value): (OsString, OsString)| {
+            let (name, value) = (name.into_encoded_bytes(), value.into_encoded_bytes());
+            if name.is_empty() || [&name, &value].iter().any(|text| text.contains(&0)) {
+                let name = String::from_utf8_lossy(&name);
+                return Err(Error::new(Kind::Usage, format!("{name:?} is no variable of an environment for hooks")));
+            }
+            Ok([name, b"=".to_vec(), value].concat())
+        };
+        variables.into_iter().map(entry).collect::<Result<_, _>>().map(HookEnvironment)
+    }
+
+    /// `NAME=VALUE` each.
+    pub fn entries(&self) -> &[Vec<u8>] {
+        &self.0
+    }
+}
+
 /// What the caller of `create` and `run` asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -77,6 +106,8 @@ pub struct Options {
     pub keyring: Keyring,
     /// Who makes the cgroup.
     pub cgroup_manager: CgroupManager,
+    /// The environment of hooks in the runtime's namespaces that name none.
+    pub hook_environment: HookEnvironment,
 }
 
 impl Options {
@@ -169,6 +200,16 @@ pub struct ExecOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_environment_of_hooks_is_what_execve_can_hand_on() {
+        let of = |name: &str, value: &str| HookEnvironment::of([(name.into(), value.into())]);
+        assert_eq!(of("A", "b=c").expect("a variable").entries(), [b"A=b=c".to_vec()]);
+        assert_eq!(of("=A", "").expect("odd, and the caller's").entries(), [b"=A=".to_vec()]);
+        for (name, value) in [("", "x"), ("A\0", "x"), ("A", "x\0")] {
+            assert_eq!(of(name, value).expect_err(name).kind(), Kind::Usage);
+        }
+    }
 
     #[test]
     fn a_user_is_one_or_two_numbers_and_nothing_else() {

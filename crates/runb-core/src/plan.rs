@@ -3,6 +3,7 @@
 //! A [`Plan`] is complete: what the runtime does, and the program that init runs. The order of a launch is [`create`].
 
 mod attributes;
+pub mod begin;
 pub mod cgroup;
 mod check;
 mod command;
@@ -10,7 +11,7 @@ mod credentials;
 mod devices;
 pub mod exec;
 mod guard;
-mod hooks;
+pub mod hooks;
 mod lsm;
 mod masks;
 mod mount_options;
@@ -36,6 +37,7 @@ use crate::options::Options;
 use crate::survey::{Reader, Survey};
 use attributes::{Procfs, Setter};
 use cgroup::CgroupPlan;
+use namespaces::Entry;
 use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags};
 use rootfs::Site;
 use runb_init::Point;
@@ -118,6 +120,8 @@ pub struct Plan {
     pub clone: u64,
     /// `CLONE_NEW*` of all namespaces that are the container's own, new or joined.
     pub namespaces: u64,
+    /// Those of them that createContainer hooks run in.
+    pub hook_namespaces: u64,
     /// The cgroups.
     pub cgroup: CgroupPlan,
     /// The seccomp filter.
@@ -167,6 +171,7 @@ impl Plan {
                 MountWork::CopyUp(path) => {
                     format!("at a stop Mount: {place}: copy what is in {} into it", path.display())
                 }
+                MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
             });
         }
         steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
@@ -226,35 +231,28 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     // The way that init works while hooks want to see the mounts.
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
 
+    let entry = namespaces.entry(request.survey);
     // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
-    if !namespaces.needs_child() {
+    if entry != Entry::Alone {
         setter.open(p, Procfs::Hosts);
     }
     let procfs = procfs::HostsProc::open(p, &namespaces);
-    namespaces.enter(p, spec, request.host, &procfs)?;
+    let pid_namespace = namespaces.enter(p, (spec, request.host), &procfs, entry)?;
+    mounts.show(pid_namespace, request.survey);
     root.open_as(p, Reader::Container);
     process::network(p, &namespaces);
     process::names_and_sysctls(p, spec, &namespaces, &procfs)?;
     procfs.close(p);
 
     // From here on the container's namespaces are the own ones.
-    // A process of a pid namespace that is joined may look into this one if it has CAP_SYS_PTRACE: it comes there as late
-    // as it can, without the host's root. With a user namespace procfs is made before the pivot, and that inside.
-    let late = site == Site::OnRoot && !namespaces.has(libc::CLONE_NEWUSER as u64);
-    if !late {
-        namespaces.become_child(p);
-    }
-    if !late && namespaces.needs_child() {
+    if entry == Entry::Alone {
+        namespaces::become_child(p);
         setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
     }
     mounts.prepare(p)?;
     root.attach(p, request, site);
     if site == Site::OnRoot {
         root.pivot(p, request, site);
-    }
-    if late && namespaces.needs_child() {
-        namespaces.become_child(p);
-        setter.open(p, Procfs::New);
     }
     mounts.attach(p)?;
     devices.attach(p, &mounts);
@@ -272,7 +270,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
 
     // From here on only the process itself changes.
     begun.raise_descriptors(p, privileged, process, request.survey);
-    warnings.extend(process::finish(p, request, process, &namespaces, &begun, filter.as_ref())?);
+    warnings.extend(process::finish(p, request, process, (&namespaces, entry), &begun, filter.as_ref())?);
     warnings.append(&mut mounts.warnings);
     let mount_steps = mounts.steps;
     if program.calls().len() > MOST_CALLS {
@@ -283,10 +281,13 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         return Err(Error::spec("mounts", text));
     }
     let id_maps = namespaces.id_maps(spec);
+    // A pid namespace that others are in shows nobody who has the host's files in sight, a hook included.
+    let unseen = if entry == Entry::Last { libc::CLONE_NEWPID as u64 } else { 0 };
     Ok(Plan {
         program,
         clone: namespaces.clone_flags(),
         namespaces: namespaces.all(),
+        hook_namespaces: namespaces.all() & !unseen,
         cgroup,
         filter,
         id_maps,

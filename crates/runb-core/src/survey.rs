@@ -17,6 +17,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 use crate::host::lsm::Lsm;
 use crate::host::mounts::MountCalls;
 use crate::options::RootEntry;
+use crate::sys::probe::procfs_of_another;
 use crate::sys::{Resolve, mount_flags, openat2, rlimit};
 
 use destination::Cover;
@@ -107,6 +108,8 @@ pub struct Survey {
     pub rlimits: Vec<(u64, u64)>,
     /// The security modules that the configuration has labels for.
     pub lsm: Lsm,
+    /// Whether a procfs can be made for another pid namespace than one's own (Linux 6.17); asked for only where one is joined.
+    pub procfs_of_another: bool,
     /// Which of the descriptors 0, 1 and 2 are not process.user's, and would have to be for it to open /dev/stdout.
     pub stdio: Vec<i32>,
 }
@@ -196,8 +199,14 @@ impl Survey {
             descriptors: rlimit(0, libc::RLIMIT_NOFILE).ok(),
             rlimits: rlimits(spec),
             lsm: Lsm::of(spec),
+            procfs_of_another: joins_pid(spec) && procfs_of_another().is_ok(),
         }
     }
+}
+
+fn joins_pid(spec: &Spec) -> bool {
+    let mut namespaces = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
+    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_some())
 }
 
 /// What is at the paths of devices.
@@ -213,6 +222,11 @@ fn nodes(spec: &Spec, root: &OwnedFd, covers: &Covers<Cover>) -> Vec<(PathBuf, F
 }
 
 impl Survey {
+    /// As [`Survey::of_exec`], for a hook: its standard descriptors are nobody's to be given away.
+    pub(crate) fn of_hook(process: &Process, pid: i32, namespaces: u64) -> Self {
+        Survey { stdio: Vec::new(), ..Self::of_exec(process, pid, namespaces) }
+    }
+
     /// What an exec of `process` beside the container's init `pid` wants to know. `namespaces` are the container's own, by
     /// `CLONE_NEW*` flags.
     pub(crate) fn of_exec(process: &Process, pid: i32, namespaces: u64) -> Self {

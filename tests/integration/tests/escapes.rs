@@ -21,5 +21,7 @@ mod joining;
 mod masks;
 #[path = "escapes/names.rs"]
 mod names;
+#[path = "escapes/neighbours.rs"]
+mod neighbours;
 #[path = "escapes/races.rs"]
 mod races;

@@ -1,5 +1,8 @@
 //! The six kinds of hooks: when they run, what they see, what their failure does.
 
+#[path = "hooks/rights.rs"]
+mod rights;
+
 use std::fs;
 use std::path::Path;
 
@@ -139,6 +142,21 @@ fn a_hook_that_is_not_there_fails_create_with_its_path() {
 }
 
 #[test]
+fn a_start_container_hook_that_is_not_there_fails_start_with_its_path_and_the_container_is_gone() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers find out in init");
+        let hook = json!({"path": "/no/such/hook"});
+        let container = t.bundle().sh("echo ran >/share/ran").hook("startContainer", hook).create();
+        let pid = container.pid();
+        let place = ["hooks.startContainer[0]", "/no/such/hook", "no such file or directory (ENOENT)"];
+        container.start().fails_with(&place);
+        container.reap(pid);
+        assert!(!container.bundle().share_dir().join("ran").exists(), "the workload ran");
+        container.delete().ok();
+    });
+}
+
+#[test]
 fn a_hook_with_a_relative_path_is_refused() {
     in_modes(V2, |t| {
         t.runb_only("peers search it somewhere");
@@ -266,6 +284,59 @@ fn a_hooks_environment_is_what_it_names() {
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("PWD=") && !line.starts_with("_=")).collect();
         assert_eq!(lines, ["A=1", "B=two words"]);
         container.delete_force().ok();
+    });
+}
+
+#[test]
+fn a_hook_without_an_environment_has_the_callers_where_it_runs_beside_the_runtime_and_never_the_containers() {
+    in_modes(V2, |t| {
+        let share = t.dir().join("env");
+        fs::create_dir(&share).expect("mkdir");
+        let hook = |kind: &str| {
+            let script = format!("/usr/bin/env >{}", share.join(kind).display());
+            json!({"path": "/bin/sh", "args": ["sh", "-c", script]})
+        };
+        let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+        let bundle = kinds.iter().fold(t.bundle().idle(), |bundle, kind| bundle.hook(kind, hook(kind)));
+        let inside = json!({"path": "/bin/sh", "args": ["sh", "-c", "env >/share/startContainer"]});
+        let bundle = bundle.hook("startContainer", inside).spec(|spec| {
+            spec["process"]["env"].as_array_mut().expect("env").push(json!("LD_PRELOAD=/of/the/image.so"));
+        });
+        let mine = |mut command: std::process::Command| {
+            command.env("OF_THE_CALLER", "yes");
+            t.finish(command)
+        };
+        let outcome = mine(bundle.write().command("create", &[])).ok();
+        let container = bundle.container(outcome);
+        let pid = container.pid();
+        mine(t.command(["start", container.id()])).ok();
+        container.kill(&["9"]).ok();
+        container.reap(pid);
+        mine(t.command(["delete", container.id()])).ok();
+        for kind in kinds {
+            let text = fs::read_to_string(share.join(kind)).expect("the hook ran");
+            let expected = kind != "createContainer" || t.is(&[Kind::Crun]);
+            assert_eq!(text.contains("OF_THE_CALLER=yes"), expected, "{kind}: {text}");
+            // CVE-2025-23266 came of it: runc 1.1 hands the container's environment to a file of the host.
+            let known = kind == "createContainer" && t.is(&[Kind::Runc]);
+            assert!(known || !text.contains("LD_PRELOAD"), "{kind}: {text}");
+        }
+        let text = fs::read_to_string(container.bundle().share_dir().join("startContainer")).expect("the hook ran");
+        assert!(text.contains("LD_PRELOAD=/of/the/image.so") && !text.contains("OF_THE_CALLER"), "{text}");
+    });
+}
+
+#[test]
+fn hooks_beside_the_runtime_begin_in_the_bundle() {
+    in_modes(V2, |t| {
+        let file = t.dir().join("pwd");
+        let kinds = ["prestart", "createRuntime", "poststart", "poststop"];
+        let hook = |kind: &str| sh(&format!("echo {kind} $(pwd) >>{}", file.display()));
+        let bundle = kinds.iter().fold(t.bundle().args(["true"]), |bundle, kind| bundle.hook(kind, hook(kind)));
+        let dir = bundle.dir().display().to_string();
+        bundle.run().ok();
+        let expected: Vec<String> = kinds.iter().map(|kind| format!("{kind} {dir}")).collect();
+        assert_eq!(fs::read_to_string(file).expect("hooks").lines().collect::<Vec<_>>(), expected);
     });
 }
 

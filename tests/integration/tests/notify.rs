@@ -139,6 +139,55 @@ fn an_exec_has_a_listener_and_a_state_of_its_own() {
 }
 
 #[test]
+fn a_start_container_hook_has_a_listener_and_a_state_of_its_own() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers' hooks share the listener of init");
+        for no_new_privileges in [true, false] {
+            let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "mkdir /share/d 2>/share/said; true"]});
+            let bundle = t.bundle().idle().hook("startContainer", hook);
+            let bundle = annotated(asking(bundle.set("/process/noNewPrivileges", json!(no_new_privileges)), &ASKED));
+            let (agent, said) = (Agent::bind(&socket(&bundle)), bundle.share_dir().join("said"));
+            let of_init = agent.answers(&[]);
+            let container = bundle.create();
+            let of_hook = agent.answers_after_the_end(&ANSWERS);
+            container.start().ok();
+            let heard = of_hook.join().expect("the agent");
+            let init: i64 = container.pid().into();
+            assert_ne!(check_state(&heard, container.bundle(), "created", Some(init)), init);
+            assert!(fs::read_to_string(said).expect("the hook ran").contains("No space left on device"));
+            container.delete_force().ok();
+            check_state(&of_init.join().expect("the agent"), container.bundle(), "creating", None);
+        }
+    });
+}
+
+#[test]
+fn a_container_in_the_pid_namespace_of_another_has_its_listener() {
+    in_modes(V2, |t| {
+        let first = t.bundle().with_id(&t.name("f")).idle().run_detached();
+        for no_new_privileges in [true, false] {
+            let bundle = with_tmp(t.bundle()).with_id(&t.name("s")).sh(ASK);
+            let bundle = bundle.join_namespace("pid", &format!("/proc/{}/ns/pid", first.pid()));
+            let bundle = asking(bundle.set("/process/noNewPrivileges", json!(no_new_privileges)), &ASKED);
+            let agent = Agent::bind(&socket(&bundle));
+            let of_run = agent.answers(&ANSWERS);
+            let outcome = bundle.run().ok();
+            assert!(outcome.stdout.contains("No space left on device"), "{outcome:?}");
+            of_run.join().expect("the agent");
+            let of_create = agent.answers(&ANSWERS);
+            let container = bundle.with_id(&t.name("s")).create();
+            let pid = container.pid();
+            container.start().ok();
+            container.reap(pid);
+            assert!(container.stdout().contains("No space left on device"), "{}", container.stdout());
+            of_create.join().expect("the agent");
+            container.delete().ok();
+        }
+        first.delete_force().ok();
+    });
+}
+
+#[test]
 fn a_listener_that_is_not_there_fails_create_and_nothing_is_left() {
     in_modes(V2, |t| {
         t.runb_only("Debian's peers find out when the container is half made");

@@ -251,3 +251,54 @@ fn the_procfs_of_a_joined_mount_namespace_is_not_trusted() {
         assert_eq!(outcome.ok().stdout, PRINTED);
     });
 }
+
+/// Before Linux 6.17 a procfs shows the pid namespace of who makes it.
+#[test]
+fn the_procfs_of_a_joined_pid_namespace_shows_who_is_there() {
+    in_modes(LIFECYCLE, |t| {
+        let first = t.bundle().with_id(&t.name("f")).idle().run_detached();
+        let path = format!("/proc/{}/ns/pid", first.pid());
+        let script = "tr '\\0' ' ' </proc/1/cmdline; test $$ -gt 1 && test -d /proc/$$ && readlink /proc/self/ns/pid; \
+            awk '$5 == \"/proc\" {print $6}' /proc/self/mountinfo; echo >/dev/tty && ps -o sid,pid | grep -c \"^ *$$ *$$\"";
+        let namespace = fs::read_link(&path).expect("readlink");
+        let expected = format!("sleep 86400 {}\nro,nosuid,relatime\n\n1\n", namespace.display());
+        let hook = json!({"path": "/bin/true"});
+        for kernel in KERNELS.into_iter().chain(["6.16", "6.18"]) {
+            for hooks in [false, true] {
+                let bundle = t.bundle().with_id(&t.name("s")).join_namespace("pid", &path).sh(script).spec(|spec| {
+                    spec["process"]["terminal"] = json!(true);
+                    spec["mounts"][0]["options"] = json!(["nosuid", "ro"]);
+                    if hooks {
+                        spec["hooks"]["createContainer"] = json!([hook]);
+                    }
+                });
+                let outcome = run(t, kernel, &bundle, &[]).ok();
+                assert_eq!(outcome.stdout.replace('\r', ""), expected, "{kernel}, hooks: {hooks}");
+            }
+        }
+        first.delete_force().ok();
+    });
+}
+
+#[test]
+fn a_pid_namespace_is_joined_with_the_user_namespace_that_owns_it() {
+    in_modes(V2, |t| {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        let first = t.bundle().with_id(&t.name("f")).idle().spec(|spec| {
+            spec["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+            spec["linux"]["uidMappings"] = map.clone();
+            spec["linux"]["gidMappings"] = map;
+        });
+        let first = first.run_detached();
+        let path = |kind: &str| format!("/proc/{}/ns/{kind}", first.pid());
+        for kernel in ["6.16", "6.18"] {
+            let bundle = t.bundle().with_id(&t.name("s")).join_namespace("pid", &path("pid"));
+            let bundle = bundle.join_namespace("user", &path("user"));
+            let bundle = bundle.sh("tr '\\0' ' ' </proc/1/cmdline; cat /proc/self/uid_map");
+            let outcome = run(t, kernel, &bundle, &[]).ok();
+            let words: Vec<&str> = outcome.stdout.split_whitespace().collect();
+            assert_eq!(words, ["sleep", "86400", "0", "100000", "65536"], "{kernel}");
+        }
+        first.delete_force().ok();
+    });
+}

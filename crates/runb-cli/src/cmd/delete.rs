@@ -10,7 +10,7 @@ use crate::args::Delete;
 pub fn run(args: &Delete, context: &Context<'_>) -> Result<u8> {
     let root = options::root(context.global, context.environment)?;
     let force = if args.force { Force::Yes } else { Force::No };
-    report(Container::remove(&root, &args.id, force), context)?;
+    report(Container::remove(&root, &args.id, force, &context.environment.of_hooks()?), context)?;
     Ok(0)
 }
 

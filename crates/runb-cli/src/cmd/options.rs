@@ -34,6 +34,7 @@ pub fn options(global: &Global, create: &Create, environment: &Environment) -> R
         root_entry: if create.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot },
         keyring: if create.no_new_keyring { Keyring::Inherit } else { Keyring::New },
         cgroup_manager: if global.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs },
+        hook_environment: environment.of_hooks()?,
     })
 }
 

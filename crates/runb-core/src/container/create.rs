@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,11 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use super::console;
 use super::pidfd_socket::PidfdSocket;
-use super::start::{poststart_hooks, start_hooks};
-use super::{Container, Running, Workload};
+use super::{Container, Running, Workload, hooks};
 use crate::cgroup::{self, Cgroup, Claim};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::reap;
-use crate::hooks;
+use crate::hooks::of_kind;
 use crate::host::Host;
 use crate::launch::{self, Context, deadline};
 use crate::notify::{self, Readiness};
@@ -130,7 +129,12 @@ fn launch(options: &Options, ending: Ending) -> Result<Running> {
         Ok(Launched { pid, pidfd, terminal, readiness }) => {
             let Launch { dir, saved, .. } = launch;
             Ok(Running {
-                container: Container { dir: dir.path().to_owned(), saved, warnings },
+                container: Container {
+                    dir: dir.path().to_owned(),
+                    saved,
+                    warnings,
+                    hook_environment: options.hook_environment.clone(),
+                },
                 workload: Workload { pid, pidfd, terminal, readiness },
             })
         }
@@ -166,7 +170,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         annotations: spec.annotations().clone().unwrap_or_default(),
         init: None,
         namespaces: planned.plan.namespaces,
-        hooks: later.iter().any(|kind| !hooks::of_kind(spec.hooks().as_ref(), kind).is_empty()),
+        hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
         cgroup: Cgroup::of(&planned.plan.cgroup),
         keyring: options.keyring,
         journal: Journal::default(),
@@ -233,7 +237,7 @@ impl Launch<'_> {
                 made.apply(&plan.cgroup)?;
             }
             let context = Context {
-                hooks: self.planned.bundle.spec.hooks().as_ref(),
+                hooks: self.planned.bundle.spec.hooks().as_ref().map(|hooks| (hooks, &self.options.hook_environment)),
                 saved: &self.saved,
                 status: Status::Creating,
                 listener,
@@ -259,7 +263,7 @@ impl Launch<'_> {
     fn tell(&mut self, pid: i32) -> Result<()> {
         let Some(file) = &self.options.pid_file else { return Ok(()) };
         self.saved.journal.add(Step::PidFile(file.clone()));
-        state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file")).map(drop)
+        state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))
     }
 
     /// Writes state.json: the container is made.
@@ -271,15 +275,18 @@ impl Launch<'_> {
 
     /// The start of a `run`.
     fn start(&mut self, ready: launch::Ready) -> Result<(i32, OwnedFd)> {
-        let hooks = self.planned.bundle.spec.hooks().as_ref();
-        let pid = ready.pid();
-        start_hooks(hooks, &self.saved, pid)?;
+        let spec = &self.planned.bundle.spec;
+        if let Some(init) = self.saved.init {
+            hooks::start_container(spec, &self.saved, init, ready.pidfd().as_fd())?;
+        }
         self.enter(Phase::Starting)?;
         let (pid, pidfd) = ready.execute(&self.planned.plan.program)?;
-        let result = self.enter(Phase::Running).and_then(|()| poststart_hooks(hooks, &self.saved, pid));
+        let environment = &self.options.hook_environment;
+        let result =
+            self.enter(Phase::Running).and_then(|()| hooks::poststart(spec.hooks().as_ref(), &self.saved, environment));
         if let Err(error) = result {
             let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
-            reap(pid)?;
+            let _ = reap(pid);
             return Err(error);
         }
         Ok((pid, pidfd))

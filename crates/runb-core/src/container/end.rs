@@ -8,12 +8,11 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::Spec;
 
-use super::{Container, Held};
+use super::{Container, Held, hooks};
 use crate::error::{Error, Kind, Result};
-use crate::hooks::{self, Namespaces};
 use crate::launch::{PATIENCE, deadline};
+use crate::options::HookEnvironment;
 use crate::signal::Signal;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
 use crate::sys;
@@ -67,24 +66,25 @@ impl Container {
     /// It runs and `force` is [`Force::No`]; or something of it could not be removed, and the container is still there.
     pub fn delete(&self, force: Force) -> Result<Vec<Error>> {
         match self.hold_for(force) {
-            Ok(held) => held.delete(force),
+            Ok(held) => held.delete(force, &self.hook_environment),
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
 
-    /// Removes the container `id` of `root`, also one whose `create` was killed at any moment.
+    /// Removes the container `id` of `root`, also one whose `create` was killed at any moment. Its poststop hooks have
+    /// `environment` where they name none.
     ///
     /// # Errors
     /// As [`Container::delete`]; with [`Force::Yes`] a container that does not exist is no error.
-    pub fn remove(root: &Path, id: &str, force: Force) -> Result<Vec<Error>> {
+    pub fn remove(root: &Path, id: &str, force: Force, environment: &HookEnvironment) -> Result<Vec<Error>> {
         let dir = match open(root, id, force) {
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => return Ok(Vec::new()),
             dir => dir?,
         };
         let (dir, saved) = load(dir, force)?;
         if let Some(saved) = saved {
-            return Held { dir, saved }.delete(force);
+            return Held { dir, saved }.delete(force, environment);
         }
         // A create that was ended before it did anything.
         dir.remove()?;
@@ -148,14 +148,14 @@ impl Held {
         end(&self.saved)
     }
 
-    fn delete(self, force: Force) -> Result<Vec<Error>> {
+    fn delete(self, force: Force, environment: &HookEnvironment) -> Result<Vec<Error>> {
         let status = self.status();
         if force == Force::No && matches!(status, Status::Running | Status::Paused) {
             let text = format!("cannot delete container {} that is not stopped: {status}", self.saved.id);
             return Err(Error::new(Kind::State, text));
         }
         let Held { dir, saved } = &self;
-        let hooks = saved.hooks.then(|| self.config()).transpose();
+        let spec = saved.hooks.then(|| self.config()).transpose();
         match saved.init {
             Some(_) => {
                 end_init(saved)?;
@@ -167,8 +167,11 @@ impl Held {
             None => wait_for_orphan(dir, saved)?,
         }
         let mut warnings = Vec::new();
-        match hooks {
-            Ok(spec) => warnings.extend(poststop(saved, spec.as_ref())),
+        match spec {
+            Ok(spec) => {
+                let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
+                warnings.extend(hooks::poststop(list, saved, environment));
+            }
             Err(error) => warnings.push(error.during("the poststop hooks are not run")),
         }
         saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), deadline: deadline() })?;
@@ -189,18 +192,6 @@ fn wait_for_orphan(dir: &StateDir, saved: &Saved) -> Result<()> {
     match poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX)) {
         Ok(0) => Err(Error::host("wait for the end of an init without a runtime", Errno::ETIMEDOUT)),
         _ => Ok(()),
-    }
-}
-
-/// A failing poststop hook is warned about, and the others run (runtime.md, lifecycle step 13).
-fn poststop(saved: &Saved, spec: Option<&Spec>) -> Vec<Error> {
-    let list = spec.and_then(|spec| spec.hooks().as_ref());
-    if hooks::of_kind(list, "poststop").is_empty() {
-        return Vec::new();
-    }
-    match hooks::state(saved, Status::Stopped, 0) {
-        Ok(state) => hooks::run_each(list, "poststop", &state, Namespaces::Runtime(&saved.bundle)),
-        Err(error) => vec![error],
     }
 }
 

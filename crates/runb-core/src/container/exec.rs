@@ -4,14 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::libc;
-use nix::sys::stat::Mode;
 
 use super::pidfd_socket::PidfdSocket;
 use super::{Container, Workload};
+use crate::child::Child;
 use crate::error::{Error, Kind, Result};
-use crate::hearing::reap;
 use crate::host::Host;
 use crate::host::cgroups::CgroupMounts;
 use crate::launch::{self, Context, Executed, Target};
@@ -19,7 +16,6 @@ use crate::options::{ExecOptions, Paused};
 use crate::plan::exec::{self, ExecPlan, Inside, Request};
 use crate::state::{self, ProcessRef, Saved, Status};
 use crate::survey::Survey;
-use crate::sys;
 use crate::terminal::{ConsoleSocket, Master};
 
 impl Container {
@@ -40,10 +36,11 @@ impl Container {
         let plan = exec::exec(&Request {
             spec: &spec,
             process: &process,
-            inside: &self.inside(),
+            inside: &inside(&self.saved),
             host: &host,
             survey: &survey,
             options,
+            hook: None,
         })?;
         let socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         let listener = launch::listener::connect_to(plan.filter.as_ref())?;
@@ -53,27 +50,14 @@ impl Container {
             None => super::console::prepare(master),
         };
         let context = Context { hooks: None, saved: &self.saved, status, listener, terminal: &terminal };
-        let running = self.spawn(&plan, &pidfd, init, options)?;
-        let Executed { pid, pidfd, terminal } = running.until_executed(&plan, context)?;
-        let workload = Workload { pid, pidfd, terminal: terminal.filter(|_| console.is_none()), readiness: None };
-        if let Err(error) = announce(&workload, options, socket.as_ref()) {
-            let _ = sys::pidfd_send_signal(&workload.pidfd, libc::SIGKILL);
-            reap(workload.pid)?;
-            return Err(error);
-        }
+        let target = Target { init: pidfd.as_fd(), cgroup: None, preserve: options.preserve_fds, stdio: None };
+        let running = join(&self.saved, &plan, target, init, &options.cgroups)?;
+        let Executed { process, terminal } = running.until_executed(&plan, context)?;
+        announce(&process, options, socket.as_ref())?;
         warnings.extend(plan.warnings);
-        Ok((workload, warnings))
-    }
-
-    fn inside(&self) -> Inside<'_> {
-        let Saved { id, namespaces, keyring, cgroup, .. } = &self.saved;
-        Inside {
-            id,
-            namespaces: *namespaces,
-            keyring: *keyring,
-            unified: cgroup.unified.as_deref(),
-            v1: cgroup.v1.iter().map(|dir| (dir.controllers.as_slice(), dir.path.as_path())).collect(),
-        }
+        let (pid, pidfd) = process.release();
+        let terminal = terminal.filter(|_| console.is_none());
+        Ok((Workload { pid, pidfd, terminal, readiness: None }, warnings))
     }
 
     /// The container's init with a pidfd of it, if processes can be added.
@@ -92,49 +76,52 @@ impl Container {
             _ => refused("cannot exec in a stopped container"),
         }
     }
+}
 
-    /// Into the planned cgroup; or, unless the caller has named one, into that of init where the planned one takes no more
-    /// processes: on version 2 a cgroup that gives controllers to those below it has none of its own.
-    fn spawn<'p>(
-        &self,
-        plan: &'p ExecPlan,
-        init_fd: &OwnedFd,
-        init: ProcessRef,
-        options: &ExecOptions,
-    ) -> Result<launch::Running<'p>> {
-        let join = |path: Option<&Path>| {
-            let cgroup = path.map(open_dir).transpose()?;
-            let target = Target {
-                init: init_fd.as_fd(),
-                cgroup: cgroup.as_ref().map(AsFd::as_fd),
-                preserve: options.preserve_fds,
-            };
-            let text = |path: &Path| format!("join the cgroup {}", path.display());
-            launch::join(plan, &target, &self.saved.cgroup).map_err(|error| match path {
-                Some(path) if error.errno().is_some_and(is_of_cgroup) => error.during(text(path)),
-                _ => error,
-            })
-        };
-        let result = join(plan.unified.as_deref());
-        let planned = plan.unified.as_ref().filter(|_| options.cgroups.is_empty());
-        match (&result, planned) {
-            (Err(error), Some(planned)) if error.errno().is_some_and(is_of_cgroup) => match cgroup_of(init)? {
-                Some(actual) if actual != *planned => join(Some(&actual)),
-                _ => result,
-            },
+/// The container as a later process finds it.
+pub(super) fn inside(saved: &Saved) -> Inside<'_> {
+    let Saved { id, namespaces, keyring, cgroup, .. } = saved;
+    Inside {
+        id,
+        namespaces: *namespaces,
+        keyring: *keyring,
+        unified: cgroup.unified.as_deref(),
+        v1: cgroup.v1.iter().map(|dir| (dir.controllers.as_slice(), dir.path.as_path())).collect(),
+    }
+}
+
+/// Into the planned cgroup; or, unless the caller has named one, into that of init where the planned one takes no more
+/// processes: on version 2 a cgroup that gives controllers to those below it has none of its own.
+pub(super) fn join<'p>(
+    saved: &Saved,
+    plan: &'p ExecPlan,
+    target: Target<'_>,
+    init: ProcessRef,
+    named: &[String],
+) -> Result<launch::Running<'p>> {
+    let join = |path: Option<&Path>| {
+        let cgroup = path.map(launch::open_cgroup).transpose()?;
+        let target = Target { cgroup: cgroup.as_ref().map(AsFd::as_fd), ..target };
+        let text = |path: &Path| format!("join the cgroup {}", path.display());
+        launch::join(plan, &target, &saved.cgroup).map_err(|error| match path {
+            Some(path) if error.errno().is_some_and(is_of_cgroup) => error.during(text(path)),
+            _ => error,
+        })
+    };
+    let result = join(plan.unified.as_deref());
+    let planned = plan.unified.as_ref().filter(|_| named.is_empty());
+    match (&result, planned) {
+        (Err(error), Some(planned)) if error.errno().is_some_and(is_of_cgroup) => match cgroup_of(init)? {
+            Some(actual) if actual != *planned => join(Some(&actual)),
             _ => result,
-        }
+        },
+        _ => result,
     }
 }
 
 /// What a cgroup answers that takes no process: clone3(2), EBUSY and EOPNOTSUPP; one that is gone.
 fn is_of_cgroup(errno: Errno) -> bool {
     matches!(errno, Errno::EBUSY | Errno::EOPNOTSUPP | Errno::ENOENT | Errno::ENODEV)
-}
-
-fn open_dir(path: &Path) -> Result<OwnedFd> {
-    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::host(format!("open the cgroup {}", path.display()), errno))
 }
 
 /// The version 2 cgroup that init is in now.
@@ -151,9 +138,9 @@ fn cgroup_of(init: ProcessRef) -> Result<Option<PathBuf>> {
 }
 
 /// Tells the caller who the process is.
-fn announce(workload: &Workload, options: &ExecOptions, socket: Option<&PidfdSocket>) -> Result<()> {
+fn announce(process: &Child, options: &ExecOptions, socket: Option<&PidfdSocket>) -> Result<()> {
     if let Some(file) = &options.pid_file {
-        state::write_whole(file, workload.pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))?;
+        state::write_whole(file, process.pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))?;
     }
-    socket.map_or(Ok(()), |socket| socket.send(&workload.pidfd))
+    socket.zip(process.pidfd()).map_or(Ok(()), |(socket, pidfd)| socket.send(pidfd))
 }

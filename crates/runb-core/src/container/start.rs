@@ -9,16 +9,15 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::Hooks;
 use runb_init::{REPORT_SIZE, Report};
 
-use super::{Container, Held};
+use super::{Container, Held, hooks};
 use crate::error::{Error, Kind, Result};
-use crate::hooks::{self, Namespaces};
 use crate::launch::{late_failure, out_of_memory};
 use crate::notify::{self, Readiness};
+use crate::options::HookEnvironment;
 use crate::plan::Late;
-use crate::state::{Phase, Saved, Status};
+use crate::state::{Phase, Status};
 
 impl Container {
     /// Lets the workload run: `start`.
@@ -26,7 +25,7 @@ impl Container {
     /// # Errors
     /// The status is not `created`; a hook failed; the execve failed. The container is stopped in the last two cases.
     pub fn start(&self) -> Result<()> {
-        self.hold()?.start()
+        self.hold()?.start(&self.hook_environment)
     }
 
     /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
@@ -38,11 +37,11 @@ impl Container {
         let mut held = self.hold()?;
         held.must_be_created()?;
         if !self.dir.join(notify::FOLDER).exists() {
-            return held.start();
+            return held.start(&self.hook_environment);
         }
         let Some((pid, pidfd)) = held.saved.init_fd()? else { return Err(has_stopped()) };
         let readiness = Readiness::listen(&self.dir, callers)?;
-        held.start()?;
+        held.start(&self.hook_environment)?;
         drop(held);
         readiness.wait(pid, pidfd)
     }
@@ -64,14 +63,15 @@ impl Held {
         }
     }
 
-    fn start(&mut self) -> Result<()> {
+    fn start(&mut self, environment: &HookEnvironment) -> Result<()> {
         self.must_be_created()?;
-        let Some(init) = self.saved.init else { return Err(Error::internal("a created container without an init")) };
         let spec = self.saved.hooks.then(|| self.config()).transpose()?;
-        let hooks = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
-        let result = start_hooks(hooks, &self.saved, init.pid)
+        let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
+        let result = spec
+            .as_ref()
+            .map_or(Ok(()), |spec| hooks::start_container_of(spec, &self.saved))
             .and_then(|()| self.execute())
-            .and_then(|()| poststart_hooks(hooks, &self.saved, init.pid));
+            .and_then(|()| hooks::poststart(list, &self.saved, environment));
         result.map_err(|error| match self.end() {
             Ok(()) => error,
             Err(more) => error.and_cleanup(more),
@@ -128,21 +128,4 @@ impl Held {
         let Late { place, what, hint, .. } = late.cloned().unwrap_or_default();
         late_failure(&what, &place, hint, report.errno)
     }
-}
-
-pub(super) fn start_hooks(hooks: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {
-    if hooks::of_kind(hooks, "startContainer").is_empty() {
-        return Ok(());
-    }
-    let inner = if saved.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid };
-    let state = hooks::state(saved, Status::Created, inner)?;
-    hooks::run_all(hooks, "startContainer", &state, Namespaces::Container(pid, saved.namespaces))
-}
-
-pub(super) fn poststart_hooks(hooks: Option<&Hooks>, saved: &Saved, pid: i32) -> Result<()> {
-    if hooks::of_kind(hooks, "poststart").is_empty() {
-        return Ok(());
-    }
-    let state = hooks::state(saved, Status::Running, pid)?;
-    hooks::run_all(hooks, "poststart", &state, Namespaces::Runtime(&saved.bundle))
 }

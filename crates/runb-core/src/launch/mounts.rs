@@ -8,8 +8,10 @@ use nix::errno::Errno;
 use nix::libc;
 use runb_init::Point;
 
-use super::{Init, Place, Said, copy_up, receive, spawn_program, write_id_maps};
+use super::{copy_up, procfs, write_id_maps};
+use crate::child::{Child, Place};
 use crate::error::{Error, Result};
+use crate::hearing::{Said, receive};
 use crate::plan::program::Program;
 use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach};
 use crate::sys::{self, Below};
@@ -25,26 +27,29 @@ impl<'p> Mounts<'p> {
         Mounts { steps: plan.mount_steps.iter(), made: Vec::new() }
     }
 
-    /// Does the next step to the mount that is init's descriptor `tree`.
+    /// Does the next step to the mount that is init's descriptor `tree`. What it returns is for init.
     ///
     /// # Errors
     /// The kernel refuses the mapping; something cannot be copied.
-    pub(super) fn next(&mut self, init: &Init, tree: i32) -> Result<()> {
+    pub(super) fn next(&mut self, init: &Child, tree: i32) -> Result<Option<OwnedFd>> {
         let Some(step) = self.steps.next() else {
             return Err(Error::internal("no step is planned for the stop Mount"));
         };
         let pidfd = init.pidfd.as_ref().ok_or_else(|| Error::internal("init has ended"))?;
         let tree = sys::pidfd_getfd(pidfd, tree).map_err(|errno| Error::host("pidfd_getfd of a mount", errno))?;
         let done = match &step.work {
-            MountWork::MapIds(maps, reach) => self.map_ids(init, &tree, maps.as_ref().map(|maps| (maps, step)), *reach),
-            MountWork::CopyUp(path) => copy_up::copy_up(init.pid, path, tree),
+            MountWork::MapIds(maps, reach) => {
+                self.map_ids(init, &tree, maps.as_ref().map(|maps| (maps, step)), *reach).map(|()| None)
+            }
+            MountWork::CopyUp(path) => copy_up::copy_up(init.pid, path, tree).map(|()| None),
+            MountWork::Procfs => procfs::begin(&tree).map(Some),
         };
         done.map_err(|error| error.at(step.place.as_str()))
     }
 
     fn map_ids(
         &mut self,
-        init: &Init,
+        init: &Child,
         tree: &OwnedFd,
         maps: Option<(&'p IdMaps, &MountStep)>,
         reach: Reach,
@@ -78,7 +83,7 @@ fn user_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     let mut program = Program::new(3);
     program.unshare(libc::CLONE_NEWUSER as u64);
     program.stop(Point::IdMap);
-    let maker = spawn_program(&program, Place::default())?;
+    let maker = Child::spawn(&program, Place::default(), "the maker of a user namespace")?;
     match receive(&maker.socket)? {
         Said::Reached(_) => {}
         Said::Failed(report) => return Err(Error::host("unshare CLONE_NEWUSER", Errno::from_raw(report.errno))),

@@ -1,14 +1,17 @@
 //! process.args and process.env: what the workload executes. Source: config.md "Process", execve(2), execvp(3).
 
 use nix::libc;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Hook, Process};
 
-use super::Request;
 use super::program::{AT_FDCWD, Data, Hint, O_DIRECTORY, O_RDWR, Program, Strings};
+use super::{Request, hooks};
 use crate::survey::Survey;
 
 /// What the workload is: its command, looked for as execvp(3) does.
 pub(super) struct Command {
+    /// As the configuration has it.
+    name: String,
+    place: &'static str,
     candidates: Vec<Vec<u8>>,
     args: Vec<String>,
     env: Vec<String>,
@@ -33,7 +36,7 @@ impl Command {
         let args = process.args().clone().unwrap_or_default();
         let mut env = process.env().clone().unwrap_or_default();
         env.extend(more);
-        let name = args.first().map_or("", String::as_str);
+        let name = args.first().cloned().unwrap_or_default();
         let searched = !name.contains('/');
         let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or("");
         let candidates = match searched {
@@ -44,17 +47,21 @@ impl Command {
                 .map(|directory| format!("{}/{name}", directory.trim_end_matches('/')).into_bytes())
                 .collect(),
         };
-        Command { candidates, args, env, searched }
+        Command { name, place: "process.args[0]", candidates, args, env, searched }
     }
 
-    fn name(&self) -> &str {
-        self.args.first().map_or("", String::as_str)
+    /// A hook; where it names no environment it has that of `process`, with `more`.
+    pub(super) fn of_hook(hook: &Hook, process: &Process, more: Vec<String>) -> Self {
+        let env = hook.env().clone().unwrap_or_else(|| process.env().iter().flatten().cloned().chain(more).collect());
+        let candidates = vec![hook.path().as_os_str().as_encoded_bytes().to_vec()];
+        let name = hook.path().display().to_string();
+        Command { name, place: "", candidates, args: hooks::args(hook), env, searched: false }
     }
 
     /// Asks whether it can be executed, while there is still somebody to tell. The user and the root are the workload's.
     pub(super) fn check(&self, p: &mut Program) {
-        p.section("process.args[0]");
-        let name = self.name().to_owned();
+        p.section(self.place);
+        let name = self.name.clone();
         if !self.searched {
             let path = p.text(&name);
             p.doing(format!("exec: {name:?}: stat {name}"));
@@ -80,15 +87,15 @@ impl Command {
 
     /// Executes it.
     pub(super) fn execute(&self, p: &mut Program) {
-        p.section("process.args[0]");
-        p.doing(format!("exec: {:?}", self.name()));
+        p.section(self.place);
+        p.doing(format!("exec: {:?}", self.name));
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
         if self.searched {
             // It was there when it was asked for: then what is not there is its interpreter.
             self.search(p, argv, envp, Nowhere::Gone);
             return;
         }
-        p.execve(self.name(), argv, envp).hint(Hint::InterpreterMissing);
+        p.execve(self.name.as_str(), argv, envp).hint(Hint::InterpreterMissing);
     }
 
     /// Tries each candidate. If none is executed, the first that may not be is the reason, as for execvp(3): a security module
@@ -106,7 +113,7 @@ impl Command {
         let last = p.execve("", argv, envp);
         let last = match nowhere {
             Nowhere::Gone => last.hint(Hint::InterpreterMissing),
-            Nowhere::NotFound => last.doing(format!("exec: {:?}: executable file not found in $PATH", self.name())),
+            Nowhere::NotFound => last.doing(format!("exec: {:?}: executable file not found in $PATH", self.name)),
         };
         if !paths.is_empty() {
             last.after_failure();
@@ -116,8 +123,8 @@ impl Command {
     /// Executes it, where somebody hears of a failure to the end: what [`Command::check`] asks before is asked only after
     /// the execve has failed.
     pub(super) fn attempt(&self, p: &mut Program) {
-        p.section("process.args[0]");
-        let name = self.name().to_owned();
+        p.section(self.place);
+        let name = self.name.clone();
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
         if self.searched {
             p.doing(format!("exec: {name:?}"));

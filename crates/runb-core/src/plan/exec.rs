@@ -3,10 +3,13 @@
 //! The process enters the container's pid namespace last, when it has no more rights than the workload is to have: see
 //! docs/decisions/exec-enters-the-pid-namespace-last.md.
 
-use std::path::{Component, Path, PathBuf};
+mod cgroups;
+mod wanted;
+
+use std::path::{Path, PathBuf};
 
 use nix::libc;
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
+use oci_spec::runtime::{Hook, Process, Spec};
 use runb_init::Point;
 
 use super::command::{self, Command};
@@ -17,11 +20,14 @@ use super::procfs::write_file;
 use super::program::Program;
 use super::schedule::{self, Affinity};
 use super::seccomp::Filter;
-use super::{check, lsm, namespaces, terminal};
-use crate::error::{Error, Kind, Result};
+use super::{lsm, namespaces, terminal};
+use crate::error::Result;
 use crate::host::Host;
 use crate::options::{ExecOptions, Keyring, Options};
 use crate::survey::Survey;
+
+use cgroups::joins;
+pub use wanted::{hook_process, process};
 
 /// The container as a later process finds it.
 pub struct Inside<'a> {
@@ -51,6 +57,8 @@ pub struct Request<'a> {
     pub survey: &'a Survey,
     /// What the caller wants.
     pub options: &'a ExecOptions,
+    /// The startContainer hook that is executed in place of process.args.
+    pub hook: Option<&'a Hook>,
 }
 
 /// Everything that an exec does.
@@ -68,179 +76,6 @@ pub struct ExecPlan {
     pub warnings: Vec<String>,
 }
 
-/// The process of an exec: that of the file, or else the container's own, changed by the flags.
-///
-/// What the file leaves out of capabilities, oomScoreAdj, umask, labels, scheduling and priorities is the container's, as
-/// in runc. Its rlimits and noNewPrivileges are all that there is, as in runc: engines leave `false` out.
-///
-/// # Errors
-/// The file cannot be read, or what comes of it all is no process that can be executed.
-pub fn process(spec: &Spec, options: &ExecOptions) -> Result<(Process, Vec<String>)> {
-    let own = spec.process().as_ref().ok_or_else(|| Error::spec("process", "is missing"))?;
-    let (mut process, warnings) = match &options.process {
-        Some(file) => {
-            let (mut process, warnings) = crate::spec::load_process(file)?;
-            complete(&mut process, own);
-            (process, warnings)
-        }
-        None => {
-            let mut process = own.clone();
-            // The command has a terminal if the caller says so; what the container's own has is nothing to it.
-            process.set_terminal(Some(false));
-            process.set_args(None);
-            (process, Vec::new())
-        }
-    };
-    change(&mut process, options)?;
-    check::process_object(&process)?;
-    Ok((process, warnings))
-}
-
-fn complete(process: &mut Process, own: &Process) {
-    if process.capabilities().is_none() {
-        process.set_capabilities(own.capabilities().clone());
-    }
-    if process.oom_score_adj().is_none() {
-        process.set_oom_score_adj(own.oom_score_adj());
-    }
-    if process.user().umask().is_none() {
-        let mut user = process.user().clone();
-        user.set_umask(own.user().umask());
-        process.set_user(user);
-    }
-    let unset = |label: &Option<String>| label.as_ref().is_none_or(String::is_empty);
-    if unset(process.apparmor_profile()) {
-        process.set_apparmor_profile(own.apparmor_profile().clone());
-    }
-    if unset(process.selinux_label()) {
-        process.set_selinux_label(own.selinux_label().clone());
-    }
-    if process.scheduler().is_none() {
-        process.set_scheduler(own.scheduler().clone());
-    }
-    if process.io_priority().is_none() {
-        process.set_io_priority(*own.io_priority());
-    }
-    if process.exec_cpu_affinity().is_none() {
-        process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
-    }
-}
-
-fn change(process: &mut Process, options: &ExecOptions) -> Result<()> {
-    if !options.args.is_empty() {
-        if options.process.is_some() {
-            return Err(Error::new(Kind::Usage, "a command and --process exclude each other"));
-        }
-        process.set_args(Some(options.args.clone()));
-    }
-    if let Some(cwd) = &options.cwd {
-        process.set_cwd(cwd.clone());
-    }
-    environment(process, &options.env)?;
-    let mut user = process.user().clone();
-    if let Some(ids) = options.user {
-        user.set_uid(ids.uid);
-        user.set_gid(ids.gid.unwrap_or(user.gid()));
-    }
-    if !options.additional_gids.is_empty() {
-        let mut gids = user.additional_gids().clone().unwrap_or_default();
-        gids.extend(&options.additional_gids);
-        user.set_additional_gids(Some(gids));
-    }
-    process.set_user(user);
-    if options.terminal {
-        process.set_terminal(Some(true));
-    }
-    if options.selinux_label.is_some() {
-        process.set_selinux_label(options.selinux_label.clone());
-    }
-    if options.apparmor_profile.is_some() {
-        process.set_apparmor_profile(options.apparmor_profile.clone());
-    }
-    if options.no_new_privileges {
-        process.set_no_new_privileges(Some(true));
-    }
-    capabilities(process, &options.capabilities)
-}
-
-/// The last of two entries of one name is the one that holds, as a shell would have it.
-fn environment(process: &mut Process, more: &[String]) -> Result<()> {
-    if more.is_empty() {
-        return Ok(());
-    }
-    let mut env = process.env().clone().unwrap_or_default();
-    for entry in more {
-        let Some((name, _)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-            return Err(Error::new(Kind::Usage, "an environment variable of --env is not NAME=VALUE"));
-        };
-        env.retain(|old| old.split_once('=').is_none_or(|(old, _)| old != name));
-        env.push(entry.clone());
-    }
-    process.set_env(Some(env));
-    Ok(())
-}
-
-/// Never to the inheritable and the ambient set: files with inheritable capabilities would gain them (CVE-2022-29162).
-fn capabilities(process: &mut Process, names: &[String]) -> Result<()> {
-    if names.is_empty() {
-        return Ok(());
-    }
-    let unknown = |name: &String| Error::new(Kind::Usage, format!("unknown capability {name:?}"));
-    let parsed =
-        |name: &String| serde_json::from_value::<Capability>(name.to_uppercase().into()).map_err(|_| unknown(name));
-    let more = names.iter().map(parsed).collect::<Result<Capabilities>>()?;
-    let empty = || {
-        let mut sets = LinuxCapabilities::default();
-        sets.set_bounding(None).set_effective(None).set_permitted(None).set_inheritable(None).set_ambient(None);
-        sets
-    };
-    let mut sets = process.capabilities().clone().unwrap_or_else(empty);
-    let with = |set: &Option<Capabilities>| Some(set.iter().flatten().chain(&more).copied().collect());
-    let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
-    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
-    process.set_capabilities(Some(sets));
-    Ok(())
-}
-
-/// The cgroups of the process.
-struct Joins {
-    unified: Option<PathBuf>,
-    v1: Vec<PathBuf>,
-}
-
-/// The container's cgroups, or those below them that the caller names.
-fn joins(inside: &Inside<'_>, named: &[String]) -> Result<Joins> {
-    let own = |below: &Path| Joins {
-        unified: inside.unified.map(|dir| dir.join(below)),
-        v1: inside.v1.iter().map(|(_, dir)| dir.join(below)).collect(),
-    };
-    let mut joins = own(Path::new(""));
-    for text in named {
-        let wrong = |why: &str| Error::new(Kind::Usage, format!("--cgroup {text:?}: {why}"));
-        let (controllers, path) = match text.split_once(':') {
-            Some((controllers, path)) => (Some(controllers), path),
-            None => (None, text.as_str()),
-        };
-        let names = Path::new(path).components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
-        let below: PathBuf = names.clone().collect();
-        if names.clone().any(|part| !matches!(part, Component::Normal(_))) {
-            return Err(wrong("it would lead out of the container's cgroup"));
-        }
-        match controllers {
-            None => joins = own(&below),
-            Some(_) if inside.v1.is_empty() => return Err(wrong("version 2 has no cgroups of a controller alone")),
-            Some(list) => {
-                for controller in list.split(',') {
-                    let index = inside.v1.iter().position(|(has, _)| has.iter().any(|name| name == controller));
-                    let index = index.ok_or_else(|| wrong("the container has no cgroup of this controller"))?;
-                    joins.v1[index] = inside.v1[index].1.join(&below);
-                }
-            }
-        }
-    }
-    Ok(joins)
-}
-
 /// The session keyring of the container's processes.
 fn keyring(p: &mut Program, inside: &Inside<'_>, user: UserNamespace) {
     let options = Options { id: inside.id.to_owned(), keyring: inside.keyring, ..Options::default() };
@@ -252,7 +87,7 @@ fn keyring(p: &mut Program, inside: &Inside<'_>, user: UserNamespace) {
 /// # Errors
 /// The process asks for what this version or this machine cannot do; with the place.
 pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
-    let Request { spec, process, inside, host, survey, options } = request;
+    let Request { spec, process, inside, host, survey, options, hook } = request;
     let user = UserNamespace::of_flags(inside.namespaces);
     let enters_pid = inside.namespaces & libc::CLONE_NEWPID as u64 != 0;
     let filter = super::filter(spec, host)?;
@@ -324,17 +159,22 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         p.section("");
         p.stop(Point::Ready);
     }
-    Command::of(process, command::home(process, survey).into_iter().collect()).attempt(p);
+    let home = command::home(process, survey).into_iter().collect();
+    let command = match hook {
+        None => Command::of(process, home),
+        Some(hook) => Command::of_hook(hook, process, home),
+    };
+    command.attempt(p);
     Ok(ExecPlan { program, unified: joins.unified, filter, twin, warnings })
 }
 
 /// Nobody may look into this process. A change of the user sets it anew, to fs.suid_dumpable (commit_creds in the kernel).
-fn undumpable(p: &mut Program) {
+pub(super) fn undumpable(p: &mut Program) {
     p.section("");
     p.call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()]);
 }
 
-fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
+pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
     p.section("linux.cgroupsPath");
     for dir in dirs {
         let file = dir.join("cgroup.procs");
@@ -344,14 +184,14 @@ fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
 }
 
 /// One setns(2) by the pidfd of the container's init, which lies beside the report's descriptor.
-fn enter(p: &mut Program, namespaces: u64) {
+pub(super) fn enter(p: &mut Program, namespaces: u64) {
     p.section("linux.namespaces");
     let init = p.report() + 1;
     p.call(libc::SYS_setns, &[init.into(), namespaces.into()]);
 }
 
 /// Keeps the report's descriptor up to the execve, and what is the workload's.
-fn close(p: &mut Program) {
+pub(super) fn close(p: &mut Program) {
     p.section("");
     let report = p.report();
     p.call(libc::SYS_close_range, &[(report + 1).into(), u64::from(u32::MAX).into(), 0.into()]);
@@ -372,6 +212,7 @@ fn enter_pid(p: &mut Program) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::host::Host;
 
     fn spec(more: serde_json::Value) -> Spec {
@@ -394,7 +235,8 @@ mod tests {
         let options = ExecOptions { args: vec!["/bin/true".to_owned()], ..ExecOptions::default() };
         let (process, _) = process(spec, &options).expect("a process");
         let (host, survey) = (Host::plain(), Survey::default());
-        let request = Request { spec, process: &process, inside, host: &host, survey: &survey, options: &options };
+        let request =
+            Request { spec, process: &process, inside, host: &host, survey: &survey, options: &options, hook: None };
         let plan = exec(&request).expect("a plan");
         plan.program.calls().iter().map(|call| libc::c_long::from(call.nr)).collect()
     }
@@ -453,6 +295,38 @@ mod tests {
         );
         let execve = calls.iter().position(|nr| *nr == libc::SYS_execve).expect("an execve");
         assert_eq!(calls[execve - 1], 0);
+    }
+
+    #[test]
+    fn a_hook_is_planned_as_an_exec_of_its_path_with_the_environment_of_the_process_where_it_names_none() {
+        let scheduler = serde_json::json!({"scheduler": {"policy": "SCHED_DEADLINE", "runtime": 9999, "deadline": 99999,
+            "period": 99999}, "execCPUAffinity": {"initial": "0"}, "terminal": true});
+        let (host, survey, options, inside) = (Host::plain(), Survey::default(), ExecOptions::default(), inside());
+        let spec = spec(scheduler);
+        let process = hook_process(&spec).expect("a process");
+        let plan = |hook: serde_json::Value| {
+            let hook: Hook = serde_json::from_value(hook).expect("a hook");
+            let (spec, process, inside) = (&spec, &process, &inside);
+            let request =
+                Request { spec, process, inside, host: &host, survey: &survey, options: &options, hook: Some(&hook) };
+            let plan = exec(&request).expect("a plan");
+            let last = plan.program.calls().last().expect("an execve");
+            let text = |address| String::from_utf8_lossy(plan.program.string_at(address).expect("text")).into_owned();
+            let list = |address: u64| {
+                let words = (0..).map(|i| plan.program.bytes_at(address + i * 8, 8).expect("a pointer"));
+                let words = words.map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
+                words.take_while(|word| *word != 0).map(text).collect::<Vec<_>>()
+            };
+            let numbers = plan.program.calls().iter().map(|call| libc::c_long::from(call.nr)).collect::<Vec<_>>();
+            (text(last.args[0]), list(last.args[1]), list(last.args[2]), numbers)
+        };
+        let (path, args, env, calls) = plan(serde_json::json!({"path": "/bin/hook"}));
+        assert_eq!((path.as_str(), args), ("/bin/hook", vec!["/bin/hook".to_owned()]));
+        assert_eq!(env, ["PATH=/bin", "A=old", "HOME=/"]);
+        assert!(!calls.contains(&libc::SYS_sched_setattr) && !calls.contains(&libc::SYS_sched_setaffinity));
+        in_this_order(&calls, &[libc::SYS_setns, libc::SYS_setresuid, libc::SYS_seccomp, libc::SYS_clone]);
+        let (path, args, env, _) = plan(serde_json::json!({"path": "/bin/hook", "args": ["h", "x"], "env": ["B=1"]}));
+        assert_eq!((path.as_str(), args, env), ("/bin/hook", vec!["h".into(), "x".into()], vec!["B=1".to_owned()]));
     }
 
     #[test]

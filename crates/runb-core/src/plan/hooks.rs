@@ -1,8 +1,17 @@
-//! When the order of a launch has to make room for hooks.
+//! What runs before a hook, and when the order of a launch has to make room for hooks. A startContainer hook is planned as an
+//! exec, see [`super::exec::hook`]: it is a file of the container, and so has its process's rights.
 
-use oci_spec::runtime::Spec;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use oci_spec::runtime::{Hook, Spec};
 
 use super::check::kinds;
+use super::exec::{close, enter, join_v1, undumpable};
+use super::namespaces::become_root;
+use super::process;
+use super::program::Program;
+use crate::options::HookEnvironment;
 
 /// Whether a hook wants to see the mounts before the root is changed.
 pub(super) fn before_pivot(spec: &Spec) -> bool {
@@ -11,4 +20,96 @@ pub(super) fn before_pivot(spec: &Spec) -> bool {
         early.contains(&kind) && list.as_ref().is_some_and(|list| !list.is_empty())
     };
     spec.hooks().iter().flat_map(kinds).any(some)
+}
+
+/// The program of a hook in the runtime's namespaces: a file of the host, as the runtime itself is, in the bundle. Where it
+/// names no environment it has `environment`.
+pub fn in_runtime(hook: &Hook, bundle: &Path, environment: &HookEnvironment) -> Program {
+    let mut p = Program::new(3);
+    p.doing("chdir to the bundle");
+    let path = p.text(bundle.as_os_str().as_encoded_bytes());
+    p.call(libc::SYS_chdir, &[path.into()]);
+    close(&mut p);
+    execute(&mut p, hook, environment.entries());
+    p
+}
+
+/// The container as a createContainer hook finds it.
+pub struct Unfinished<'a> {
+    /// The path of the root filesystem, which is not yet `/`.
+    pub rootfs: &'a Path,
+    /// `CLONE_NEW*` of the namespaces that the hook enters.
+    pub namespaces: u64,
+    /// The container's version 1 cgroups.
+    pub v1: Vec<PathBuf>,
+}
+
+/// The program of a createContainer hook: a file of the host, in the container's cgroups and namespaces, and there root.
+pub fn in_container(hook: &Hook, container: &Unfinished<'_>) -> Program {
+    let mut p = Program::new(3);
+    undumpable(&mut p);
+    join_v1(&mut p, &container.v1);
+    enter(&mut p, container.namespaces);
+    p.section("root.path");
+    p.doing("chdir to the root filesystem");
+    let path = p.text(container.rootfs.as_os_str().as_encoded_bytes());
+    // As the runtime's user: the bundle may be closed to the root of a user namespace.
+    p.call(libc::SYS_chdir, &[path.into()]);
+    p.section("");
+    if container.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+        become_root(&mut p);
+        // A user namespace may deny it (user_namespaces(7), /proc/PID/setgroups).
+        p.call(libc::SYS_setgroups, &[0.into(), 0.into()]).tolerate(&[libc::EPERM]);
+    }
+    close(&mut p);
+    if container.namespaces & libc::CLONE_NEWPID as u64 != 0 {
+        p.doing("clone into the container's pid namespace");
+        p.twin();
+    }
+    // Neither the runtime's environment, which is none of the container's, nor the container's, which is not for host's files.
+    execute(&mut p, hook, &[]);
+    p
+}
+
+fn execute(p: &mut Program, hook: &Hook, environment: &[Vec<u8>]) {
+    process::signals(p);
+    p.doing("execve");
+    let path = p.text(hook.path().as_os_str().as_encoded_bytes());
+    let args = p.strings(&args(hook));
+    let env = match hook.env() {
+        Some(env) => p.strings(env),
+        None => p.strings(environment),
+    };
+    p.call(libc::SYS_execve, &[path.into(), args.into(), env.into()]);
+}
+
+/// Its arguments; the first is the path where it has none.
+pub(super) fn args(hook: &Hook) -> Vec<String> {
+    let given = hook.args().as_ref().filter(|args| !args.is_empty());
+    given.cloned().unwrap_or_else(|| vec![hook.path().display().to_string()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_in_a_user_namespace_becomes_its_root_when_it_is_in_the_root_filesystem_and_enters_the_pid_namespace_last()
+    {
+        let hook: Hook = serde_json::from_value(serde_json::json!({"path": "/bin/hook"})).expect("a hook");
+        let namespaces = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64;
+        let container = Unfinished { rootfs: Path::new("/bundle/rootfs"), namespaces, v1: Vec::new() };
+        let program = in_container(&hook, &container);
+        let wanted = [
+            libc::SYS_setns,
+            libc::SYS_chdir,
+            libc::SYS_setresgid,
+            libc::SYS_setresuid,
+            libc::SYS_setgroups,
+            libc::SYS_clone,
+            libc::SYS_execve,
+        ];
+        let calls = program.calls().iter().map(|call| libc::c_long::from(call.nr));
+        assert_eq!(calls.filter(|nr| wanted.contains(nr)).collect::<Vec<_>>(), wanted);
+    }
 }

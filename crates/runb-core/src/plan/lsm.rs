@@ -310,6 +310,7 @@ mod tests {
             host: &host,
             survey: &survey,
             options: &options,
+            hook: None,
         })
         .map_err(|error| error.to_string())?;
         let labels = |place| calls(&plan.program, place).into_iter().filter(|call| call.starts_with("write("));

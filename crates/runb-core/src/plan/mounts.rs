@@ -26,7 +26,7 @@ use super::{IdMaps, Request, id_map, lsm};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::host::Host;
 use crate::host::mounts::MountCalls;
-use crate::survey::{Covers, Destination, Kind, clean, is_bind};
+use crate::survey::{Covers, Destination, Kind, Survey, clean, is_bind};
 
 pub(super) use target::resolve;
 
@@ -60,6 +60,20 @@ pub enum MountWork {
     MapIds(Option<IdMaps>, Reach),
     /// What the container has at this path is copied into it.
     CopyUp(PathBuf),
+    /// The descriptor is no mount but a pid namespace: a filesystem context of procfs is begun by a process that is in it, and
+    /// handed to init.
+    Procfs,
+}
+
+/// How a procfs is made for a pid namespace that init is not in.
+#[derive(Clone, Copy)]
+enum Shown {
+    /// It is init's own.
+    Own,
+    /// By the option `pidns`, whose value is this descriptor.
+    Option(Slot),
+    /// At a stop, see [`MountWork::Procfs`].
+    Stop(Slot),
 }
 
 /// What is at a destination that was mounted.
@@ -149,6 +163,7 @@ pub(super) struct Mounts<'a> {
     /// The attributes of the root filesystem.
     root: u64,
     label: Option<&'a str>,
+    shown: Shown,
     /// What the runtime does at each [`Point::Mount`], in order.
     pub(super) steps: Vec<MountStep>,
     /// What was found odd and is no error.
@@ -176,6 +191,7 @@ impl<'a> Mounts<'a> {
             setter,
             root: of_statfs(request.survey.mount_flags.root),
             label: lsm::mount_label(request.spec, request.survey.lsm)?,
+            shown: Shown::Own,
             steps: Vec::new(),
             warnings: Vec::new(),
         };
@@ -271,6 +287,15 @@ impl<'a> Mounts<'a> {
             )),
             (false, false, reach) => Ok(reach.map(|reach| (None, reach))),
         }
+    }
+
+    /// New procfs show this pid namespace, which init enters last.
+    pub(super) fn show(&mut self, pid_namespace: Option<Slot>, survey: &Survey) {
+        self.shown = match pid_namespace {
+            None => Shown::Own,
+            Some(slot) if survey.procfs_of_another => Shown::Option(slot),
+            Some(slot) => Shown::Stop(slot),
+        };
     }
 
     /// Makes what a user namespace may make only while the host's own is in sight: procfs and sysfs (mount_too_revealing in

@@ -12,6 +12,7 @@ use super::program::{AT_FDCWD, O_RDONLY, Program, Slot, namespace_flags};
 use super::{IdMaps, id_map};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::survey::Survey;
 
 /// The namespaces of a container.
 pub(super) struct Namespaces {
@@ -23,6 +24,17 @@ struct Joined {
     kind: u64,
     path: PathBuf,
     place: String,
+}
+
+/// When init comes into its pid namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It is born in it.
+    Born,
+    /// As soon as the namespace is made: nobody else is there.
+    Alone,
+    /// When it has no more rights than the workload, nor anything of the host in sight: whoever is there may look into it.
+    Last,
 }
 
 const USER: u64 = libc::CLONE_NEWUSER as u64;
@@ -114,21 +126,25 @@ impl Namespaces {
         Some(IdMaps { uids: map(linux.uid_mappings()), gids: map(linux.gid_mappings()) })
     }
 
-    /// Whether [`Namespaces::become_child`] does anything.
-    pub(super) fn needs_child(&self) -> bool {
-        self.has(PID) && self.clone_flags() & PID == 0
-    }
-
-    /// Goes on in a child, if a pid namespace was joined, or made by a user namespace's root: only a child enters one.
-    pub(super) fn become_child(&self, p: &mut Program) {
-        if self.needs_child() {
-            p.section("linux.namespaces");
-            p.twin();
+    /// When init comes into the pid namespace. Beside a user namespace an older kernel lets only who is inside make a procfs:
+    /// there only CAP_SYS_PTRACE in the host's user namespace sees it, which nobody inside has.
+    pub(super) fn entry(&self, survey: &Survey) -> Entry {
+        match self.has(PID) && self.clone_flags() & PID == 0 {
+            false => Entry::Born,
+            true if self.makes(PID) || self.has(USER) && !survey.procfs_of_another => Entry::Alone,
+            true => Entry::Last,
         }
     }
 
-    /// Joins and makes them.
-    pub(super) fn enter(&self, p: &mut Program, spec: &Spec, host: &Host, procfs: &HostsProc) -> Result<()> {
+    /// Joins and makes them. Of a pid namespace that is joined last the descriptor is kept, to make procfs for it.
+    pub(super) fn enter(
+        &self,
+        p: &mut Program,
+        (spec, host): (&Spec, &Host),
+        procfs: &HostsProc,
+        entry: Entry,
+    ) -> Result<Option<Slot>> {
+        let mut kept = None;
         let opened: Vec<(&Joined, Slot)> = self.joined.iter().map(|joined| (joined, open(p, joined))).collect();
         // Root may join everything before it gives up the user namespace that owns it; others need the user namespace first.
         let user_first = host.ids.0 != 0;
@@ -143,7 +159,11 @@ impl Namespaces {
             p.section(format!("{}.path", joined.place));
             p.doing(format!("setns {}, {}", joined.path.display(), namespace_flags(kind)));
             p.setns(slot, kind);
-            p.close(slot);
+            if kind == PID && entry == Entry::Last {
+                kept = Some(slot);
+            } else {
+                p.close(slot);
+            }
             if kind == USER {
                 become_root(p);
             }
@@ -163,8 +183,14 @@ impl Namespaces {
             time_offsets(p, spec, procfs)?;
             enter_time(p, procfs);
         }
-        Ok(())
+        Ok(kept)
     }
+}
+
+/// Goes on in a child: only a child enters a pid namespace that was joined, or made by a user namespace's root.
+pub(super) fn become_child(p: &mut Program) {
+    p.section("linux.namespaces");
+    p.twin();
 }
 
 /// The namespaces that are made and joined, sorted by name; `features` tells them.

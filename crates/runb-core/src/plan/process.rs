@@ -8,9 +8,10 @@ use runb_init::Point;
 
 use super::command::{Command, additions};
 use super::credentials::{Sets, UserNamespace, become_user};
+use super::exec::undumpable;
 use super::guard::Guard;
 use super::mounts::Mounts;
-use super::namespaces::Namespaces;
+use super::namespaces::{Entry, Namespaces, become_child};
 use super::procfs::{HostsProc, write_file};
 use super::program::{
     AT_FDCWD, Added, Mark, Number, O_DIRECTORY, O_PATH, Program, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, Slot,
@@ -299,7 +300,7 @@ pub(super) fn finish(
     p: &mut Program,
     request: &Request<'_>,
     process: &Process,
-    namespaces: &Namespaces,
+    (namespaces, entry): (&Namespaces, Entry),
     begun: &Begun,
     filter: Option<&Filter>,
 ) -> Result<Vec<String>> {
@@ -307,9 +308,8 @@ pub(super) fn finish(
     let mut sets = Sets::of(process);
     let warnings = sets.grant(if user == UserNamespace::Own { !0 } else { request.host.capabilities });
     let report = p.report();
-    session(p);
-    if terminal::wanted(process) {
-        terminal::control(p);
+    if entry != Entry::Last {
+        lead(p, process);
     }
     keyring(p, request.options, user);
     // Beyond the report and the fifo nothing of the launch is needed any more.
@@ -326,6 +326,14 @@ pub(super) fn finish(
     own_stdio(p, process, &request.survey.stdio);
     become_user(p, process, request.host, guard.before(sets), user);
     no_new_privileges(p, process);
+    // As for an exec: CAP_SYS_ADMIN, where it is borrowed, is gone before anybody sees the process.
+    let early = entry == Entry::Last && guard.has_too_much(sets);
+    if entry == Entry::Last {
+        if early {
+            guard.load(p, sets);
+        }
+        enter_last(p, process)?;
+    }
     let command = Command::of(process, additions(request, process));
     command.check(p);
     p.section("");
@@ -336,7 +344,9 @@ pub(super) fn finish(
     // Whoever decides for the workload gets the listener from this runtime, so before it goes.
     if guard.has_listener() {
         signals(p);
-        guard.load(p, sets);
+        if !early {
+            guard.load(p, sets);
+        }
     }
     p.section("");
     match request.ending {
@@ -355,11 +365,30 @@ pub(super) fn finish(
     }
     if !guard.has_listener() {
         signals(p);
-        guard.load(p, sets);
+        if !early {
+            guard.load(p, sets);
+        }
     }
     guard.check(p)?;
     command.execute(p);
     Ok(warnings)
+}
+
+/// Comes into a pid namespace that others are in, when there is nothing to be seen or taken over.
+fn enter_last(p: &mut Program, process: &Process) -> Result<()> {
+    outlives_fork(process)?;
+    undumpable(p);
+    become_child(p);
+    lead(p, process);
+    Ok(())
+}
+
+/// Leads a session, of which its terminal is the controlling one.
+fn lead(p: &mut Program, process: &Process) {
+    session(p);
+    if terminal::wanted(process) {
+        terminal::control(p);
+    }
 }
 
 /// process.noNewPrivileges.

@@ -188,7 +188,8 @@ impl Program {
     /// How many descriptors init has at most, the standard ones and what it is started with included: as if none was closed
     /// before the end.
     pub(super) fn descriptors(&self) -> u64 {
-        let made = self.calls.iter().filter(|call| call.out != 0).count();
+        let makes = |call: &&Call| call.out != 0 || libc::c_long::from(call.nr) == libc::SYS_recvmsg;
+        let made = self.calls.iter().filter(makes).count();
         // The report, the fifo, the number for mount(2), the file that init was executed from.
         made as u64 + self.report as u64 + 4
     }

@@ -82,17 +82,31 @@ struct Master {
 }
 
 impl Master {
-    /// The message is the report of a terminal, with the master by SCM_RIGHTS (unix(7), cmsg(3)).
+    /// The message is the report of a terminal, with the master.
     fn new(p: &mut Program) -> Self {
-        let report = p.bytes(&Report::terminal().to_bytes());
-        // struct cmsghdr: length, level and type; then the descriptor.
-        const LENGTH: u64 = 16 + 4;
-        let level_and_type = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;
-        let control = p.longs(&[LENGTH, level_and_type, 0]);
-        let vector = p.longs(&[report.address(), REPORT_SIZE as u64]);
-        let message = p.longs(&[0, 0, vector.address(), 1, control.address(), 24, 0]);
-        Master { slot: p.slot_in(control, 16), message }
+        let (slot, message) = message(p, Report::terminal());
+        Master { slot, message }
     }
+}
+
+/// A message of one report and one descriptor by SCM_RIGHTS (unix(7), cmsg(3)): the descriptor's place, and the struct msghdr.
+fn message(p: &mut Program, report: Report) -> (Slot, Data) {
+    let report = p.bytes(&report.to_bytes());
+    // struct cmsghdr: length, level and type; then the descriptor, none so far.
+    const LENGTH: u64 = 16 + 4;
+    let level_and_type = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;
+    let control = p.longs(&[LENGTH, level_and_type, u64::from(u32::MAX)]);
+    let vector = p.longs(&[report.address(), REPORT_SIZE as u64]);
+    let message = p.longs(&[0, 0, vector.address(), 1, control.address(), 24, 0]);
+    (p.slot_in(control, 16), message)
+}
+
+/// Waits for a descriptor from the runtime.
+pub(super) fn receive_descriptor(p: &mut Program) -> Slot {
+    let (slot, message) = message(p, Report::terminal());
+    let report = p.report();
+    p.call(libc::SYS_recvmsg, &[report.into(), message.into(), libc::MSG_CMSG_CLOEXEC.into()]);
+    slot
 }
 
 /// From the master to the standard descriptors. Init keeps no master: its end would not be seen otherwise.

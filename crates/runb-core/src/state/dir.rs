@@ -145,7 +145,7 @@ impl StateDir {
     /// # Errors
     /// A call fails.
     pub fn save(&mut self, saved: &Saved) -> Result<()> {
-        self.file = Some(files::write_whole(&self.path.join(STATE), &files::text(saved)?)?);
+        self.file = Some(files::write_whole_open(&self.path.join(STATE), &files::text(saved)?)?);
         Ok(())
     }
 

@@ -108,21 +108,41 @@ pub(super) fn write_new(path: &Path, text: &[u8]) -> std::io::Result<File> {
 }
 
 /// Writes a file beside `path` and renames it over it.
-pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<File> {
+pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<()> {
+    let (file, beside) = write_beside(path, text)?;
+    // Whoever watches the folder sees no write to the file itself.
+    drop(file);
+    put(&beside, path)
+}
+
+/// The same; the file stays open for a change in its place.
+pub(super) fn write_whole_open(path: &Path, text: &[u8]) -> Result<File> {
+    let (file, beside) = write_beside(path, text)?;
+    put(&beside, path).map(|()| file)
+}
+
+fn write_beside(path: &Path, text: &[u8]) -> Result<(File, PathBuf)> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    let failed = |call: &str, e: std::io::Error| {
-        let _ = fs::remove_file(&beside);
-        Error::io(format!("{call} {}", path.display()), &e)
-    };
     let mut written = write_new(&beside, text);
     if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::AlreadyExists) {
         // Left by a call that was killed.
         let _ = fs::remove_file(&beside);
         written = write_new(&beside, text);
     }
-    let file = written.map_err(|e| failed("write", e))?;
-    fs::rename(&beside, path).map_err(|e| failed("rename to", e))?;
-    Ok(file)
+    match written {
+        Ok(file) => Ok((file, beside)),
+        Err(e) => {
+            let _ = fs::remove_file(&beside);
+            Err(io("write", path)(e))
+        }
+    }
+}
+
+fn put(beside: &Path, path: &Path) -> Result<()> {
+    fs::rename(beside, path).map_err(|e| {
+        let _ = fs::remove_file(beside);
+        io("rename to", path)(e)
+    })
 }

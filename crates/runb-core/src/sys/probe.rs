@@ -3,6 +3,7 @@
 //! The kernel looks at flags before it looks at anything else: a flag that no kernel has makes a call that exists fail with
 //! EINVAL, one that is known lets it go on to the next argument, which is wrong on purpose.
 
+use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -119,6 +120,26 @@ pub fn pidfd_open() -> Result<(), Errno> {
 pub fn pidfd_getfd() -> Result<(), Errno> {
     let pidfd = super::pidfd_open(std::process::id() as i32)?;
     super::pidfd_getfd(&pidfd, pidfd.as_raw_fd()).map(drop)
+}
+
+/// The option `pidns` of procfs (Linux 6.17): EINVAL where the kernel does not know it.
+pub fn procfs_of_another() -> Result<(), Errno> {
+    const FSOPEN_CLOEXEC: u32 = 1;
+    const SET_FD: u32 = 5;
+    let own = File::open("/proc/self/ns/pid").map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    // SAFETY: the name is a constant; a descriptor that is returned is new and nobody else's.
+    let context = unsafe { super::owned(libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), FSOPEN_CLOEXEC)) }?;
+    // SAFETY: the key is a constant, and the value is absent, as this command wants it.
+    errno(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            SET_FD,
+            c"pidns".as_ptr(),
+            std::ptr::null::<u8>(),
+            own.as_raw_fd(),
+        )
+    })
 }
 
 /// openat2(2) below a root.

@@ -51,15 +51,17 @@ const CALLS: [(i64, (u32, u32)); 29] = [
 const MEMFD_CREATE: i64 = 319;
 #[cfg(target_arch = "aarch64")]
 const MEMFD_CREATE: i64 = 279;
+const FSCONFIG: i64 = 431;
 const FSMOUNT: i64 = 432;
 const CLOSE_RANGE: i64 = 436;
 
 /// Flags: the call, the argument that has them, the bits, and the version.
-const FLAGS: [(i64, u8, u64, (u32, u32)); 4] = [
+const FLAGS: [(i64, u8, u64, (u32, u32)); 5] = [
     (CLOSE_RANGE, 2, 4, (5, 11)),     // CLOSE_RANGE_CLOEXEC
     (FSMOUNT, 2, 0x20_0000, (5, 14)), // MOUNT_ATTR_NOSYMFOLLOW
     (MEMFD_CREATE, 1, 8, (6, 3)),     // MFD_NOEXEC_SEAL
     (MEMFD_CREATE, 1, 0x10, (6, 3)),  // MFD_EXEC
+    (FSCONFIG, 1, 5, (6, 17)),        // FSCONFIG_SET_FD, for which there is no other use here than pidns of procfs
 ];
 
 fn filter(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: u32) -> BpfProgram {

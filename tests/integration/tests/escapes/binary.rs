@@ -31,7 +31,7 @@ fn a_command_that_is_the_runtime_itself_runs_nothing_of_it() {
 }
 
 /// All capabilities, no masks, all devices.
-fn privileged(bundle: Bundle<'_>) -> Bundle<'_> {
+pub fn privileged(bundle: Bundle<'_>) -> Bundle<'_> {
     let numbers = fs::read_to_string("/proc/self/status").expect("status");
     let held = numbers.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("CapEff");
     let held = u64::from_str_radix(held.trim(), 16).expect("a mask");
@@ -55,23 +55,24 @@ fn privileged(bundle: Bundle<'_>) -> Bundle<'_> {
 }
 
 /// A container whose workload attacks whoever enters its pid namespace.
-struct Besieger<'t> {
+pub struct Besieger<'t> {
     watcher: Container<'t>,
-    pid: i32,
+    pub pid: i32,
 }
 
 impl<'t> Besieger<'t> {
-    fn of(t: &'t Test, canary: &Canary, arm: impl Fn(Bundle<'t>) -> Bundle<'t>) -> Self {
+    /// It looks for `mark`, a path of the host, wherever it can.
+    pub fn of(t: &'t Test, mark: &Path, arm: impl Fn(Bundle<'t>) -> Bundle<'t>) -> Self {
         let bundle = arm(t.bundle().with_id(&t.name("w")));
         fs::copy(env!("CARGO_BIN_EXE_attacker"), bundle.share_dir().join("attacker")).expect("copy the attacker");
-        let mark = canary.file().display().to_string();
+        let mark = mark.display().to_string();
         let watcher = bundle.args(["/share/attacker", "watch", "/share/stop", &mark]).run_detached();
         let pid = watcher.pid();
         Besieger { watcher, pid }
     }
 
     /// Ends the attack. What the attacker says of it.
-    fn end(self) -> String {
+    pub fn end(self) -> String {
         let Besieger { watcher, pid } = self;
         fs::write(watcher.bundle().share_dir().join("stop"), "").expect("write");
         assert!(wait::process_end(pid, Instant::now() + wait::DEADLINE), "the attacker does not end");
@@ -86,7 +87,7 @@ impl<'t> Besieger<'t> {
 /// Containers are made that join the attacker's pid namespace.
 fn joined(t: &Test, arm: impl Fn(Bundle<'_>) -> Bundle<'_>) {
     let canary = Canary::new(t);
-    let besieger = Besieger::of(t, &canary, arm);
+    let besieger = Besieger::of(t, &canary.file(), arm);
     for _ in rounds(t) {
         let bundle = t.bundle().with_id(&t.name("v")).join_namespace("pid", &format!("/proc/{}/ns/pid", besieger.pid));
         let container = bundle.idle().create();
@@ -118,7 +119,7 @@ fn the_runtimes_programs_cannot_be_written_from_a_privileged_container_that_othe
 /// Processes are executed in the attacker's container.
 fn executed(t: &Test, arm: impl Fn(Bundle<'_>) -> Bundle<'_>) {
     let canary = Canary::new(t);
-    let besieger = Besieger::of(t, &canary, arm);
+    let besieger = Besieger::of(t, &canary.file(), arm);
     for _ in rounds(t) {
         t.call(["exec", besieger.watcher.id(), "true"]).ok();
     }
@@ -146,7 +147,7 @@ fn who_enters_a_pid_namespace_with_the_hosts_root_is_found_by_the_same_watch() {
     in_modes(V2, |t| {
         t.needs_program("nsenter");
         let canary = Canary::new(t);
-        let besieger = Besieger::of(t, &canary, privileged);
+        let besieger = Besieger::of(t, &canary.file(), privileged);
         let pid = besieger.pid;
         let (input, held) = std::io::pipe().expect("a pipe");
         let mut command = Command::new("nsenter");

@@ -27,7 +27,7 @@ impl<'a> Mounts<'a> {
                 }
                 None => {
                     let data = &planned.options.data;
-                    self.make(p, &Recipe { typ: "cgroup2", source: b"cgroup", flags: &[], data, attributes })
+                    self.make(p, &Recipe { typ: "cgroup2", source: b"cgroup", flags: &[], data, attributes }, None)
                 }
             };
             return Made::Detached(tree, Filesystem::Hosts);
@@ -35,7 +35,7 @@ impl<'a> Mounts<'a> {
         let data = ["mode=755".to_owned()];
         let recipe =
             Recipe { typ: "tmpfs", source: b"tmpfs", flags: &[], data: &data, attributes: attributes & !RDONLY };
-        let tmpfs = self.make(p, &recipe);
+        let tmpfs = self.make(p, &recipe, None);
         self.place(p, planned, tmpfs);
         for (i, dir) in v1.into_iter().enumerate() {
             let DirKind::V1 { controllers, .. } = &dir.kind else { continue };
@@ -43,8 +43,11 @@ impl<'a> Mounts<'a> {
             let text = p.text(name);
             let hierarchy = match own.get(i) {
                 Some(slot) => *slot,
-                None => self
-                    .make(p, &Recipe { typ: "cgroup", source: b"cgroup", flags: &[], data: controllers, attributes }),
+                None => self.make(
+                    p,
+                    &Recipe { typ: "cgroup", source: b"cgroup", flags: &[], data: controllers, attributes },
+                    None,
+                ),
             };
             p.call(libc::SYS_mkdirat, &[tmpfs.into(), text.into(), 0o755.into()]);
             let to = [hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()];

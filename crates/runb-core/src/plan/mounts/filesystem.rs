@@ -1,18 +1,21 @@
 //! New filesystems, by fsopen(2) and its family; by mount(2) what those cannot express.
 
 use nix::libc;
+use runb_init::Point;
 
-use super::{Filesystem, Made, Mounts, Planned, What};
+use super::{Filesystem, Made, MountStep, MountWork, Mounts, Planned, Shown, What};
 use crate::error::{Error, Result};
 use crate::plan::lsm;
 use crate::plan::mount_options::{IVERSION, NOSYMFOLLOW, RDONLY};
 use crate::plan::program::{Arg, Data, Program, Slot};
 use crate::plan::rootfs::T_EMPTY_PATH;
+use crate::plan::terminal::receive_descriptor;
 
 const FSOPEN_CLOEXEC: i32 = 1;
 const FSMOUNT_CLOEXEC: i32 = 1;
 const SET_FLAG: i32 = 0;
 const SET_STRING: i32 = 1;
+const SET_FD: i32 = 5;
 const CMD_CREATE: i32 = 6;
 /// The longest value that fsconfig(2) takes, with its NUL (fs/fsopen.c: `strndup_user(_value, 256)`).
 const LONGEST_VALUE: usize = 256;
@@ -43,6 +46,10 @@ impl Mounts<'_> {
         if too_long(source)
             || data.iter().any(|option| too_long(option.split_once('=').map_or("", |(_, value)| value).as_bytes()))
         {
+            if typ == "proc" && !matches!(self.shown, Shown::Own) {
+                let text = "a procfs of a pid namespace that is joined takes no option of more than 255 bytes";
+                return Err(Error::spec(planned.place.as_str(), text));
+            }
             return self.classic(p, planned, source, &data);
         }
         let mut flags = options.superblock.clone();
@@ -55,7 +62,14 @@ impl Mounts<'_> {
             _ if readonly => flags.push("ro"),
             _ => {}
         }
-        let slot = self.make(p, &Recipe { typ, source, flags: &flags, data: &data, attributes });
+        let context = match self.shown {
+            Shown::Stop(namespace) if typ == "proc" => {
+                self.steps.push(MountStep { place: planned.place.clone(), work: MountWork::Procfs });
+                Some(foreign_context(p, namespace))
+            }
+            _ => None,
+        };
+        let slot = self.make(p, &Recipe { typ, source, flags: &flags, data: &data, attributes }, context);
         if typ == "tmpfs" && readonly {
             self.readonly_later.push((planned.place.clone(), slot, attributes));
         }
@@ -71,12 +85,19 @@ impl Mounts<'_> {
         ))
     }
 
-    pub(super) fn make(&self, p: &mut Program, recipe: &Recipe<'_>) -> Slot {
+    /// Makes it; from `context`, if somebody has begun it.
+    pub(super) fn make(&self, p: &mut Program, recipe: &Recipe<'_>, context: Option<Slot>) -> Slot {
         let mut data = recipe.data.to_vec();
         data.extend(lsm::context(recipe.typ, self.label, &data));
         p.doing(what(recipe.typ, &data));
-        let name = p.text(recipe.typ);
-        let context = p.call(libc::SYS_fsopen, &[name.into(), FSOPEN_CLOEXEC.into()]).out();
+        let context = context.unwrap_or_else(|| {
+            let name = p.text(recipe.typ);
+            p.call(libc::SYS_fsopen, &[name.into(), FSOPEN_CLOEXEC.into()]).out()
+        });
+        if let (Shown::Option(namespace), "proc") = (self.shown, recipe.typ) {
+            let key = p.text("pidns");
+            p.call(libc::SYS_fsconfig, &[context.into(), SET_FD.into(), key.into(), 0.into(), namespace.into()]);
+        }
         let key = p.text("source");
         let value = p.text(recipe.source);
         p.call(libc::SYS_fsconfig, &[context.into(), SET_STRING.into(), key.into(), value.into(), 0.into()]);
@@ -136,6 +157,17 @@ impl Mounts<'_> {
         p.call(libc::SYS_mount, &[0.into(), dot.into(), 0.into(), flags.into(), 0.into()]);
         leave(p);
     }
+}
+
+/// A context of procfs that the runtime sends, begun in the pid namespace of this descriptor.
+fn foreign_context(p: &mut Program, namespace: Slot) -> Slot {
+    p.doing("take a procfs that was begun in the pid namespace");
+    p.stop_with(Point::Mount, namespace);
+    let context = receive_descriptor(p);
+    // Whoever is there may have exchanged it. No other filesystem takes this option, whose value is what it is anyway.
+    let (key, value) = (p.text("hidepid"), p.text("0"));
+    p.call(libc::SYS_fsconfig, &[context.into(), SET_STRING.into(), key.into(), value.into(), 0.into()]);
+    context
 }
 
 /// The attributes that come when all is mounted.

@@ -92,6 +92,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_socket, "socket", &[Decimal, Hexadecimal, Decimal]),
     (libc::SYS_ioctl, "ioctl", &[Descriptor, Named(IOCTL), Opaque]),
     (libc::SYS_sendmsg, "sendmsg", &[Descriptor, Opaque, Hexadecimal]),
+    (libc::SYS_recvmsg, "recvmsg", &[Descriptor, Opaque, Hexadecimal]),
     (libc::SYS_fcntl, "fcntl", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_pidfd_open, "pidfd_open", &[Decimal, Hexadecimal]),
     (libc::SYS_rt_sigprocmask, "rt_sigprocmask", &[Decimal, Opaque, Opaque, Decimal]),

@@ -1,0 +1,101 @@
+//! The hooks that run when the container exists: startContainer as a process of the container, the others beside the runtime.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::libc;
+use oci_spec::runtime::{Hook, Hooks, Spec};
+
+use super::exec::{inside, join};
+use crate::error::{Error, Kind, Result};
+use crate::hooks::{self, Streams};
+use crate::host::Host;
+use crate::launch::{Context, Target, listener};
+use crate::options::{ExecOptions, HookEnvironment};
+use crate::plan::exec::{self, Request};
+use crate::state::{ProcessRef, Saved, Status};
+use crate::survey::Survey;
+
+/// Runs the startContainer hooks of a container whose init waits for a later call.
+///
+/// # Errors
+/// A hook fails, or cannot be made; init has ended.
+pub(super) fn start_container_of(spec: &Spec, saved: &Saved) -> Result<()> {
+    let list = spec.hooks().as_ref();
+    if hooks::of_kind(list, "startContainer").is_empty() {
+        return Ok(());
+    }
+    let (Some(init), Some((_, pidfd))) = (saved.init, saved.init_fd()?) else {
+        return Err(Error::new(Kind::State, "cannot start a container that has stopped"));
+    };
+    start_container(spec, saved, init, pidfd.as_fd())
+}
+
+/// Runs the startContainer hooks. `pidfd` is proven to be that of `init`.
+///
+/// # Errors
+/// A hook fails, or cannot be made.
+pub(super) fn start_container(spec: &Spec, saved: &Saved, init: ProcessRef, pidfd: BorrowedFd<'_>) -> Result<()> {
+    let list = spec.hooks().as_ref();
+    if hooks::of_kind(list, "startContainer").is_empty() {
+        return Ok(());
+    }
+    let inner = if saved.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { init.pid };
+    let state = hooks::state(saved, Status::Created, inner)?;
+    hooks::run_all(list, "startContainer", |hook| run(hook, spec, saved, (init, pidfd), &state))
+}
+
+/// A startContainer hook is a file of the container: it is executed with all that its process has, and no more.
+fn run(
+    hook: &Hook,
+    spec: &Spec,
+    saved: &Saved,
+    (init, pidfd): (ProcessRef, BorrowedFd<'_>),
+    state: &[u8],
+) -> Result<()> {
+    let process = exec::hook_process(spec)?;
+    let host = Host::probe_processes()?;
+    let survey = Survey::of_hook(&process, init.pid, saved.namespaces);
+    let options = ExecOptions::default();
+    let plan = exec::exec(&Request {
+        spec,
+        process: &process,
+        inside: &inside(saved),
+        host: &host,
+        survey: &survey,
+        options: &options,
+        hook: Some(hook),
+    })?;
+    let listener = listener::connect_to(plan.filter.as_ref())?;
+    let streams = Streams::of(state)?;
+    let target = Target { init: pidfd, cgroup: None, preserve: 0, stdio: Some(streams.stdio()) };
+    let running = join(saved, &plan, target, init, &[])?;
+    let context = Context { hooks: None, saved, status: Status::Created, listener, terminal: &|_| Ok(()) };
+    let executed = running.until_executed(&plan, context)?;
+    hooks::finish(hook, executed.process, streams, Some(pidfd))
+}
+
+/// Runs the poststart hooks.
+///
+/// # Errors
+/// A hook fails.
+pub(super) fn poststart(list: Option<&Hooks>, saved: &Saved, environment: &HookEnvironment) -> Result<()> {
+    if hooks::of_kind(list, "poststart").is_empty() {
+        return Ok(());
+    }
+    let pid = saved.init.map_or(0, |init| init.pid);
+    let state = hooks::state(saved, Status::Running, pid)?;
+    hooks::run_all(list, "poststart", |hook| hooks::run_in_runtime(hook, &saved.bundle, environment, &state, None))
+}
+
+/// Runs the poststop hooks. A failing one is warned about, and the others run (runtime.md, lifecycle step 13).
+pub(super) fn poststop(list: Option<&Hooks>, saved: &Saved, environment: &HookEnvironment) -> Vec<Error> {
+    if hooks::of_kind(list, "poststop").is_empty() {
+        return Vec::new();
+    }
+    match hooks::state(saved, Status::Stopped, 0) {
+        Ok(state) => hooks::run_each(list, "poststop", |hook| {
+            hooks::run_in_runtime(hook, &saved.bundle, environment, &state, None)
+        }),
+        Err(error) => vec![error],
+    }
+}

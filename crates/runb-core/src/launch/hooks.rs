@@ -1,0 +1,51 @@
+//! The hooks of create: the mounts are there, the root is not yet changed.
+
+use std::os::fd::AsFd;
+
+use oci_spec::runtime::Hook;
+
+use super::{Context, Running, open_cgroup};
+use crate::child::Place;
+use crate::error::{Error, Result};
+use crate::hooks::{self, Streams};
+use crate::plan::hooks::Unfinished;
+use crate::plan::{self, Plan};
+use crate::state::{Saved, Status};
+
+impl Running<'_> {
+    /// Runs them in the order of the specification.
+    ///
+    /// # Errors
+    /// One fails; the others are not run.
+    pub(super) fn run_hooks(&self, plan: &Plan, context: &Context<'_>) -> Result<()> {
+        let (Some((hooks, environment)), saved) = (context.hooks, context.saved) else {
+            return Err(Error::internal("a stop for hooks that there are not"));
+        };
+        let state = hooks::state(saved, Status::Creating, self.init.pid)?;
+        let in_runtime = |hook: &Hook| hooks::run_in_runtime(hook, &saved.bundle, environment, &state, self.serves());
+        hooks::run_all(Some(hooks), "prestart", in_runtime)?;
+        hooks::run_all(Some(hooks), "createRuntime", in_runtime)?;
+        hooks::run_all(Some(hooks), "createContainer", |hook| self.run_in_container(plan, saved, hook, &state))
+    }
+
+    /// The hooks of create have nothing to do any more for an init that has ended.
+    fn serves(&self) -> hooks::Serves<'_> {
+        self.init.pidfd().map(AsFd::as_fd)
+    }
+
+    /// A createContainer hook: a file of the host, in the container, and there root.
+    fn run_in_container(&self, plan: &Plan, saved: &Saved, hook: &Hook, state: &[u8]) -> Result<()> {
+        let v1 = self.cgroup.v1.iter().map(|dir| dir.path.clone()).collect();
+        let container = Unfinished { rootfs: &saved.rootfs, namespaces: plan.hook_namespaces, v1 };
+        let cgroup = self.cgroup.unified.as_deref().map(open_cgroup).transpose()?;
+        let streams = Streams::of(state)?;
+        let place = Place {
+            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            more: self.init.pidfd().map(AsFd::as_fd),
+            stdio: Some(streams.stdio()),
+            ..Place::default()
+        };
+        let child = hooks::start(&plan::hooks::in_container(hook, &container), place)?;
+        hooks::finish(hook, child, streams, self.serves())
+    }
+}
