@@ -127,6 +127,18 @@ impl Traced {
         None
     }
 
+    /// Lets it run until it is about to make a call of that name of which `text` is a part, a path say,
+    /// or of any; it makes one.
+    pub fn step_until(&mut self, name: &str, text: &str) {
+        loop {
+            match self.step() {
+                Stop::Call(call) if call.name() == name && (text.is_empty() || self.names(&call, &[text])) => return,
+                Stop::Call(_) => {}
+                Stop::Ended(code) => panic!("it has ended with {code} before a {name} of {text:?}"),
+            }
+        }
+    }
+
     /// Lets it run to its end, or until it waits for a lock, for which it has a thread of its own and no other; or for something
     /// else, by a call that `waits`.
     pub fn run_or_wait(&mut self, waits: impl Fn(&Call) -> bool) -> Ran {
@@ -176,20 +188,24 @@ impl Traced {
     /// Whether its next call can be seen by others, or sees what others do: whether it has to do with one of `names`, by a
     /// path or a descriptor, or with another process.
     pub fn touches(&self, call: &Call, names: &[&str]) -> bool {
+        call.is_between_processes() || self.names(call, names)
+    }
+
+    /// Whether its next call has to do with one of `names`, by a text or a descriptor.
+    fn names(&self, call: &Call, names: &[&str]) -> bool {
         let has_name =
-            |text: &[u8]| names.iter().any(|name| text.windows(name.len()).any(|window| window == name.as_bytes()));
+            |text: &[u8]| names.iter().any(|name| text.windows(name.len()).any(|part| part == name.as_bytes()));
         let memory = File::open(format!("/proc/{}/mem", self.pid)).expect("the memory of a tracee");
-        call.is_between_processes()
-            || call.args.iter().any(|&arg| {
-                let mut text = [0; 512];
-                let length = memory.read_at(&mut text, arg).unwrap_or(0);
-                let text = &text[..length];
-                has_name(text.split(|byte| *byte == 0).next().unwrap_or(text))
-            })
-            || call.args[..2].iter().filter(|&&arg| arg < 1024).any(|fd| {
-                let link = fs::read_link(format!("/proc/{}/fd/{fd}", self.pid));
-                link.is_ok_and(|link| has_name(link.as_os_str().as_encoded_bytes()))
-            })
+        let is_text = |address: &u64| {
+            let mut text = [0; 512];
+            let length = memory.read_at(&mut text, *address).unwrap_or(0);
+            has_name(text[..length].split(|byte| *byte == 0).next().unwrap_or_default())
+        };
+        let is_descriptor = |number: &u64| {
+            let link = fs::read_link(format!("/proc/{}/fd/{number}", self.pid));
+            link.is_ok_and(|link| has_name(link.as_os_str().as_encoded_bytes()))
+        };
+        call.args.iter().any(is_text) || call.args[..2].iter().filter(|number| **number < 1024).any(is_descriptor)
     }
 }
 
