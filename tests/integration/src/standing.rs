@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::bundle::Bundle;
 use crate::host::Test;
@@ -29,6 +29,9 @@ impl Standing {
     /// All of them.
     pub const ALL: [Standing; 4] = [Standing::Nowhere, Standing::Created, Standing::Running, Standing::Stopped];
 }
+
+/// How long a `delete --force` may take.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The moment before a system call.
 #[derive(Clone, Debug)]
@@ -132,14 +135,15 @@ impl<'t> Place<'t> {
         self.standing()
     }
 
-    /// Ends a case.
+    /// Ends a case by `delete --force`.
     ///
     /// # Errors
-    /// What is left of it.
+    /// What is left of it; or it takes long.
     pub fn clear(&self) -> Result<(), String> {
+        let begin = Instant::now();
         let delete = self.call("delete", &["--force"]);
-        if delete.code != 0 {
-            return Err(format!("delete --force: {delete:?}"));
+        if delete.code != 0 || begin.elapsed() > PATIENCE {
+            return Err(format!("delete --force, {:?}: {delete:?}", begin.elapsed()));
         }
         let left = self.left();
         let _ = fs::remove_file(self.t.log());

@@ -134,7 +134,11 @@ fn load(mut dir: StateDir, force: Force) -> Result<(StateDir, Option<Saved>)> {
         Err(error) => return Err(error),
     };
     match dir.load_intent().ok().filter(|saved| saved.init.is_some()) {
-        Some(saved) => Ok((dir, Some(saved))),
+        Some(saved) => {
+            // First: a removal takes the intent first, and may be killed then.
+            dir.forget_state()?;
+            Ok((dir, Some(saved)))
+        }
         None => Err(error.during(format!(
             "{} does not tell which processes and cgroups are the container's, and nothing was removed",
             dir.path().display()

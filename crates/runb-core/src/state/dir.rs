@@ -103,7 +103,7 @@ impl StateDir {
             dir => dir?,
         };
         match files::read(path) {
-            // A folder without an intent is no container.
+            // A folder with neither an intent nor a state is no container.
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) if error.kind() != Kind::State => return Err(error),
             _ => return Ok(Taken::InUse),
@@ -240,13 +240,22 @@ impl StateDir {
         files::read_intent(&self.path)
     }
 
+    /// Removes a state.json that is damaged: from now on the intent alone tells of the container.
+    ///
+    /// # Errors
+    /// unlink(2) fails.
+    pub fn forget_state(&self) -> Result<()> {
+        self.unlink(STATE)
+    }
+
     /// Removes the folder.
     ///
     /// # Errors
     /// A call fails.
     pub fn remove(self) -> Result<()> {
-        // Most folders have these three and no more. The intent is the last: without it there is no container.
-        for name in [STATE, CONFIG, INTENT] {
+        // Most folders have these three and no more. The state goes after the intent: who looks meanwhile sees a container that
+        // has stopped, and then none; and a removal that is killed can be repeated.
+        for name in [INTENT, STATE, CONFIG] {
             self.unlink(name)?;
         }
         if fs::remove_dir(&self.path).is_ok() {
