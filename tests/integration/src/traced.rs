@@ -3,17 +3,19 @@
 //! Only the runtime is traced: what it starts, the container's init above all, runs as ever.
 
 use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open, pidfd_send_signal};
 
 use crate::host::Test;
 use crate::runtime::{Outcome, Outputs};
@@ -80,6 +82,21 @@ impl Traced {
     pub fn has_children(&self) -> bool {
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid));
         !children.expect("the children of a tracee").is_empty()
+    }
+
+    /// Waits until one of its sockets has something for it to read, while it stands still.
+    pub fn until_told(&self) {
+        let pidfd = pidfd_of(self.pid);
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the descriptors of a tracee");
+        let sockets = entries.filter_map(Result::ok).filter(|entry| {
+            let link = fs::read_link(entry.path());
+            link.is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
+        });
+        let numbers = sockets.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let copy = |number| pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).expect("pidfd_getfd");
+        let copies: Vec<_> = numbers.map(copy).collect();
+        let deadline = Instant::now() + wait::DEADLINE;
+        assert!(wait::any_readable(copies.iter().map(AsFd::as_fd), deadline), "nobody tells it anything");
     }
 
     fn wait(&mut self) -> WaitStatus {
@@ -283,6 +300,11 @@ fn code(status: WaitStatus) -> i32 {
     }
 }
 
+fn pidfd_of(pid: Pid) -> OwnedFd {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw()).expect("a pid");
+    pidfd_open(pid, PidfdFlags::empty()).expect("pidfd_open of a tracee")
+}
+
 /// Kills a tracee that does not come to its next stop: waitpid(2) knows no deadline.
 struct Watch {
     over: Sender<()>,
@@ -291,8 +313,7 @@ struct Watch {
 
 impl Watch {
     fn over(pid: Pid, what: String) -> Watch {
-        let pidfd = rustix::process::Pid::from_raw(pid.as_raw()).expect("a pid");
-        let pidfd = pidfd_open(pidfd, PidfdFlags::empty()).expect("pidfd_open of a tracee");
+        let pidfd = pidfd_of(pid);
         let (over, ends) = channel();
         let thread = std::thread::spawn(move || {
             if ends.recv_timeout(wait::DEADLINE).is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
