@@ -12,6 +12,9 @@ use crate::environment::{Caller, Environment};
 /// Where an administrator sets up runb. Engines pass no flags of runb's own, so this file matters.
 pub const FILE: &str = "/etc/runb/runb.toml";
 
+/// The most that is read of it, in bytes.
+const LONGEST: u64 = 1 << 20;
+
 /// Where records go, and in which form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -70,7 +73,9 @@ impl Settings {
     }
 
     fn take_file(&mut self, file: &Path) {
-        let text = match std::fs::read_to_string(file) {
+        let text = runb_core::input::read(file, LONGEST)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+        let text = match text {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return,
             Err(error) => return self.notes.push(format!("{}: {error}", file.display())),
@@ -168,6 +173,12 @@ mod tests {
         assert_eq!(settings(None, &environment, &Global::default()).path, None);
         let global = Global { no_invocation_log: true, ..Global::default() };
         assert_eq!(settings(None, &Environment::default(), &global).path, None);
+    }
+
+    #[test]
+    fn what_is_no_file_is_noted_and_not_read() {
+        let settings = Settings::read(&Global::default(), &Environment::default(), Path::new("/dev/zero"));
+        assert_eq!(settings.notes, ["/dev/zero: it is no regular file"]);
     }
 
     #[test]

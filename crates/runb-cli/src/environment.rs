@@ -12,7 +12,7 @@ use runb_core::options::HookEnvironment;
 pub struct Environment {
     /// The socket that awaits `READY=1`.
     pub notify_socket: Option<PathBuf>,
-    /// The number of systemd's descriptors; the text is checked where it is used.
+    /// The number of systemd's descriptors, if they are for this process; the text is checked where it is used.
     pub listen_fds: Option<OsString>,
     /// The user's folder for sockets and state.
     pub xdg_runtime_dir: Option<PathBuf>,
@@ -51,7 +51,7 @@ impl Environment {
         let caller = caller(xdg_runtime_dir.as_deref());
         Environment {
             notify_socket: path("NOTIFY_SOCKET"),
-            listen_fds: variable("LISTEN_FDS"),
+            listen_fds: variable("LISTEN_FDS").filter(|_| is_own(variable("LISTEN_PID"))),
             xdg_runtime_dir,
             xdg_state_home: path("XDG_STATE_HOME"),
             home: path("HOME"),
@@ -90,6 +90,11 @@ impl Environment {
             }
         }
     }
+}
+
+/// sd_listen_fds(3): the variables are for the process whose id `LISTEN_PID` is, and others inherit them by accident.
+fn is_own(listen_pid: Option<OsString>) -> bool {
+    listen_pid.is_some_and(|pid| pid.to_str().and_then(|pid| pid.parse().ok()) == Some(std::process::id()))
 }
 
 /// Rootless engines run us as uid 0 of a user namespace, with XDG_RUNTIME_DIR: only then is the map worth a look.
@@ -131,6 +136,15 @@ mod tests {
         environment.caller = Caller::Root;
         assert_eq!(log(&environment), Some("/var/log/runb.log".into()));
         assert_eq!(log(&Environment { caller: Caller::User, ..Environment::default() }), None);
+    }
+
+    #[test]
+    fn descriptors_that_systemd_has_passed_to_another_process_are_not_ours() {
+        let own = std::process::id();
+        assert!(is_own(Some(own.to_string().into())));
+        for other in [None, Some((own + 1).to_string()), Some(String::new()), Some("x".to_owned())] {
+            assert!(!is_own(other.map(OsString::from)));
+        }
     }
 
     #[test]

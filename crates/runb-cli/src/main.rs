@@ -6,6 +6,7 @@ mod argv;
 mod cmd;
 mod config;
 mod environment;
+mod output;
 mod record;
 mod report;
 
@@ -17,6 +18,7 @@ use cmd::Context;
 use config::Settings;
 use environment::Environment;
 use report::Report;
+use runb_core::Stdout;
 
 /// The C library calls it directly: Rust's own start costs 60 µs (it reads /proc/self/maps for a guard page), a tenth of what
 /// `state` takes. What it would have done and is needed, [`runb_core::begin_process`] does.
@@ -24,13 +26,12 @@ use report::Report;
 #[allow(unsafe_code, reason = "the name by which the C library calls it, and no other symbol has it")]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> i32 {
-    runb_core::begin_process();
-    i32::from(call())
+    i32::from(call(runb_core::begin_process()))
 }
 
 /// Does what the command line says; returns the exit status.
 #[cfg_attr(test, allow(dead_code))]
-fn call() -> u8 {
+fn call(stdout: Stdout) -> u8 {
     let argv: Vec<OsString> = std::env::args_os().skip(1).collect();
     let environment = Environment::read();
     let parsed = args::parse(&argv);
@@ -38,7 +39,8 @@ fn call() -> u8 {
     let record = record::begin(settings.clone(), &argv, parsed.own_length);
     let report = Report::new(&parsed.global, parsed.verb.as_deref(), parsed.id.as_deref());
     report.debug(&format!("runb {} called", env!("CARGO_PKG_VERSION")));
-    let context = Context { global: &parsed.global, environment: &environment, settings: &settings, report: &report };
+    let context =
+        Context { global: &parsed.global, environment: &environment, settings: &settings, report: &report, stdout };
     let (status, error) = run(&parsed, &context, &report);
     report.debug(&format!("exit status {status} after {:?}", record.elapsed()));
     record.end(parsed.verb, parsed.id, status, error);
@@ -48,7 +50,7 @@ fn call() -> u8 {
 /// Does what is asked for and prints what went wrong; returns the exit status and the error's text.
 fn run(parsed: &Parsed, context: &Context<'_>, report: &Report) -> (u8, Option<String>) {
     let result = match &parsed.request {
-        Ok(Request::Print(text)) => cmd::print(text).map(|()| 0),
+        Ok(Request::Print(text)) => context.print(text).map(|()| 0),
         Ok(Request::Verb(verb)) => cmd::run(verb, context),
         Err(usage) => return (usage.code, Some(report.failure(&usage.text, &[]))),
     };

@@ -4,15 +4,17 @@
 //! object. So a clean-up that failed too stands *in* the JSON object, as `cleanup`, and is a line of its own, before the
 //! error, on stderr and in a text log.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
+use nix::fcntl::OFlag;
 use runb_core::Error;
 
 use crate::args::{Format, Global};
+use crate::output::{self, PATIENCE, Wait};
 use crate::record::quote::one_line;
 
 /// Where reports go besides stderr.
@@ -125,12 +127,15 @@ impl Report {
         }
     }
 
-    /// One write, so that lines of several runtimes do not mix.
+    /// One write, so that lines of several runtimes do not mix. Who does not read a FIFO does not hold the call up.
     fn append(&self, lines: &str) -> Result<(), String> {
         let Some(path) = &self.log else { return Ok(()) };
         let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).mode(0o644).open(path);
-        file.and_then(|mut file| file.write_all(lines.as_bytes()))
+        // O_NONBLOCK: a FIFO without a reader gives ENXIO instead of waiting (fifo(7)).
+        let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+        let file = options.append(true).create(true).mode(0o644).custom_flags(flags).open(path);
+        let write = |file| output::write(file, lines.as_bytes(), Wait::Until(Instant::now() + PATIENCE));
+        file.and_then(|file: File| write(file).map_err(std::io::Error::from))
             .map_err(|error| format!("--log {}: {error}", path.display()))
     }
 }

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use runb_init::REPORT_SIZE;
 
 use crate::error::{Error, Result};
-use crate::hearing::{pair, reap};
+use crate::hearing::{deadline, ended, pair, reap};
 use crate::plan::program::Program;
 use crate::sys;
 use crate::sys::spawn::{self, Spawn};
@@ -94,7 +94,8 @@ impl Child {
             let _ = reap(twin);
             Error::host("pidfd_open", errno)
         })?;
-        reap(self.pid)?;
+        // How the maker ends tells nothing.
+        let _ = reap(self.pid);
         (self.pid, self.pidfd) = (twin, Some(pidfd));
         Ok(())
     }
@@ -118,17 +119,37 @@ impl Child {
         reap(self.pid)
     }
 
-    /// Kills it. How it ended, if it was not killed or released before.
-    pub(crate) fn kill(&mut self) -> Option<WaitStatus> {
-        let pidfd = self.pidfd.take()?;
-        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
-        reap(self.pid).ok()
+    /// Kills it and waits for its end; how it ended, if that can be told and it was not killed before.
+    ///
+    /// # Errors
+    /// It does not end: a process in an uninterruptible sleep, or frozen on version 1, dies only when that is over.
+    pub(crate) fn kill(&mut self) -> Result<Option<WaitStatus>> {
+        let Some(pidfd) = self.pidfd.take() else { return Ok(None) };
+        match sys::pidfd_send_signal(&pidfd, libc::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {}", self.pid), errno)),
+        }
+        match ended(&pidfd, deadline())? {
+            true => Ok(reap(self.pid).ok()),
+            false => Err(Error::host(
+                format!("wait for the end of the process {} after SIGKILL", self.pid),
+                Errno::ETIMEDOUT,
+            )),
+        }
+    }
+
+    /// Kills it after `error`, which is what counts.
+    pub(crate) fn end(&mut self, error: Error) -> Error {
+        match self.kill() {
+            Ok(_) => error,
+            Err(more) => error.and_cleanup(more),
+        }
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.kill();
+        let _ = self.kill();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What this build supports: the Features structure (runtime-spec, features.md and features-linux.md). It says nothing
 //! about the machine.
 
+mod criu;
 pub mod host;
 
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! What a spawned program says over its socket, as the runtime hears it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,6 +11,7 @@ use nix::unistd::Pid;
 use runb_init::{REPORT_SIZE, Report, ReportKind};
 
 use crate::error::{Error, Result};
+use crate::socket::PATIENCE;
 use crate::sys::{self, Message};
 
 /// What came over the socket.
@@ -85,11 +87,47 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<Said> {
     }
 }
 
+/// When to give up waiting for the kernel to take a killed process away.
+pub(crate) fn deadline() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+/// Waits for the end of a process; false, if the time has come before.
+///
+/// # Errors
+/// poll(2) fails.
+pub(crate) fn ended(pidfd: impl AsFd, deadline: Instant) -> Result<bool> {
+    loop {
+        // Rounded up to milliseconds, so that what is left never becomes a busy loop of zeroes.
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) if Instant::now() < deadline => continue,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(Error::host("poll a pidfd", errno)),
+            Ok(ready) => return Ok(ready > 0),
+        }
+    }
+}
+
 /// Waits for a child that has ended or is about to.
+///
+/// Where the embedding program ignores SIGCHLD the kernel reaps every child itself, and its status is lost. A clone without an
+/// exit signal does not help: the first execve sets it to SIGCHLD (begin_new_exec in fs/exec.c). So does another part of
+/// the program that waits for whatever child. What needs no status goes on; what does says why there is none.
+///
+/// # Errors
+/// The status is lost.
 pub(crate) fn reap(pid: i32) -> Result<WaitStatus> {
     loop {
         match waitpid(Pid::from_raw(pid), None) {
             Err(Errno::EINTR) => continue,
+            Err(Errno::ECHILD) => {
+                let text = format!(
+                    "the exit status of the child {pid} is lost: this program ignores SIGCHLD, or another part of it has reaped it"
+                );
+                return Err(Error::host(text, Errno::ECHILD));
+            }
             result => return result.map_err(|errno| Error::host(format!("waitpid {pid}"), errno)),
         }
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::child::{Child, Place};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{Said, receive};
+use crate::hearing::{Said, receive_or_end};
 use crate::options::HookEnvironment;
 use crate::plan;
 use crate::plan::program::Program;
@@ -157,7 +157,8 @@ pub(crate) fn run_in_runtime(
 pub(crate) fn start(program: &Program, place: Place<'_>) -> Result<Child> {
     let mut child = Child::spawn(program, place, "a hook")?;
     loop {
-        match receive(&child.socket)? {
+        let Some(pidfd) = child.pidfd() else { return Err(Error::internal("a hook that was killed")) };
+        match receive_or_end(&child.socket, pidfd)? {
             Said::Gone => return Ok(child),
             Said::Failed(report) => {
                 let what = program.what(report.call.into());
@@ -184,8 +185,7 @@ pub(crate) fn finish(hook: &Hook, mut child: Child, mut streams: Streams, serves
         End::Init => Some("init was killed meanwhile, and so was the hook".to_owned()),
     };
     if let Some(text) = killed {
-        child.kill();
-        return Err(failed(text, &mut streams.output));
+        return Err(child.end(failed(text, &mut streams.output)));
     }
     match child.reap()? {
         WaitStatus::Exited(_, 0) => Ok(()),

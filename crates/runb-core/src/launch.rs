@@ -9,9 +9,7 @@ mod procfs;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -24,7 +22,7 @@ use runb_init::{Point, Report};
 use crate::cgroup::{Cgroup, Made};
 use crate::child::{Child, Place};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{Said, receive, receive_or_end};
+use crate::hearing::{Said, receive_or_end};
 use crate::hooks::process_state;
 use crate::options::HookEnvironment;
 use crate::plan::exec::ExecPlan;
@@ -37,9 +35,6 @@ use crate::terminal::Master;
 
 use listener::Listener;
 
-/// How long the end of a killed process is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-
 /// What the stops of a launch need beside the plan.
 pub(crate) struct Context<'a> {
     /// The hooks, with the environment of those in the runtime's namespaces that name none.
@@ -48,7 +43,7 @@ pub(crate) struct Context<'a> {
     /// Where the container is in its life.
     pub(crate) status: Status,
     /// The connection to whoever listens to the seccomp filter, until its hand-over.
-    pub(crate) listener: Option<UnixStream>,
+    pub(crate) listener: Option<OwnedFd>,
     /// What becomes of the terminal of a process that joins.
     pub(crate) terminal: &'a dyn Fn(&Master) -> Result<()>,
 }
@@ -92,7 +87,14 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of init, one of the runtime's, or a hook failed; or init was killed. It does not live any more then.
-    pub(crate) fn until_ready(mut self, plan: &Plan, mut context: Context<'_>) -> Result<Ready> {
+    pub(crate) fn until_ready(mut self, plan: &Plan, context: Context<'_>) -> Result<Ready> {
+        match self.go_through(plan, context) {
+            Ok(()) => Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal }),
+            Err(error) => Err(self.init.end(error)),
+        }
+    }
+
+    fn go_through(&mut self, plan: &Plan, mut context: Context<'_>) -> Result<()> {
         let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
         expected.push(Point::Ready);
         let mut mounts = mounts::Mounts::of(plan);
@@ -122,7 +124,7 @@ impl Running<'_> {
             }
             self.hand_over(plan.filter.as_ref(), &mut context)?;
         }
-        Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal })
+        Ok(())
     }
 
     fn reach(&mut self, point: Point) -> Result<Report> {
@@ -158,11 +160,11 @@ impl Running<'_> {
             {
                 return Ok(said);
             }
-            let said = match (&self.listener, &self.init.pidfd) {
-                (Some(listener), Some(pidfd)) => listener.receive(&self.init.socket, pidfd)?,
-                // Who traces the twin may keep its socket open.
-                (None, Some(pidfd)) if self.twin.is_none() => receive_or_end(&self.init.socket, pidfd)?,
-                _ => receive(&self.init.socket)?,
+            let Some(pidfd) = &self.init.pidfd else { return Err(Error::internal("an init that was killed")) };
+            // Who traces the twin may keep its socket open, so that it has no end; and a maker says all before it ends.
+            let said = match &self.listener {
+                Some(listener) => listener.receive(&self.init.socket, pidfd)?,
+                None => receive_or_end(&self.init.socket, pidfd)?,
             };
             match said {
                 Said::Reached(report) | Said::Failed(report) if self.awaits_twin(&report) => early = Some(said),
@@ -173,8 +175,8 @@ impl Running<'_> {
                     (self.born)(pid)?;
                 }
                 Said::Twin { .. } => return Err(Error::internal("somebody else speaks of a twin of init's")),
-                // The maker is gone without a word of its twin.
-                Said::Gone => return Ok(early.unwrap_or(Said::Gone)),
+                // The maker is gone without a word of its twin: nobody knows it, and only what has failed is told.
+                Said::Gone => return Ok(early.filter(|said| matches!(said, Said::Failed(_))).unwrap_or(Said::Gone)),
                 other => return Ok(other),
             }
         }
@@ -250,7 +252,14 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of it failed, or it was killed before it joined. It does not live any more then.
-    pub(crate) fn until_executed(mut self, plan: &ExecPlan, mut context: Context<'_>) -> Result<Executed> {
+    pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: Context<'_>) -> Result<Executed> {
+        match self.execute(plan, context) {
+            Ok(()) => Ok(Executed { process: self.init, terminal: self.terminal }),
+            Err(error) => Err(self.init.end(error)),
+        }
+    }
+
+    fn execute(&mut self, plan: &ExecPlan, mut context: Context<'_>) -> Result<()> {
         // In the container's pid namespace the process may be in the hands of another: what is out of turn is not heard.
         let points: Vec<Point> = plan.program.points().collect();
         let carries = points.contains(&Point::Terminal);
@@ -270,9 +279,7 @@ impl Running<'_> {
             self.init.resume()?;
         }
         match self.next()? {
-            Said::Gone if self.twin.is_none() && self.terminal.is_some() == carries => {
-                Ok(Executed { process: self.init, terminal: self.terminal })
-            }
+            Said::Gone if self.twin.is_none() && self.terminal.is_some() == carries => Ok(()),
             Said::Gone => Err(died(&mut self.init, &self.cgroup)),
             Said::Failed(report) => Err(failure(self.program, &report, &self.init)),
             other => Err(Error::internal(format!("the process said {other:?} out of turn"))),
@@ -323,7 +330,10 @@ impl Ready {
         match receive_or_end(&self.init.socket, self.pidfd())? {
             // It may have run to its end since; only a death in between is an error, and the workload's status tells that.
             Said::Gone => Ok(self.init.release()),
-            Said::Failed(report) => Err(failure(program, &report, &self.init)),
+            Said::Failed(report) => {
+                let error = failure(program, &report, &self.init);
+                Err(self.init.end(error))
+            }
             other => Err(died(&mut self.init, &self.cgroup).during(format!("after {other:?}"))),
         }
     }
@@ -372,7 +382,10 @@ fn kernel_words(init: &Child, context: i32) -> Option<String> {
 /// Init has ended without a word.
 fn died(init: &mut Child, cgroup: &Cgroup) -> Error {
     let oom = cgroup.oom().filter(|oom| oom.kills > 0);
-    let status = init.kill();
+    let status = match init.kill() {
+        Ok(status) => status,
+        Err(error) => return error,
+    };
     if let Some(oom) = oom {
         return Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit");
     }
@@ -388,9 +401,4 @@ fn died(init: &mut Child, cgroup: &Cgroup) -> Error {
 pub(crate) fn out_of_memory(oom: &crate::cgroup::OomReport) -> String {
     let bytes = |number: Option<u64>| number.map_or_else(|| "unknown".to_owned(), |number| format!("{number} bytes"));
     format!("init was killed, out of memory: limit {}, peak {}", bytes(oom.limit), bytes(oom.peak))
-}
-
-/// When to give up waiting for the kernel to take a killed process away.
-pub(crate) fn deadline() -> Instant {
-    Instant::now() + PATIENCE
 }

@@ -19,7 +19,9 @@
 //!
 //! Any thread may call it, beside others: the child of a launch runs nothing of the calling program. The container's init is a
 //! child of the calling process, which has to reap it (waitpid(2), or waitid(2) on [`container::Workload::pidfd`]). Nothing is
-//! printed or logged, no environment variable is read, no signal handler is set.
+//! printed or logged, no environment variable is read, no signal handler is set. A program that ignores SIGCHLD, or reaps
+//! children that are not its own, makes containers all the same; but hooks fail, and there is no exit status: nobody can tell
+//! how a child has ended then.
 
 pub mod cgroup;
 mod child;
@@ -29,11 +31,13 @@ pub mod features;
 mod hearing;
 pub mod hooks;
 pub mod host;
+pub mod input;
 pub mod launch;
 mod notify;
 pub mod options;
 pub mod plan;
 pub mod signal;
+mod socket;
 pub mod spec;
 pub mod state;
 pub mod survey;
@@ -43,4 +47,4 @@ pub mod terminal;
 pub mod undo;
 
 pub use error::{Error, Kind, Result};
-pub use sys::begin_process;
+pub use sys::{Stdout, begin_process};

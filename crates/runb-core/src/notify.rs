@@ -20,6 +20,7 @@ use nix::sys::stat::Mode;
 use oci_spec::runtime::{MountBuilder, Spec};
 
 use crate::error::{Error, Kind, Result};
+use crate::socket::{self, PATIENCE};
 
 /// The folder in the container.
 const INSIDE: &str = "/run/notify";
@@ -83,10 +84,12 @@ impl Readiness {
     /// # Errors
     /// Nobody listens there; the socket cannot be made.
     pub(crate) fn listen(state_dir: &Path, callers: &Path) -> Result<Self> {
-        let socket = UnixDatagram::unbound().map_err(|e| Error::io("socket", &e))?;
+        let theirs = UnixDatagram::unbound().map_err(|e| Error::io("socket", &e))?;
         let named = |e| Error::io(format!("NOTIFY_SOCKET: connect to {}", callers.display()), &e);
-        socket.connect_addr(&address(callers)?).map_err(named)?;
-        Ok(Readiness { inside: bind(&state_dir.join(FOLDER))?, callers: socket, ready: Cell::new(false) })
+        theirs.connect_addr(&address(callers)?).map_err(named)?;
+        // A caller that reads nothing any more must not hold this runtime up, nor the workload's end.
+        theirs.set_write_timeout(Some(PATIENCE)).map_err(|e| Error::io("setsockopt SO_SNDTIMEO", &e))?;
+        Ok(Readiness { inside: bind(&state_dir.join(FOLDER))?, callers: theirs, ready: Cell::new(false) })
     }
 
     /// What becomes readable when the workload reports anything; nothing, once it was ready.
@@ -109,7 +112,7 @@ impl Readiness {
                     text.extend_from_slice(format!("MAINPID={pid}\n").as_bytes());
                 }
                 self.ready.set(true);
-                self.callers.send(&text).map_err(|e| Error::io("NOTIFY_SOCKET: send", &e))?;
+                socket::send(&self.callers, &text, &[]).map_err(|errno| Error::host("NOTIFY_SOCKET: send", errno))?;
             }
         }
         Ok(())

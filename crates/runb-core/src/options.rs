@@ -94,7 +94,7 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// A unix socket that receives a pidfd of init.
     pub pidfd_socket: Option<PathBuf>,
-    /// How many descriptors from 3 on are handed to the workload.
+    /// How many descriptors from 3 on are handed to the workload: open, and without FD_CLOEXEC.
     pub preserve_fds: u32,
     /// How many of them are systemd's (`LISTEN_FDS`).
     pub listen_fds: u32,
@@ -111,9 +111,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// How many descriptors from 3 on the workload keeps.
+    /// How many descriptors from 3 on the workload keeps; more than a process can have where the sum has no number.
     pub fn kept_descriptors(&self) -> u32 {
-        self.preserve_fds + self.listen_fds
+        self.preserve_fds.saturating_add(self.listen_fds)
     }
 }
 
@@ -191,7 +191,7 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// A unix socket that receives a pidfd.
     pub pidfd_socket: Option<PathBuf>,
-    /// How many descriptors from 3 on are handed to the process.
+    /// How many descriptors from 3 on are handed to the process: open, and without FD_CLOEXEC.
     pub preserve_fds: u32,
     /// Whether a paused container is an obstacle.
     pub paused: Paused,

@@ -31,7 +31,7 @@ use nix::libc;
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::options::Options;
 use crate::survey::{Reader, Survey};
@@ -191,6 +191,23 @@ impl Plan {
     }
 }
 
+/// The number of the descriptor that takes the reports: the first after those that the workload keeps.
+///
+/// # Errors
+/// They are more than a process can have.
+fn report_descriptor(kept: u32) -> Result<i32> {
+    // No descriptor has a number from this one on (sysctl_nr_open_max in fs/file.c).
+    const NUMBERS: u32 = 0x7fff_ffc0;
+    // Two more follow: the fifo or a pidfd, and what init is executed from.
+    match kept.checked_add(3).filter(|report| *report < NUMBERS - 2) {
+        Some(report) => Ok(report.cast_signed()),
+        None => {
+            let text = format!("{kept} descriptors are to be preserved: a process cannot have so many");
+            Err(Error::new(Kind::Usage, text))
+        }
+    }
+}
+
 /// Plans a container: what `create` and `run` do.
 ///
 /// # Errors
@@ -209,7 +226,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let namespaces = namespaces::Namespaces::of(spec)?;
     let filter = filter(spec, request.host)?;
     let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
-    let mut program = Program::new((3 + request.options.kept_descriptors()) as i32);
+    let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
     let p = &mut program;
 
     let setter = Setter::of(p, request.host);
@@ -338,4 +355,18 @@ fn open_fifo(p: &mut Program, request: &Request<'_>) {
 /// `container host size` lines.
 fn id_map(mappings: &[LinuxIdMapping]) -> String {
     mappings.iter().map(|map| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reports_come_after_the_preserved_descriptors_or_there_are_too_many_of_them() {
+        assert_eq!(report_descriptor(0).expect("a number"), 3);
+        assert_eq!(report_descriptor(0x7fff_ff00).expect("a number"), 0x7fff_ff03);
+        for kept in [0x7fff_ffc0, 0x7fff_ffff, 0x8000_0000, u32::MAX - 3, u32::MAX] {
+            assert_eq!(report_descriptor(kept).expect_err("too many").kind(), Kind::Usage);
+        }
+    }
 }

@@ -1,16 +1,15 @@
 //! config.json: reading it, and naming the place where it is wrong.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use oci_spec::runtime::{Capability, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
+use crate::input;
 
-/// The largest config.json that is read, in bytes. A config of 70,000 mounts has about 10 MB.
+/// The largest config.json, and process of an exec, that is read, in bytes. A config of 70,000 mounts has about 10 MB.
 pub const MAX_CONFIG: u64 = 64 << 20;
 
 /// A bundle: its folder and its configuration, as written.
@@ -63,13 +62,7 @@ pub fn load_process(file: &Path) -> Result<(Process, Vec<String>)> {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
-    let failed = |e: &std::io::Error| Error::io(format!("open {}", file.display()), e).with_kind(Kind::Spec);
-    let length = fs::metadata(file).map_err(|e| failed(&e))?.len();
-    if length > MAX_CONFIG {
-        return Err(Error::new(Kind::Spec, format!("{}: {length} bytes are more than {MAX_CONFIG}", file.display()))
-            .with_errno(Errno::EFBIG));
-    }
-    fs::read(file).map_err(|e| failed(&e))
+    input::read(file, MAX_CONFIG).map_err(|e| Error::io(format!("open {}", file.display()), &e).with_kind(Kind::Spec))
 }
 
 /// Parses `text`. The first attempt is the fast one; only where it fails is the text looked at again, to drop what the

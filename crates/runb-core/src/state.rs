@@ -186,7 +186,8 @@ impl Saved {
     pub(crate) fn status(&self, folder: &Path) -> Status {
         let lives = self.init.is_some_and(|init| init.is_alive());
         match self.phase {
-            // A create that has been ended: its init ends, too, as nobody hears its report.
+            // A create that has been ended: its init ends, too, as nobody hears its report; or waits for a start that does not
+            // come, until it is deleted.
             Phase::Creating => Status::Stopped,
             _ if !lives => Status::Stopped,
             _ if !matches!(self.cgroup.freezer_state(), Ok(FreezerState::Thawed) | Err(_)) => Status::Paused,
@@ -197,7 +198,10 @@ impl Saved {
     }
 }
 
-/// Checks an id: what runc takes, so that it is one name of a file.
+/// The longest name of a file, in bytes (NAME_MAX). runc takes ids of 1024 bytes, and then cannot make their folders.
+const LONGEST_ID: usize = 255;
+
+/// Checks an id: what runc takes, as far as it is one name of a file.
 ///
 /// # Errors
 /// Says which rule it breaks.
@@ -206,8 +210,8 @@ pub fn check_id(id: &str) -> Result<()> {
     if id.is_empty() {
         return wrong("it is empty".to_owned());
     }
-    if id.len() > 1024 {
-        return wrong(format!("it has {} bytes; 1024 are allowed", id.len()));
+    if id.len() > LONGEST_ID {
+        return wrong(format!("it has {} bytes; {LONGEST_ID} are allowed", id.len()));
     }
     if id == "." || id == ".." {
         return wrong(format!("{id:?} is no name"));
@@ -235,10 +239,10 @@ mod tests {
 
     #[test]
     fn an_id_is_one_name_of_a_file() {
-        for id in ["web1", "a", "A_b+c-d.e", &"x".repeat(1024)] {
+        for id in ["web1", "a", "A_b+c-d.e", &"x".repeat(255)] {
             assert!(check_id(id).is_ok(), "{id}");
         }
-        for id in ["", ".", "..", "a/b", "a b", "ä", "a\0b", &"x".repeat(1025)] {
+        for id in ["", ".", "..", "a/b", "a b", "ä", "a\0b", &"x".repeat(256)] {
             assert_eq!(check_id(id).map_err(|e| e.kind()), Err(Kind::Usage), "{id}");
         }
     }

@@ -5,7 +5,7 @@ mod destination;
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::host::lsm::Lsm;
 use crate::host::mounts::MountCalls;
+use crate::input;
 use crate::options::RootEntry;
 use crate::sys::probe::procfs_of_another;
 use crate::sys::{Resolve, mount_flags, openat2, rlimit};
@@ -312,20 +313,14 @@ pub(crate) fn home_of(uid: u32, root: &Path) -> Option<String> {
 fn home_in(uid: u32, directory: &Path, name: &[u8], resolve: Resolve) -> Option<String> {
     let directory = open(directory, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
     let name = CString::new(name).ok()?;
-    // Neither a FIFO nor a terminal may hold the runtime up.
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let probe = openat2(directory.as_fd(), &name, libc::O_PATH, resolve).ok()?;
-    let proven = fs::File::from(probe).metadata().ok()?;
-    if !proven.is_file() || proven.len() > MAX_PASSWD {
+    // Opened by the path alone it does nothing, whatever it is: a device of the image's choice must not be opened for reading.
+    let found = openat2(directory.as_fd(), &name, libc::O_PATH, resolve).ok()?;
+    if fstat(&found).ok()?.st_mode & libc::S_IFMT != libc::S_IFREG {
         return None;
     }
-    let file = openat2(directory.as_fd(), &name, flags, resolve).ok()?;
-    let file = fs::File::from(file);
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_PASSWD), &mut text).ok()?;
+    // The very file that was looked at.
+    let text = input::read(&PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd())), MAX_PASSWD).ok()?;
+    let text = std::str::from_utf8(&text).ok()?;
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.nth(2)?.parse() == Ok(uid)).then(|| fields.nth(2).map(str::to_owned))?
@@ -344,6 +339,9 @@ mod tests {
             .expect("a file");
         assert_eq!(home_of(1000, &dir).as_deref(), Some("/home/me"));
         assert_eq!(home_of(7, &dir), None);
+        fs::remove_file(dir.join("etc/passwd")).expect("removed");
+        nix::unistd::mkfifo(&dir.join("etc/passwd"), Mode::S_IRWXU).expect("a fifo");
+        assert_eq!(home_of(1000, &dir), None);
         fs::remove_dir_all(&dir).expect("removed");
     }
 }

@@ -7,25 +7,43 @@ pub mod seccomp;
 pub mod spawn;
 
 use std::ffi::CStr;
-use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
+
+/// Whether somebody gets what this process prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdout {
+    /// The caller has left descriptor 1 open.
+    Open,
+    /// The caller has closed it: it is /dev/null now.
+    Closed,
+}
 
 /// What a program without Rust's own start has to do first: descriptors 0, 1 and 2 that the caller has closed become
-/// /dev/null, so that nothing opened later takes their numbers; a reader that goes away is an error and not the end.
-pub fn begin_process() {
+/// /dev/null, so that nothing opened later takes their numbers; a reader that goes away and a file that may not grow are
+/// errors and not the end; and children leave a status, which they do not where the caller ignored SIGCHLD (wait(2); execve(2)
+/// hands that down).
+pub fn begin_process() -> Stdout {
+    let mut stdout = Stdout::Open;
     for descriptor in 0..3 {
         // SAFETY: F_GETFD takes a number and changes nothing.
         if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
             // SAFETY: the path is a constant; the lowest free number is `descriptor`, which nobody owns.
             unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+            if descriptor == libc::STDOUT_FILENO {
+                stdout = Stdout::Closed;
+            }
         }
     }
-    // SAFETY: no handler is installed; the disposition is that of every Rust program.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    for (signal, disposition) in
+        [(libc::SIGPIPE, libc::SIG_IGN), (libc::SIGXFSZ, libc::SIG_IGN), (libc::SIGCHLD, libc::SIG_DFL)]
+    {
+        // SAFETY: no handler is installed.
+        unsafe { libc::signal(signal, disposition) };
+    }
+    stdout
 }
 
 /// pidfd_open(2): a descriptor of the process `pid`.
@@ -69,27 +87,55 @@ pub struct Message {
 }
 
 /// recvmsg(2) of one message.
+///
+/// # Errors
+/// The errno; EMSGSIZE if there is no room for it, or for its descriptors: the kernel has dropped a part of it then, and none
+/// of its descriptors is kept.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Message, Errno> {
-    let mut space = nix::cmsg_space!([RawFd; 1], UnixCredentials);
-    let mut parts = [IoSliceMut::new(buffer)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let (mut descriptor, mut sender) = (None, 0);
-    for control in message.cmsgs()? {
-        match control {
-            ControlMessageOwned::ScmRights(descriptors) => {
-                for number in descriptors {
-                    // SAFETY: the kernel made this descriptor for this message, and nobody else owns it.
-                    let owned = unsafe { OwnedFd::from_raw_fd(number) };
-                    descriptor.get_or_insert(owned);
+    // By hand: nix forgets the descriptors of a message that is cut.
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut control = Control([0; CONTROL]);
+    // SAFETY: struct msghdr is made of integers and pointers; all zeroes is a message without any parts.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (&raw mut part, 1);
+    (header.msg_control, header.msg_controllen) = (control.0.as_mut_ptr().cast(), CONTROL);
+    let (socket, flags) = (socket.as_fd().as_raw_fd(), libc::MSG_CMSG_CLOEXEC);
+    // SAFETY: the header leads to `part`, that to `buffer`, and to `control`; all live until the call returns, with their lengths.
+    let length = Errno::result(unsafe { libc::recvmsg(socket, &raw mut header, flags) })?;
+    let (mut descriptors, mut sender) = (Vec::new(), 0);
+    // SAFETY: the kernel has filled `control` up to the length in the header, with control messages that lie in it as the
+    // macros of cmsg(3) expect. What comes after a header is read without regard to its alignment. The kernel made the
+    // descriptors for this message, and nobody else owns them.
+    unsafe {
+        let mut next = libc::CMSG_FIRSTHDR(&raw const header);
+        while let Some(one) = next.as_ref() {
+            let data = libc::CMSG_DATA(next);
+            let size = one.cmsg_len - (data.addr() - next.addr());
+            match (one.cmsg_level, one.cmsg_type) {
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => descriptors.extend(
+                    (0..size / size_of::<RawFd>())
+                        .map(|i| OwnedFd::from_raw_fd(data.cast::<RawFd>().add(i).read_unaligned())),
+                ),
+                (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if size >= size_of::<libc::ucred>() => {
+                    sender = data.cast::<libc::ucred>().read_unaligned().pid;
                 }
+                _ => {}
             }
-            ControlMessageOwned::ScmCredentials(credentials) => sender = credentials.pid(),
-            _ => {}
+            next = libc::CMSG_NXTHDR(&raw const header, next);
         }
     }
-    Ok(Message { length: message.bytes, descriptor, sender })
+    match header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) {
+        0 => Ok(Message { length: length as usize, descriptor: descriptors.into_iter().next(), sender }),
+        _ => Err(Errno::EMSGSIZE),
+    }
 }
+
+/// Room for the control messages of one message: the sender's credentials, and a descriptor (two fit).
+const CONTROL: usize = 56;
+
+/// Aligned as a `struct cmsghdr` has to be.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
 
 /// ioctl_tty(2), TIOCGPTN: the number of the pseudoterminal whose master this is.
 pub fn pty_number(master: impl AsFd) -> Result<u32, Errno> {
@@ -211,11 +257,14 @@ pub fn mount_flags(path: &CStr) -> Result<u64, Errno> {
     Ok(data.f_flags as u64)
 }
 
-/// The descriptors `from..from + count` are open; the errno of the first that is not.
-pub fn descriptors_are_open(from: RawFd, count: u32) -> Result<(), RawFd> {
-    for descriptor in from..from + count as RawFd {
-        // SAFETY: F_GETFD takes a number and changes nothing.
-        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
+/// The `count` descriptors from `from` on are open and outlive an execve; the first that does not. What the caller has handed
+/// down does; a descriptor of this program's own that lies there by chance has FD_CLOEXEC.
+pub fn descriptors_are_open(from: u32, count: u32) -> Result<(), u32> {
+    // It ends at the first that is not open, and no process has more than there are numbers.
+    for descriptor in from..from.saturating_add(count) {
+        // SAFETY: F_GETFD takes a number, any at all, and changes nothing.
+        let flags = unsafe { libc::fcntl(descriptor.cast_signed(), libc::F_GETFD) };
+        if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
             return Err(descriptor);
         }
     }

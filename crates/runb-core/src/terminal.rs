@@ -1,18 +1,14 @@
 //! The runtime's end of a terminal: the master that init hands over, and the socket that awaits it.
 
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::error::{Error, Kind, Result};
-use crate::sys;
+use crate::{socket, sys};
 
 const DEVPTS_SUPER_MAGIC: FsType = FsType(0x1cd1);
 /// What runc calls the master in its message; engines print it.
@@ -57,16 +53,16 @@ impl AsFd for Master {
 
 /// The socket that awaits the master (`--console-socket`).
 #[derive(Debug)]
-pub struct ConsoleSocket(UnixStream);
+pub struct ConsoleSocket(OwnedFd);
 
 impl ConsoleSocket {
     /// Connects to the socket at `path`.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// Nobody listens there, or takes the connection.
     pub fn connect(path: &Path) -> Result<Self> {
-        let failed = |e| Error::io(format!("--console-socket: connect to {}", path.display()), &e);
-        UnixStream::connect(path).map(ConsoleSocket).map_err(failed)
+        let failed = |errno| Error::host(format!("--console-socket: connect to {}", path.display()), errno);
+        socket::connect(path).map(ConsoleSocket).map_err(failed)
     }
 
     /// Hands the master over: one message, with the master by SCM_RIGHTS and its name as data.
@@ -74,15 +70,6 @@ impl ConsoleSocket {
     /// # Errors
     /// The errno of sendmsg(2).
     pub fn send(&self, master: &Master) -> Result<()> {
-        let descriptors = [master.as_fd().as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        loop {
-            match sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(NAME)], &rights, MsgFlags::MSG_NOSIGNAL, None) {
-                Err(Errno::EINTR) => continue,
-                result => {
-                    return result.map(drop).map_err(|errno| Error::host("--console-socket: sendmsg", errno));
-                }
-            }
-        }
+        socket::send(&self.0, NAME, &[master.as_fd()]).map_err(|errno| Error::host("--console-socket: sendmsg", errno))
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{self, MadeDir, Own, first_error};
 use crate::error::{Error, Result};
+use crate::input;
 
 /// One thing that a launch makes outside of the state's folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub enum Step {
 pub struct Ours {
     /// The process id of init, if one was made.
     pub init: Option<i32>,
+    /// What is known of the cgroups.
+    pub own: Own,
     /// Until when processes that are ending are waited for.
     pub deadline: Instant,
 }
@@ -72,16 +75,19 @@ impl Journal {
     /// # Errors
     /// What could not be taken back by the deadline; the rest is.
     pub fn undo(&self, ours: Ours) -> Result<()> {
-        let own = if ours.init.is_some() { Own::Used } else { Own::Unused };
         first_error(self.steps.iter().rev().map(|step| match step {
-            Step::Cgroup(dir) => cgroup::undo(dir, own, ours.deadline),
+            Step::Cgroup(dir) => cgroup::undo(dir, ours.own, ours.deadline),
             Step::PidFile(path) => remove_pid_file(path, ours.init),
         }))
     }
 }
 
+/// More bytes than any process id has.
+const LONGEST_PID: u64 = 32;
+
 fn remove_pid_file(path: &Path, init: Option<i32>) -> Result<()> {
-    let ours = init.is_some_and(|pid| fs::read(path).is_ok_and(|text| text == pid.to_string().as_bytes()));
+    let ours =
+        init.is_some_and(|pid| input::read(path, LONGEST_PID).is_ok_and(|text| text == pid.to_string().as_bytes()));
     if !ours {
         return Ok(());
     }

@@ -140,23 +140,19 @@ extern "C" fn entry() -> ! {
         }
         let result = issue(call, args);
         if result < 0 {
-            let errno = (-result) as u8;
-            if !call.tolerate.contains(&errno) {
+            // An errno may have more than eight bits (524, and whatever a seccomp profile answers); those are never tolerated.
+            let errno = -result as i32;
+            let short = u8::try_from(errno).unwrap_or(0);
+            if short == 0 || !call.tolerate.contains(&short) {
                 send(
                     header.report,
-                    Report {
-                        kind: ReportKind::Failed as u8,
-                        point: 0,
-                        call: index,
-                        errno: errno as i32,
-                        value: args[0],
-                    },
+                    Report { kind: ReportKind::Failed as u8, point: 0, call: index, errno, value: args[0] },
                 );
                 // The runtime may still want to look at a descriptor (the log of a filesystem context).
                 resumed(header.report);
                 exit(1);
             }
-            last = errno;
+            last = short;
         } else if call.kind == Kind::Twin && result > 0 {
             let report = Report { kind: ReportKind::Twin as u8, point: 0, call: index, errno: 0, value: result as u64 };
             exit((send(header.report, report) < 0) as u64);

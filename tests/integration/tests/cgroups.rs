@@ -214,6 +214,18 @@ fn the_rules_that_containerd_sends_are_accepted() {
 }
 
 #[test]
+fn ten_thousand_device_rules_hold_from_the_first_to_the_last() {
+    in_modes(V2, |t| {
+        t.runb_only("Debian's peers take long for it");
+        let rule = |minor: i32| json!({"allow": true, "type": "c", "major": 10, "minor": minor, "access": "rwm"});
+        let rules = [json!({"allow": false, "access": "rwm"}), rule(237)].into_iter().chain((1000..11_000).map(rule));
+        let outcome = tries_devices(t, rules.collect()).run().ok();
+        let words: Vec<_> = outcome.stdout.split_whitespace().collect();
+        assert_eq!(words, ["yes", "yes", "yes", "yes", "yes", "yes", "no"], "{outcome:?}");
+    });
+}
+
+#[test]
 fn the_container_sees_its_own_cgroup_as_the_root() {
     in_modes(ALL, |t| {
         let outcome = t.bundle().args(["cat", "/proc/self/cgroup"]).run().ok();

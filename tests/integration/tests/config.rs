@@ -516,6 +516,44 @@ fn listen_fds_passes_the_sockets_and_their_number() {
 }
 
 #[test]
+fn listen_fds_of_another_process_are_nothing() {
+    in_modes(V2, |t| {
+        if t.is(&[Kind::Crun]) {
+            t.skip("crun does not look at LISTEN_PID");
+        }
+        let bundle = t.bundle().sh("echo $LISTEN_FDS $LISTEN_PID; cd /proc/self/fd; echo *");
+        let mut command = bundle.write().command("run", &[]);
+        command.env("LISTEN_FDS", "2").env("LISTEN_PID", "1");
+        assert_eq!(t.finish(command).ok().stdout, "\n0 1 2 3\n");
+    });
+}
+
+#[test]
+fn more_descriptors_than_there_are_cannot_be_preserved() {
+    in_modes(V2, |t| {
+        t.runb_only("the texts are its own");
+        let bundle = t.bundle().args(["true"]);
+        bundle.write();
+        let running = t.bundle().idle().run_detached();
+        let most = u32::MAX.to_string();
+        // Together the last two do not fit into a number of 32 bits.
+        for (count, sockets) in
+            [("1", "0"), ("2147483645", "0"), ("4294967293", "0"), (most.as_str(), "0"), (&most, "2"), ("0", &most)]
+        {
+            let shell = format!("exec 3<&-; export LISTEN_FDS={sockets}; LISTEN_PID=$$ exec \"$@\"");
+            let mut run = t.wrapped(&["bash", "-c", &shell, "bash"], ["run", "--preserve-fds", count, "--bundle"]);
+            run.arg(bundle.dir()).arg(bundle.id());
+            t.finish(run).fails_with(&["to be preserved", "descriptor 3 is not open", "EBADF"]);
+        }
+        let exec = ["exec", "--preserve-fds", &most, running.id(), "true"];
+        let outcome = t.finish(t.wrapped(&["bash", "-c", "exec 3<&-; exec \"$@\"", "bash"], exec));
+        assert_eq!(outcome.code, 255, "{outcome:?}");
+        assert!(outcome.message().contains("descriptor 3 is not open"), "{outcome:?}");
+        running.delete_force().ok();
+    });
+}
+
+#[test]
 fn a_workload_reports_its_readiness_to_the_callers_notify_socket() {
     in_modes(LIFECYCLE, |t| {
         if t.is(&[Kind::Crun]) {

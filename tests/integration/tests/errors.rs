@@ -143,7 +143,7 @@ fn a_rootfs_that_is_a_file_is_refused() {
 #[test]
 fn an_id_that_is_no_file_name_is_refused() {
     in_modes(V2, |t| {
-        let long = "x".repeat(1025);
+        let long = "x".repeat(256);
         for id in ["", "..", ".", "a/b", "../x", "a b", &long] {
             if t.is(&[Kind::Runc, Kind::Crun]) && ["a b", ".", ""].contains(&id) {
                 // crun accepts a space; Debian's runc takes a dot for a container of the root itself.

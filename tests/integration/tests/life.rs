@@ -344,6 +344,9 @@ fn a_container_whose_cgroup_another_one_has_taken_over_is_deleted_without_harm_t
             first.kill(&["KILL"]).ok();
             first.reap(pid);
             let second = t.bundle().idle().set("/linux/cgroupsPath", shared.clone()).run_detached();
+            for signal in ["TERM", "KILL"] {
+                t.call(["kill", "--all", first.id(), signal]).ok();
+            }
             t.call([&["delete"], flags, &[first.id()]].concat()).ok();
             assert_eq!(second.status(), "running");
             second.call("exec", &["true"]).ok();

@@ -223,6 +223,23 @@ fn a_call_newer_than_the_profile_is_not_there_and_one_that_it_leaves_out_is_forb
 }
 
 #[test]
+fn an_errno_beyond_eight_bits_is_not_taken_for_another() {
+    in_modes(LIFECYCLE, |t| {
+        t.runb_only("the runc and crun of Debian end otherwise");
+        // Of 256 nothing is left in eight bits, of 258 the ENOENT of a search that goes on.
+        for errno in [256, 258, 524] {
+            let rules = json!([{"names": ["execve"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno}]);
+            let outcome = allowing_all_but(t.bundle().args(["/bin/true"]), rules).run();
+            outcome.fails_with(&["exec: \"/bin/true\""]);
+        }
+        // The rights are given up below the filter.
+        let rules = json!([{"names": ["capset"], "action": "SCMP_ACT_ERRNO", "errnoRet": 256}]);
+        let bundle = t.bundle().args(["/bin/true"]).set("/process/noNewPrivileges", json!(false));
+        allowing_all_but(bundle, rules).run().fails_with(&["capset"]);
+    });
+}
+
+#[test]
 fn a_name_that_nobody_knows_is_passed_over() {
     in_modes(LIFECYCLE, |t| {
         let rules = json!([{"names": ["no_such_call", "mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]);

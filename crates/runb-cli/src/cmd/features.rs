@@ -6,7 +6,7 @@ use runb_core::features::host::{Ability, HostFeatures, Works};
 use runb_core::{Error, Result};
 use serde::Serialize;
 
-use super::{Context, print};
+use super::Context;
 use crate::args::Features;
 
 /// Prints it; nothing is done, and no right is needed.
@@ -16,7 +16,7 @@ pub fn run(args: &Features, context: &Context<'_>) -> Result<u8> {
         (true, true) => json(&HostFeatures::probe(&context.environment.search)?)?,
         (true, false) => text(&HostFeatures::probe(&context.environment.search)?),
     };
-    print(&text)?;
+    context.print(&text)?;
     Ok(0)
 }
 

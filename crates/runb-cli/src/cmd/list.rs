@@ -5,7 +5,7 @@ use std::fmt::Write;
 use runb_core::container::{Container, State};
 use runb_core::{Error, Result};
 
-use super::{Context, options, print};
+use super::{Context, options};
 use crate::args::{List, Listing};
 
 /// Prints the list as a table, as JSON, or as ids alone.
@@ -22,7 +22,7 @@ pub fn run(args: &List, context: &Context<'_>) -> Result<u8> {
             format!("{json}\n")
         }
     };
-    print(&text)?;
+    context.print(&text)?;
     Ok(0)
 }
 

@@ -1,15 +1,14 @@
 //! `log`: reads the invocation log, whatever form its lines have.
 
 use std::collections::{HashSet, VecDeque};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use runb_core::{Error, Kind, Result};
+use runb_core::{Error, Kind, Result, input};
 
 use crate::args::Log;
-use crate::cmd::{self, Context};
-use crate::record::entry::{Entry, Event};
+use crate::cmd::Context;
+use crate::record::entry::{Entry, Event, LINE};
 
 /// Prints the lines that are asked for.
 pub fn run(args: &Log, context: &Context<'_>) -> Result<u8> {
@@ -25,7 +24,7 @@ pub fn run(args: &Log, context: &Context<'_>) -> Result<u8> {
         entries.drain(..entries.len().saturating_sub(last));
     }
     for entry in &entries {
-        cmd::print(&entry.line(args.format))?;
+        context.print(&entry.line(args.format))?;
     }
     Ok(0)
 }
@@ -33,10 +32,11 @@ pub fn run(args: &Log, context: &Context<'_>) -> Result<u8> {
 /// The lines that runb wrote; others (a line that a full disk cut short) are passed over.
 fn read(path: &Path) -> Result<Vec<Entry>> {
     let failed = |error| Error::io(format!("read {}", path.display()), &error);
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let mut file = BufReader::new(input::open(path).map_err(failed)?);
     let mut entries = Vec::new();
     let mut line = Vec::new();
-    while file.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+    // What is longer comes in pieces, none of which is a line of runb's.
+    while file.by_ref().take(LINE as u64).read_until(b'\n', &mut line).map_err(failed)? > 0 {
         entries.extend(Entry::parse(&String::from_utf8_lossy(&line)));
         line.clear();
     }

@@ -16,13 +16,13 @@ pub mod start;
 pub mod state;
 pub mod undelivered;
 
-use std::io::Write;
-
-use runb_core::{Error, Result};
+use nix::errno::Errno;
+use runb_core::{Error, Result, Stdout};
 
 use crate::args::{Global, Verb};
 use crate::config::Settings;
 use crate::environment::Environment;
+use crate::output::{self, Wait};
 use crate::report::Report;
 
 /// What a verb may ask for beside its own arguments.
@@ -35,6 +35,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// Where warnings go.
     pub report: &'a Report,
+    /// Whether there is a stdout.
+    pub stdout: Stdout,
 }
 
 impl Context<'_> {
@@ -43,6 +45,16 @@ impl Context<'_> {
         for warning in warnings {
             self.report.warning(warning);
         }
+    }
+
+    /// Writes to stdout. That nobody gets it is an error, and no panic: a reader that has gone, a full disk, a stdout that the
+    /// caller has closed.
+    pub fn print(&self, text: &str) -> Result<()> {
+        let written = match self.stdout {
+            Stdout::Open => output::write(std::io::stdout(), text.as_bytes(), Wait::ForRoom),
+            Stdout::Closed => Err(Errno::EBADF),
+        };
+        written.map_err(|errno| Error::host("write to stdout", errno))
     }
 }
 
@@ -61,17 +73,8 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Exec(args) => exec::run(args, context),
         Verb::Spec(args) => spec::run(args),
         Verb::Features(args) => features::run(args, context),
-        Verb::Seccomp(args) => seccomp::run(args),
+        Verb::Seccomp(args) => seccomp::run(args, context),
         Verb::Log(args) => log::run(args, context),
         _ => Err(Error::internal("a verb that is neither delivered nor refused")),
     }
-}
-
-/// Writes to stdout; a reader that has gone is an error, not a panic.
-pub fn print(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Error::io("write to stdout", &error))
 }

@@ -9,7 +9,7 @@ use runb_core::plan::Ending;
 use runb_core::{Error, Result};
 use serde_json::json;
 
-use super::{Context, options, print};
+use super::{Context, options};
 use crate::args::Plan;
 
 /// Prints the plan; nothing is done, and no right is needed.
@@ -25,7 +25,7 @@ pub fn run(args: &Plan, context: &Context<'_>) -> Result<u8> {
     let planned = planned(&options, &Host::probe()?, Ending::Fifo)?;
     context.warn(&planned.plan.warnings);
     let text = if args.json { as_json(&planned)? } else { as_text(&planned) };
-    print(&text)?;
+    context.print(&text)?;
     Ok(0)
 }
 

@@ -6,11 +6,11 @@ use runb_core::spec::Bundle;
 use runb_core::{Error, Kind, Result, plan};
 use serde_json::json;
 
-use super::{options, print};
+use super::{Context, options};
 use crate::args::Seccomp;
 
 /// Prints it; nothing is done, and no right is needed.
-pub fn run(args: &Seccomp) -> Result<u8> {
+pub fn run(args: &Seccomp, context: &Context<'_>) -> Result<u8> {
     if args.syscall.is_none() && args.arch.is_some() {
         return Err(Error::new(Kind::Usage, "--arch is of a system call that is asked about; none is given"));
     }
@@ -22,7 +22,7 @@ pub fn run(args: &Seccomp) -> Result<u8> {
         (Some(filter), None) => listing(&filter, args),
         (Some(filter), Some(name)) => verdict(&filter, name, args)?,
     };
-    print(&text)?;
+    context.print(&text)?;
     Ok(0)
 }
 

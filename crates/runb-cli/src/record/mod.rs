@@ -9,12 +9,11 @@ pub mod redact;
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::OFlag;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use crate::args::Format;
 use crate::config::{Folder, Settings};
@@ -95,7 +94,7 @@ impl Target {
         let _ = file.write(lines.as_bytes()).ok();
     }
 
-    /// Opens the log; none if it cannot be had, or is no regular file, or may not grow.
+    /// Opens the log; none if it cannot be had, or is no regular file.
     fn open(&self) -> Option<File> {
         let open = || {
             OpenOptions::new()
@@ -113,16 +112,7 @@ impl Target {
             }
             file => file.ok()?,
         };
-        let status = file.metadata().ok()?;
-        (status.is_file() && may_grow(status.size())).then_some(file)
-    }
-}
-
-/// A write beyond RLIMIT_FSIZE raises SIGXFSZ, which ends the process (setrlimit(2)).
-fn may_grow(size: u64) -> bool {
-    match getrlimit(Resource::RLIMIT_FSIZE) {
-        Ok((RLIM_INFINITY, _)) | Err(_) => true,
-        Ok((limit, _)) => size + 4 * (entry::LINE as u64) <= limit,
+        file.metadata().ok()?.is_file().then_some(file)
     }
 }
 

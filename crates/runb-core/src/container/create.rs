@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -13,12 +12,12 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use super::console;
 use super::pidfd_socket::PidfdSocket;
 use super::{Container, Running, Workload, hooks};
-use crate::cgroup::{self, Cgroup, Claim};
+use crate::cgroup::{self, Cgroup, Claim, Own};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::reap;
+use crate::hearing::{deadline, reap};
 use crate::hooks::of_kind;
 use crate::host::Host;
-use crate::launch::{self, Context, deadline};
+use crate::launch::{self, Context};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, Options};
 use crate::plan::{self, Ending, Plan, Request};
@@ -218,7 +217,7 @@ impl Launch<'_> {
     }
 
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
-    fn until_ready(&mut self, plan: &Plan, claim: &Claim, listener: Option<UnixStream>) -> Result<launch::Ready> {
+    fn until_ready(&mut self, plan: &Plan, claim: &Claim, listener: Option<OwnedFd>) -> Result<launch::Ready> {
         let made = cgroup::make(&plan.cgroup, claim)?;
         self.saved.journal.add_cgroups(&made.dirs);
         self.saved.cgroup = made.cgroup.clone();
@@ -309,7 +308,8 @@ impl Launch<'_> {
         if saved.init.is_some() {
             note(saved.cgroup.kill(deadline()));
         }
-        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), deadline: deadline() }));
+        let own = if saved.init.is_some() { Own::Used } else { Own::Unused };
+        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }));
         note(dir.remove());
         error
     }

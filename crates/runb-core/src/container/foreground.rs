@@ -58,6 +58,7 @@ impl Workload {
 pub struct Foreground {
     signals: SignalFd,
     before: SigSet,
+    subreaper: Subreaper,
 }
 
 impl Foreground {
@@ -78,13 +79,13 @@ impl Foreground {
             .map_err(|errno| Error::host("sigprocmask", errno))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).map_err(|errno| Error::host("signalfd", errno))?;
-        Ok(Foreground { signals, before })
+        Ok(Foreground { signals, before, subreaper })
     }
 
     /// Waits for the workload; its exit status, or 128 and the signal that ended it.
     ///
     /// # Errors
-    /// A call fails.
+    /// A call fails; or there is no status, as the program ignores SIGCHLD, or has reaped the workload by itself.
     pub fn wait(&self, workload: &Workload) -> Result<i32> {
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         let console = |master| Console::new(master, stdin.as_fd(), stdout.as_fd());
@@ -142,7 +143,7 @@ impl Foreground {
                 libc::SIGPIPE | libc::SIGURG => {}
                 // The kernel tells the container's own foreground.
                 libc::SIGWINCH if console.is_some() => console.into_iter().for_each(Console::resize),
-                libc::SIGCHLD => reap_orphans(workload.pid())?,
+                libc::SIGCHLD => self.reap_orphans(workload.pid())?,
                 signal => match sys::pidfd_send_signal(workload.pidfd(), signal) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(errno) => return Err(Error::host(format!("pidfd_send_signal {signal}"), errno)),
@@ -154,11 +155,32 @@ impl Foreground {
 
     fn status(&self, pid: i32) -> Result<i32> {
         let status = crate::hearing::reap(pid)?;
-        reap_orphans(pid)?;
+        self.reap_orphans(pid)?;
         match status {
             WaitStatus::Exited(_, code) => Ok(code),
             WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as i32),
             other => Err(Error::internal(format!("the workload ended as {other:?}"))),
+        }
+    }
+
+    /// Reaps what has ended, the workload aside; nothing but a subreaper's orphans: another child is somebody else's.
+    fn reap_orphans(&self, workload: i32) -> Result<()> {
+        use nix::sys::wait::{Id, waitid};
+        if self.subreaper == Subreaper::No {
+            return Ok(());
+        }
+        loop {
+            let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            let pid = match waitid(Id::All, peek) {
+                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
+                Ok(_) | Err(Errno::ECHILD) => return Ok(()),
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(Error::host("waitid", errno)),
+            };
+            if pid.as_raw() == workload {
+                return Ok(());
+            }
+            let _ = waitpid(Pid::from_raw(pid.as_raw()), Some(WaitPidFlag::WNOHANG));
         }
     }
 }
@@ -172,22 +194,4 @@ impl Drop for Foreground {
 /// Passes on that the workload is ready, if it has said so.
 fn report(workload: &Workload) -> Result<()> {
     workload.readiness.as_ref().map_or(Ok(()), |readiness| readiness.pass_on(MainProcess::Runtime))
-}
-
-/// Reaps what has ended, the workload aside.
-fn reap_orphans(workload: i32) -> Result<()> {
-    use nix::sys::wait::{Id, waitid};
-    loop {
-        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        let pid = match waitid(Id::All, peek) {
-            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
-            Ok(_) | Err(Errno::ECHILD) => return Ok(()),
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(Error::host("waitid", errno)),
-        };
-        if pid.as_raw() == workload {
-            return Ok(());
-        }
-        let _ = waitpid(Pid::from_raw(pid.as_raw()), Some(WaitPidFlag::WNOHANG));
-    }
 }

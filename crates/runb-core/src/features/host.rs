@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::sys::utsname::uname;
@@ -18,6 +17,8 @@ use crate::host::mounts::MountCalls;
 use crate::plan;
 use crate::plan::seccomp::FilterFlags;
 use crate::sys::probe;
+
+use super::criu::criu;
 
 /// Whether something works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -116,7 +117,11 @@ enum Rights {
     None,
 }
 
-fn ability(name: &'static str, purpose: &'static str, found: std::result::Result<Option<String>, String>) -> Ability {
+pub(super) fn ability(
+    name: &'static str,
+    purpose: &'static str,
+    found: std::result::Result<Option<String>, String>,
+) -> Ability {
     let (works, reason) = match found {
         Ok(detail) => (Works::Yes, detail),
         Err(reason) => (Works::No, Some(reason)),
@@ -269,7 +274,7 @@ fn user_namespaces(host: &Host) -> (Works, Option<String>) {
     }
 }
 
-fn missing(path: &str, error: &std::io::Error) -> String {
+pub(super) fn missing(path: &str, error: &std::io::Error) -> String {
     format!("{path}: {:?}", Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO)))
 }
 
@@ -355,31 +360,10 @@ fn cgroup_file(unified: &Unified, name: &'static str, purpose: &'static str) -> 
     Ability { name, purpose, works, reason }
 }
 
-/// CRIU, which is another program. Its version is what it says itself.
-fn criu(search: &[PathBuf]) -> Ability {
-    let (name, purpose) = ("CRIU", "none yet: this version of runb has no checkpoint and no restore");
-    let Some(program) = search.iter().map(|dir| dir.join("criu")).find(|path| path.is_file()) else {
-        return ability(name, purpose, Err("there is no criu in the search path".to_owned()));
-    };
-    let output = Command::new(&program).arg("--version").stdin(Stdio::null()).output();
-    let at = program.display();
-    ability(
-        name,
-        purpose,
-        match output {
-            Err(error) => Err(missing(&format!("execute {at}"), &error)),
-            Ok(output) if !output.status.success() => Err(format!("{at} --version: {}", output.status)),
-            Ok(output) => {
-                let text = String::from_utf8_lossy(&output.stdout);
-                let version = text.lines().find_map(|line| line.strip_prefix("Version: ")).unwrap_or("no version told");
-                Ok(Some(format!("{version}, {at}")))
-            }
-        },
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     fn host() -> HostFeatures {
@@ -454,10 +438,5 @@ mod tests {
         assert_eq!(works(MountCalls::NoSymFollow), [Works::Yes, Works::Yes, Works::No]);
         assert_eq!(works(MountCalls::CopyDetached), [Works::Yes; 3]);
         assert_eq!(mounts(MountCalls::NoSymFollow, Rights::None)[1].works, Works::Unknown);
-    }
-
-    #[test]
-    fn a_criu_that_is_nowhere_is_told_so() {
-        assert_eq!(criu(&[PathBuf::from("/nowhere")]).works, Works::No);
     }
 }

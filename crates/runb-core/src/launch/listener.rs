@@ -3,24 +3,15 @@
 //! In between the runtime itself answers: what init calls then is part of the launch, and no question to anybody. So a
 //! profile may have SCMP_ACT_NOTIFY for nearly any call, and whoever listens cannot hold a launch up or make it go wrong.
 
-use std::io::{IoSlice, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::sockopt::SendTimeout;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, setsockopt, socket,
-};
-use nix::sys::time::TimeVal;
 
-use super::PATIENCE;
 use crate::error::{Error, Result};
 use crate::hearing::{Said, receive, receive_or_end};
 use crate::plan::seccomp::Filter;
-use crate::sys;
+use crate::{socket, sys};
 
 /// The place in config.json.
 const PLACE: &str = "linux.seccomp.listenerPath";
@@ -29,18 +20,10 @@ const PLACE: &str = "linux.seccomp.listenerPath";
 ///
 /// # Errors
 /// connect(2) fails, or the queue of the socket stays full.
-pub(crate) fn connect_to(filter: Option<&Filter>) -> Result<Option<UnixStream>> {
+pub(crate) fn connect_to(filter: Option<&Filter>) -> Result<Option<OwnedFd>> {
     let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
-    let attempt = || {
-        let address = UnixAddr::new(&listener.path)?;
-        let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-        // It holds for connect(2) as well (unix(7)): a listener that takes nothing must not hold this runtime up.
-        setsockopt(&stream, SendTimeout, &TimeVal::new(PATIENCE.as_secs() as libc::time_t, 0))?;
-        connect(stream.as_raw_fd(), &address)?;
-        Ok(UnixStream::from(stream))
-    };
     let failed = |errno| Error::host(format!("connect to {}", listener.path.display()), errno).at(PLACE);
-    attempt().map(Some).map_err(failed)
+    socket::connect(&listener.path).map(Some).map_err(failed)
 }
 
 /// A copy of init's descriptor.
@@ -97,12 +80,8 @@ impl Listener {
 
     /// Sends the listener with the state of the process, and closes both it and the connection (config-linux.md, "The
     /// Container Process State": one state for a connection).
-    pub(super) fn hand_over(self, mut to: UnixStream, state: &[u8]) -> Result<()> {
-        let what = "hand over the seccomp listener";
-        let descriptors = [self.0.as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        let sent = sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(state)], &rights, MsgFlags::MSG_NOSIGNAL, None);
-        let sent = sent.map_err(|errno| Error::host(what, errno).at(PLACE))?;
-        to.write_all(&state[sent..]).map_err(|e| Error::io(what, &e).at(PLACE))
+    pub(super) fn hand_over(self, to: OwnedFd, state: &[u8]) -> Result<()> {
+        socket::send(&to, state, &[self.0.as_fd()])
+            .map_err(|errno| Error::host("hand over the seccomp listener", errno).at(PLACE))
     }
 }

@@ -11,7 +11,7 @@ use runb_init::Point;
 use super::{copy_up, procfs, write_id_maps};
 use crate::child::{Child, Place};
 use crate::error::{Error, Result};
-use crate::hearing::{Said, receive};
+use crate::hearing::{Said, receive_or_end};
 use crate::plan::program::Program;
 use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach};
 use crate::sys::{self, Below};
@@ -84,7 +84,8 @@ fn user_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
     program.unshare(libc::CLONE_NEWUSER as u64);
     program.stop(Point::IdMap);
     let maker = Child::spawn(&program, Place::default(), "the maker of a user namespace")?;
-    match receive(&maker.socket)? {
+    let pidfd = maker.pidfd().ok_or_else(|| Error::internal("the maker of a user namespace was killed"))?;
+    match receive_or_end(&maker.socket, pidfd)? {
         Said::Reached(_) => {}
         Said::Failed(report) => return Err(Error::host("unshare CLONE_NEWUSER", Errno::from_raw(report.errno))),
         other => return Err(Error::internal(format!("the maker of a user namespace said {other:?}"))),

@@ -98,7 +98,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if spec.process().as_ref().is_some_and(|own| own.capabilities() == process.capabilities()) {
         warnings.clear();
     }
-    let mut program = Program::new((3 + options.preserve_fds) as i32);
+    let mut program = Program::new(super::report_descriptor(options.preserve_fds)?);
     let p = &mut program;
 
     // Here the process is the runtime's equal, in the host's namespaces; on version 2 it is in the cgroup already.

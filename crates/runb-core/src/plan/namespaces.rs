@@ -8,7 +8,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use runb_init::Point;
 
 use super::procfs::HostsProc;
-use super::program::{AT_FDCWD, O_RDONLY, Program, Slot, namespace_flags};
+use super::program::{AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, Program, Slot, namespace_flags};
 use super::{IdMaps, id_map};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -221,7 +221,8 @@ pub fn name(kind: LinuxNamespaceType) -> &'static str {
 
 fn open(p: &mut Program, joined: &Joined) -> Slot {
     p.section(format!("{}.path", joined.place));
-    p.openat(AT_FDCWD, &joined.path, O_RDONLY).out()
+    // What is no namespace is refused by setns(2), and must not hold init up before, as a FIFO would.
+    p.openat(AT_FDCWD, &joined.path, O_RDONLY | O_NONBLOCK | O_NOCTTY).out()
 }
 
 /// What init makes from here on belongs to the root of the user namespace.

@@ -399,10 +399,11 @@ pub(super) fn no_new_privileges(p: &mut Program, process: &Process) {
     }
 }
 
-/// The workload starts with no signal blocked, and with SIGPIPE as the kernel has it: Rust programs ignore it.
-pub(super) fn signals(p: &mut Program) {
+/// What is executed starts with no signal blocked, and with those as the kernel has them that runb ignores itself, or that who
+/// embeds the library may ignore.
+pub(crate) fn signals(p: &mut Program) {
     p.section("");
-    p.reset_signals(libc::SIGPIPE);
+    p.reset_signals(&[libc::SIGPIPE, libc::SIGXFSZ, libc::SIGCHLD]);
 }
 
 /// Moves the exec fifo to the descriptor after the report's.

@@ -10,13 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{Phase, ProcessRef, Saved, missing};
 use crate::error::{Error, Kind, Result};
+use crate::input;
 use crate::plan::FIFO;
+use crate::spec::MAX_CONFIG;
 
 /// What a create that has succeeded leaves: a [`Saved`].
 pub(super) const STATE: &str = "state.json";
 /// What is written before the first effect: a line with a [`Saved`], then one for each process that is init. Until the first
 /// line is whole nothing was done.
 pub(super) const INTENT: &str = "intent.json";
+/// The longest state that is read, in bytes. It has some lines for each field of a configuration, and no more.
+const MAX_STATE: u64 = 2 * MAX_CONFIG;
 /// The configuration as it was at `create`.
 pub(super) const CONFIG: &str = "config.json";
 
@@ -67,7 +71,7 @@ fn io(call: &str, file: &Path) -> impl Fn(std::io::Error) -> Error {
 /// There is none (kind not found); a file cannot be read, or is not what was written (kind state).
 pub(crate) fn read(folder: &Path) -> Result<Saved> {
     let file = folder.join(STATE);
-    match fs::read(&file) {
+    match input::read(&file, MAX_STATE) {
         Ok(text) => serde_json::from_slice(&text).map_err(|e| damaged(&file, e)),
         Err(e) if e.kind() == ErrorKind::NotFound => read_intent(folder),
         // What lies beside the containers' folders is none of them.
@@ -82,7 +86,7 @@ pub(crate) fn read(folder: &Path) -> Result<Saved> {
 /// As [`read`].
 pub(super) fn read_intent(folder: &Path) -> Result<Saved> {
     let file = folder.join(INTENT);
-    let text = match fs::read(&file) {
+    let text = match input::read(&file, MAX_STATE) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(missing()),
         text => text.map_err(io("read", &file))?,
     };

@@ -4,14 +4,11 @@ use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
 
 use procfs::LockType;
 
 use crate::error::{Error, Kind, Result};
-
-/// How long a verb waits for another one's.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::socket::PATIENCE;
 
 /// Takes the lock if nobody has it.
 ///

@@ -131,7 +131,7 @@ pub struct Spawn<'a> {
     pub socket: BorrowedFd<'a>,
     /// One more descriptor for it, which becomes `4 + preserve`.
     pub more: Option<BorrowedFd<'a>>,
-    /// How many descriptors from 3 on it keeps.
+    /// How many descriptors from 3 on it keeps; so many that the numbers above end before [`i32::MAX`].
     pub preserve: u32,
     /// Its descriptors 0, 1 and 2; those of the runtime where absent.
     pub stdio: Option<[BorrowedFd<'a>; 3]>,
@@ -159,6 +159,10 @@ struct Child {
     step: u32,
 }
 
+/// The stack of the child until it executes; its end, where the child begins, is aligned as both architectures want it.
+#[repr(C, align(16))]
+struct Stack([u8; 16 * 1024]);
+
 #[repr(C)]
 #[derive(Default)]
 pub(super) struct CloneArgs {
@@ -182,13 +186,13 @@ const STEPS: [&str; 5] = ["clone3", "dup3", "close_range", "execveat", "dup3 of 
 /// # Errors
 /// The errno, with the name of the call: clone3 or one of those that the child makes before it executes.
 pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, (&'static str, Errno)> {
-    const STACK: usize = 16 * 1024;
-    let mut stack = vec![0u8; STACK];
+    let mut stack = Box::<Stack>::new_uninit();
+    let preserve = RawFd::try_from(spawn.preserve).ok().filter(|preserve| *preserve < RawFd::MAX - 8);
     let mut child = Child {
         executable: spawn.executable.as_raw_fd(),
         socket: spawn.socket.as_raw_fd(),
         more: spawn.more.map_or(-1, |more| more.as_raw_fd()),
-        preserve: spawn.preserve as RawFd,
+        preserve: preserve.ok_or(("dup3", Errno::EBADF))?,
         stdio: spawn.stdio.map_or([-1; 3], |stdio| stdio.map(|descriptor| descriptor.as_raw_fd())),
         name: c"runb-init".as_ptr(),
         errno: 0,
@@ -204,7 +208,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, (&'static str, Errno)> {
         pidfd: &raw mut pidfd as u64,
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.as_mut_ptr() as u64,
-        stack_size: (STACK & !15) as u64,
+        stack_size: size_of::<Stack>() as u64,
         cgroup: spawn.cgroup.map_or(0, |directory| directory.as_raw_fd() as u64),
         ..CloneArgs::default()
     };
@@ -228,7 +232,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Spawned, (&'static str, Errno)> {
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     if child.errno != 0 {
         // It has ended; reap it.
-        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+        while nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None) == Err(Errno::EINTR) {}
         return Err((STEPS[child.step as usize], Errno::from_raw(child.errno)));
     }
     Ok(Spawned { pid, pidfd })

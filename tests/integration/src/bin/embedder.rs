@@ -1,5 +1,5 @@
-//! A program that embeds the library: `embedder ROOT BUNDLE NAME COUNT`. COUNT threads run a container each, while others
-//! allocate and start programs, as servers do; it prints what became of each, and what descriptors it has kept.
+//! A program that embeds the library: `embedder ROOT BUNDLE NAME COUNT BUSY`. COUNT threads run a container each, while BUSY
+//! others allocate and start programs, as servers do; it prints what became of each, and what descriptors it has kept.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -14,8 +14,8 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [root, bundle, name, count] = &words[..] else {
-        eprintln!("embedder ROOT BUNDLE NAME COUNT");
+    let [root, bundle, name, count, busy] = &words[..] else {
+        eprintln!("embedder ROOT BUNDLE NAME COUNT BUSY");
         return ExitCode::from(2);
     };
     let options = |i: usize| Options {
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let before = descriptors();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..busy.parse().expect("a number") {
             scope.spawn(|| be_busy(&done));
         }
         let count: usize = count.parse().expect("a number");

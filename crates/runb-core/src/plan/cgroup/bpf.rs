@@ -49,21 +49,21 @@ pub(super) fn program(rules: &[Rule]) -> Vec<u64> {
         instruction(LOAD_WORD, MINOR, CONTEXT, 8, 0),
     ];
     let (deciding, default) = deciding(rules);
-    let mut accepting = Vec::new();
     for run in deciding.chunk_by(|one, next| is_whole_allow(one) && is_whole_allow(next)) {
-        match run {
-            [rule] => block(&mut program, rule),
-            run => group(&mut program, run, &mut accepting),
+        match run.len() {
+            2..=LONGEST_GROUP => group(&mut program, run),
+            _ => run.iter().for_each(|rule| block(&mut program, rule)),
         }
     }
     // A rule for everything is never a block: what follows it would be unreachable, which the verifier refuses.
     program.extend(leave(default));
-    if !accepting.is_empty() {
-        accepting.iter().for_each(|jump| land_here(&mut program, *jump));
-        program.extend(leave(Verdict::Allow));
-    }
     program
 }
+
+/// The most rules of a group. Its jumps reach over it, and a jump has 16 bits for its distance; the verifier remembers 8192
+/// places that it has still to look at (BPF_COMPLEXITY_LIMIT_JMP_SEQ), of which each rule of a group is one.
+const LONGEST_GROUP: usize = 1024;
+const _: () = assert!(3 * LONGEST_GROUP + 3 <= i16::MAX as usize, "three instructions a rule, and the end");
 
 fn is_whole_allow(rule: &Rule) -> bool {
     rule.verdict == Verdict::Allow && rule.access == ALL
@@ -71,7 +71,8 @@ fn is_whole_allow(rule: &Rule) -> bool {
 
 /// Rules next to each other that allow every access, in whatever order: each type and major number is asked for once.
 /// It halves the program of the default rules, and the verifier's time with it.
-fn group(program: &mut Vec<u64>, rules: &[&Rule], accepting: &mut Vec<usize>) {
+fn group(program: &mut Vec<u64>, rules: &[&Rule]) {
+    let mut accepting = Vec::new();
     let mut devices: Vec<Match> = rules.iter().map(|rule| rule.devices).collect();
     devices.sort();
     for same_node in devices.chunk_by(|one, next| one.node == next.node) {
@@ -96,6 +97,10 @@ fn group(program: &mut Vec<u64>, rules: &[&Rule], accepting: &mut Vec<usize>) {
         }
         past_node.into_iter().for_each(|jump| land_here(program, jump));
     }
+    let accept = leave(Verdict::Allow);
+    program.push(instruction(JUMP, 0, 0, accept.len() as i16, 0));
+    accepting.into_iter().for_each(|jump| land_here(program, jump));
+    program.extend(accept);
 }
 
 /// A jump that is taken unless `register` has the value; where it lands is set later.
@@ -105,7 +110,7 @@ fn unless(program: &mut Vec<u64>, register: u8, value: Option<u32>) -> Option<us
     Some(program.len() - 1)
 }
 
-/// Lets the jump at `index` land on the next instruction.
+/// Lets the jump at `index` land on the next instruction; it is one of the group that is being written, and within reach.
 fn land_here(program: &mut [u64], index: usize) {
     let [o0, o1] = ((program.len() - index - 1) as i16).to_ne_bytes();
     let mut bytes = program[index].to_ne_bytes();
@@ -176,11 +181,14 @@ mod tests {
 
     /// The meaning of a list: each bit by itself, in order, the last rule that knows it decides.
     fn allowed(rules: &[Rule], node: Node, access: u8, major: u32, minor: u32) -> bool {
-        let device = Match { node: Some(node), major: Some(major), minor: Some(minor) };
+        fn fits<T: PartialEq>(wanted: Option<T>, value: T) -> bool {
+            wanted.is_none_or(|wanted| wanted == value)
+        }
+        let covers = |rule: &Match| fits(rule.node, node) && fits(rule.major, major) && fits(rule.minor, minor);
         (0..3).map(|bit| 1 << bit).filter(|bit| access & bit != 0).all(|bit| {
             let mut verdict = Verdict::Deny;
             for rule in rules {
-                if rule.devices.covers(&device) && rule.access & bit != 0 {
+                if covers(&rule.devices) && rule.access & bit != 0 {
                     verdict = rule.verdict;
                 }
             }
@@ -227,6 +235,35 @@ mod tests {
                         let expected = allowed(&rules, node, access, major, minor);
                         assert_eq!(found, expected, "{rules:?}: {node:?} {major}:{minor} {access:#b}");
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_of_ten_thousand_rules_is_decided_to_its_end() {
+        let rule = |verdict, access, i: u32| Rule {
+            verdict,
+            devices: Match { node: Some(Node::Char), major: Some(1000 + i / 100), minor: Some(i % 100) },
+            access,
+            origin: String::new(),
+        };
+        let allowing = |i| rule(Verdict::Allow, ALL, i);
+        let mixed = |i| match i % 3 {
+            0 => rule(Verdict::Allow, super::super::devices::READ, i),
+            1 => rule(Verdict::Deny, super::super::devices::WRITE, i),
+            _ => allowing(i),
+        };
+        // All in one group, if it may be so long; in blocks; and a short group before and behind very many blocks.
+        let early = |i| if !(500..=9500).contains(&i) { allowing(i) } else { mixed(i) };
+        for list in [&allowing as &dyn Fn(u32) -> Rule, &mixed, &early] {
+            let rules: Vec<Rule> = (0..10_000).map(list).collect();
+            let program = program(&rules);
+            for i in (0..10_100).step_by(97) {
+                let (major, minor) = (1000 + i / 100, i % 100);
+                for access in 1..=ALL {
+                    let found = run(&program, Node::Char as u32, access.into(), major, minor);
+                    assert_eq!(found, allowed(&rules, Node::Char, access, major, minor), "{major}:{minor} {access:#b}");
                 }
             }
         }

@@ -41,12 +41,13 @@ pub struct Match {
 impl Match {
     const EVERY: Match = Match { node: None, major: None, minor: None };
 
-    /// Whether each device of `other` is one of these.
-    pub fn covers(&self, other: &Match) -> bool {
-        fn covers<T: PartialEq>(mine: Option<T>, other: Option<T>) -> bool {
-            mine.is_none() || mine == other
-        }
-        covers(self.node, other.node) && covers(self.major, other.major) && covers(self.minor, other.minor)
+    /// This one and the wider ones.
+    fn covering(self) -> impl Iterator<Item = Match> {
+        (0..8).map(move |wide| Match {
+            node: self.node.filter(|_| wide & 1 == 0),
+            major: self.major.filter(|_| wide & 2 == 0),
+            minor: self.minor.filter(|_| wide & 4 == 0),
+        })
     }
 
     /// The parts that version 1 can name: it takes type `a` for every device and every access, whatever else is written.
@@ -163,14 +164,16 @@ fn access(origin: &str, text: &str) -> Result<u8> {
     }
 }
 
-/// The rules that can decide, the last first, and what holds where none does: a rule behind a later one that covers it
-/// never decides, nor does one at the end that says what holds anyway.
+/// The rules that can decide, the last first, and what holds where none does: a rule of which later ones that cover it settle
+/// each access never decides, nor does one at the end that says what holds anyway.
 pub(super) fn deciding(rules: &[Rule]) -> (Vec<&Rule>, Verdict) {
     let mut kept: Vec<&Rule> = Vec::new();
+    let mut settled: BTreeMap<Match, u8> = BTreeMap::new();
     for rule in rules.iter().rev() {
-        let hidden = |later: &&Rule| later.devices.covers(&rule.devices) && later.access & rule.access == rule.access;
-        if !kept.iter().any(hidden) {
+        let later = rule.devices.covering().fold(0, |bits, wide| bits | settled.get(&wide).copied().unwrap_or(0));
+        if later & rule.access != rule.access {
             kept.push(rule);
+            *settled.entry(rule.devices).or_default() |= rule.access;
         }
     }
     let every = |rule: &&&Rule| rule.devices == Match::EVERY && rule.access == ALL;

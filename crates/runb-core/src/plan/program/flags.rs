@@ -55,6 +55,7 @@ flags! {
     O_WRONLY,
     O_RDWR,
     O_NOCTTY,
+    O_NONBLOCK,
     O_DIRECTORY,
     O_NOFOLLOW,
     O_CLOEXEC,

@@ -151,10 +151,12 @@ impl Program {
         self.call(libc::SYS_seccomp, &args).mark(Mark::Filter)
     }
 
-    /// rt_sigaction(2) and rt_sigprocmask(2): one signal as the kernel has it at first, and none blocked.
-    pub(crate) fn reset_signals(&mut self, signal: i32) {
+    /// rt_sigaction(2) and rt_sigprocmask(2): these signals as the kernel has them at first, and none blocked.
+    pub(crate) fn reset_signals(&mut self, signals: &[i32]) {
         let zeroes = self.longs(&[0; 4]);
-        self.call(libc::SYS_rt_sigaction, &[signal.into(), zeroes.into(), 0.into(), 8.into()]);
+        for signal in signals {
+            self.call(libc::SYS_rt_sigaction, &[(*signal).into(), zeroes.into(), 0.into(), 8.into()]);
+        }
         self.call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK.into(), zeroes.into(), 0.into(), 8.into()]);
     }
 

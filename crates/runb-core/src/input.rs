@@ -1,0 +1,67 @@
+//! Reading files that somebody else has named: only regular ones, and not beyond a bound. What is no file could hold this
+//! program up (a FIFO without a writer) or never end (/dev/zero).
+
+use std::fs::{File, OpenOptions};
+use std::io::{Error, Read, Result};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::libc;
+
+/// Opens a regular file for reading; links are followed.
+///
+/// # Errors
+/// It cannot be opened, or is no regular file.
+pub fn open(path: &Path) -> Result<File> {
+    regular(path).map(|(file, _)| file)
+}
+
+/// The file and its length.
+fn regular(path: &Path) -> Result<(File, u64)> {
+    // Without O_NONBLOCK open(2) of a FIFO waits for a writer, and that of some devices for a carrier.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let meta = file.metadata()?;
+    match meta.is_file() {
+        true => Ok((file, meta.len())),
+        false => Err(Error::other("it is no regular file")),
+    }
+}
+
+/// Reads a regular file.
+///
+/// # Errors
+/// As [`open`]; or it has more than `most` bytes.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let (file, length) = regular(path)?;
+    let mut bytes = Vec::new();
+    if length <= most {
+        bytes.reserve_exact(length as usize + 1);
+        // A file may grow meanwhile, and those of procfs have no length.
+        file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    }
+    match length > most || bytes.len() as u64 > most {
+        true => Err(Error::other(format!("it has more than {most} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read_and_no_file_beyond_its_bound() {
+        let text = |path: &str, most| read(Path::new(path), most).map_err(|error| error.to_string());
+        for path in ["/dev/zero", "/dev/tty0", "/dev"] {
+            assert!(text(path, 10).is_err(), "{path}");
+        }
+        assert_eq!(text("/dev/zero", 10), Err("it is no regular file".to_owned()));
+        let own = std::env::temp_dir().join(format!("runb-input-{}", std::process::id()));
+        std::fs::write(&own, "0123456789").expect("a file");
+        let path = own.to_str().expect("text");
+        assert_eq!(text(path, 10).as_deref(), Ok(b"0123456789".as_slice()));
+        assert_eq!(text(path, 9), Err("it has more than 9 bytes".to_owned()));
+        std::fs::remove_file(&own).expect("removed");
+        assert!(text("/proc/self/status", 5).is_err() && text("/proc/self/status", 1 << 20).is_ok());
+    }
+}
