@@ -45,22 +45,14 @@ impl Snapshot {
 /// are waited for. Reaps what has ended.
 pub fn processes_but(known: i32) -> Vec<String> {
     let deadline = Instant::now() + DYING;
+    // Anew after each end: one that ended may have made another one, and the first process of a pid namespace ends when all
+    // others in it were reaped, some of them by this test.
     loop {
-        let mut left = alive_but(known);
-        // The first process of a pid namespace ends when all others in it were reaped, some of them by this test.
-        let reap = || while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {};
-        reap();
-        if left.is_empty() {
-            return Vec::new();
+        let alive = alive_but(known);
+        while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {}
+        if alive.is_empty() || !wait::any_readable(alive.iter().map(|(pidfd, _)| pidfd.as_fd()), deadline) {
+            return alive.into_iter().map(|(_, name)| name).collect();
         }
-        while !left.is_empty() {
-            if !wait::any_readable(left.iter().map(|(pidfd, _)| pidfd.as_fd()), deadline) {
-                return left.into_iter().map(|(_, name)| name).collect();
-            }
-            reap();
-            left.retain(|(pidfd, _)| !wait::readable(pidfd.as_fd(), Instant::now()));
-        }
-        // One of them may have made another one.
     }
 }
 

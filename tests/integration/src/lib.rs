@@ -17,7 +17,8 @@
 //! [`leftovers`]); one is a failure even where all assertions held.
 //!
 //! `RUNB_UNDER_TEST=/usr/sbin/runc` points the tests at another runtime. What a machine or a runtime cannot do is
-//! skipped; each skip is printed with a running number, and appended to the file `RUNB_TESTS_SKIPPED` names, if any.
+//! skipped; each skip is printed with a running number, and appended to the file `RUNB_TESTS_SKIPPED` names, if any. What would
+//! take long is sampled (see [`sample`]); `RUNB_TESTS_ALL=1` leaves nothing out.
 
 pub mod agent;
 pub mod bundle;

@@ -1,6 +1,6 @@
 //! Some of many, always the same ones.
 
-/// The environment variable by which nothing is left out. It takes hours.
+/// The environment variable by which nothing is left out. It takes half an hour.
 const ALL: &str = "RUNB_TESTS_ALL";
 
 /// Whether everything is to be tried of which there is a sample otherwise: `RUNB_TESTS_ALL=1`.

@@ -19,9 +19,10 @@ const KILLS: usize = 5;
 const ERRORS: usize = 40;
 /// What failing calls answer.
 const ERRNOS: [&str; 6] = ["EIO", "ENOMEM", "EACCES", "EINTR", "ENOSYS", "ENOSPC"];
-/// Calls that are not made to fail: without memory nothing goes on, and the others cannot fail.
-const UNFAILING: [&str; 9] =
-    ["arch_prctl", "execve", "brk", "mmap", "munmap", "mremap", "mprotect", "exit_group", "rt_sigreturn"];
+/// Calls that are not made to fail: without memory nothing goes on, the standard library panics without random numbers, and
+/// the others cannot fail.
+const UNFAILING: [&str; 10] =
+    ["arch_prctl", "execve", "getrandom", "brk", "mmap", "munmap", "mremap", "mprotect", "exit_group", "rt_sigreturn"];
 
 /// A verb that is killed, and what may stand then.
 struct Verb {
