@@ -9,6 +9,7 @@ mod check;
 mod command;
 mod credentials;
 mod devices;
+mod environment;
 pub mod exec;
 mod guard;
 pub mod hooks;
@@ -48,6 +49,7 @@ pub use check::{SPEC_VERSION, check, hook_names};
 pub use mount_options::{Reach, option_names};
 pub use mounts::{MountStep, MountWork};
 pub use namespaces::{NAMESPACES, name as namespace_name};
+pub use schedule::{Attributes, PLACE as SCHEDULER};
 
 /// The name of the exec fifo in the state's folder.
 pub const FIFO: &str = "exec.fifo";
@@ -130,6 +132,8 @@ pub struct Plan {
     pub id_maps: Option<IdMaps>,
     /// What the runtime does to mounts, one at each [`Point::Mount`].
     pub mount_steps: Vec<MountStep>,
+    /// The scheduler of the twin, set at [`Point::Scheduler`].
+    pub scheduler: Option<Attributes>,
     /// What was found odd and is no error.
     pub warnings: Vec<String>,
 }
@@ -173,6 +177,9 @@ impl Plan {
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
             });
+        }
+        if let Some(Attributes { what, .. }) = &self.scheduler {
+            steps.push(format!("at the stop Scheduler: {what}"));
         }
         steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
         steps
@@ -237,7 +244,8 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         open_fifo(p, request);
     }
     process::oom_score(p, process);
-    process::privileged(p, process, &namespaces, request.survey)?;
+    let entry = namespaces.entry(request.survey);
+    process::privileged(p, request, process, (&namespaces, entry))?;
     let privileged = p.calls().len();
     lsm::labels(p, process, request.survey.lsm)?;
     join_cgroups(p, &cgroup);
@@ -248,7 +256,6 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     // The way that init works while hooks want to see the mounts.
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
 
-    let entry = namespaces.entry(request.survey);
     // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
     if entry != Entry::Alone {
         setter.open(p, Procfs::Hosts);
@@ -262,8 +269,10 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     procfs.close(p);
 
     // From here on the container's namespaces are the own ones.
+    let mut scheduler = None;
     if entry == Entry::Alone {
         namespaces::become_child(p);
+        scheduler = schedule::of_twin(p, spec, process)?;
         setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
     }
     mounts.prepare(p)?;
@@ -287,7 +296,8 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
 
     // From here on only the process itself changes.
     begun.raise_descriptors(p, privileged, process, request.survey);
-    warnings.extend(process::finish(p, request, process, (&namespaces, entry), &begun, filter.as_ref())?);
+    let finished = process::finish(p, request, process, (&namespaces, entry), &begun, filter.as_ref())?;
+    warnings.extend(finished.warnings);
     warnings.append(&mut mounts.warnings);
     let mount_steps = mounts.steps;
     if program.calls().len() > MOST_CALLS {
@@ -309,6 +319,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         filter,
         id_maps,
         mount_steps,
+        scheduler: scheduler.or(finished.scheduler),
         warnings,
     })
 }

@@ -75,6 +75,16 @@ pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64), Errno> {
     Errno::result(result).map(|_| (limit.rlim_cur, limit.rlim_max))
 }
 
+/// sched_setattr(2) of the process `pid`; `attr` is a struct sched_attr, whose first word is its size.
+pub fn sched_setattr(pid: i32, attr: &[u8]) -> Result<(), Errno> {
+    let size = attr.first_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
+    if size as usize != attr.len() {
+        return Err(Errno::E2BIG);
+    }
+    // SAFETY: the kernel reads as many bytes of `attr` as its first word says, which is all of them; it lives until the call returns.
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, attr.as_ptr(), 0) }).map(drop)
+}
+
 /// A message of a socket with SO_PASSCRED.
 #[derive(Debug)]
 pub struct Message {

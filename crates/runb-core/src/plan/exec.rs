@@ -12,15 +12,16 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Process, Spec};
 use runb_init::Point;
 
-use super::command::{self, Command};
+use super::command::Command;
 use super::credentials::{Sets, UserNamespace, become_user};
 use super::guard::Guard;
+use super::namespaces::Entry;
 use super::process;
 use super::procfs::write_file;
 use super::program::Program;
 use super::schedule::{self, Affinity};
 use super::seccomp::Filter;
-use super::{lsm, namespaces, terminal};
+use super::{environment, lsm, namespaces, terminal};
 use crate::error::Result;
 use crate::host::Host;
 use crate::options::{ExecOptions, Keyring, Options};
@@ -70,6 +71,8 @@ pub struct ExecPlan {
     pub unified: Option<PathBuf>,
     /// The seccomp filter.
     pub filter: Option<Filter>,
+    /// The scheduler of the twin, set at [`Point::Scheduler`].
+    pub scheduler: Option<schedule::Attributes>,
     /// The index of the call that makes the twin, if there is one.
     pub twin: Option<usize>,
     /// What was found odd and is no error.
@@ -90,6 +93,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     let Request { spec, process, inside, host, survey, options, hook } = request;
     let user = UserNamespace::of_flags(inside.namespaces);
     let enters_pid = inside.namespaces & libc::CLONE_NEWPID as u64 != 0;
+    let entry = if enters_pid { Entry::Last } else { Entry::Born };
     let filter = super::filter(spec, host)?;
     let joins = joins(inside, &options.cgroups)?;
     let mut sets = Sets::of(process);
@@ -103,9 +107,6 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
 
     // Here the process is the runtime's equal, in the host's namespaces; on version 2 it is in the cgroup already.
     undumpable(p);
-    if enters_pid {
-        process::outlives_fork(process)?;
-    }
     process::oom_score(p, process);
     schedule::io_priority(p, process)?;
     schedule::affinity(p, process, Affinity::Initial)?;
@@ -114,7 +115,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     lsm::labels(p, process, survey.lsm)?;
     if user == UserNamespace::Own {
         process::raise_rlimits(p, process, &survey.rlimits);
-        schedule::scheduler(p, process)?;
+        schedule::scheduler(p, spec, process, entry)?;
     }
 
     // From here on its namespaces are the container's, but for the pid namespace.
@@ -132,7 +133,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     }
     process::personality(p, spec)?;
     if user == UserNamespace::Runtimes {
-        schedule::scheduler(p, process)?;
+        schedule::scheduler(p, spec, process, entry)?;
     }
     let guard = Guard::of(process, filter.as_ref());
     process::own_stdio(p, process, &survey.stdio);
@@ -146,6 +147,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         guard.load(p, sets);
     }
     let twin = enters_pid.then(|| enter_pid(p));
+    let scheduler = twin.map(|_| schedule::of_twin(p, spec, process)).transpose()?.flatten();
     process::session(p);
     if terminal::wanted(process) {
         terminal::control(p);
@@ -159,13 +161,16 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         p.section("");
         p.stop(Point::Ready);
     }
-    let home = command::home(process, survey).into_iter().collect();
+    let own = || environment::of(process, Vec::new(), survey);
     let command = match hook {
-        None => Command::of(process, home),
-        Some(hook) => Command::of_hook(hook, process, home),
+        None => Command::of(process, own()),
+        // As with runc an empty list is none.
+        Some(hook) => {
+            Command::of_hook(hook, environment::of_hook(hook).filter(|env| !env.is_empty()).unwrap_or_else(own))
+        }
     };
     command.attempt(p);
-    Ok(ExecPlan { program, unified: joins.unified, filter, twin, warnings })
+    Ok(ExecPlan { program, unified: joins.unified, filter, scheduler, twin, warnings })
 }
 
 /// Nobody may look into this process. A change of the user sets it anew, to fs.suid_dumpable (commit_creds in the kernel).

@@ -170,7 +170,10 @@ pub(crate) fn namespace_flags(value: u64) -> String {
 }
 
 fn program_point(number: u64) -> &'static str {
-    ["", "IdMap", "Mount", "Terminal", "Hooks", "Notify", "Ready"].get(number as usize).copied().unwrap_or("")
+    ["", "IdMap", "Mount", "Terminal", "Hooks", "Notify", "Ready", "Scheduler"]
+        .get(number as usize)
+        .copied()
+        .unwrap_or("")
 }
 
 fn argument(line: &mut String, program: &Program, call: &Call, index: usize, form: Form) {
