@@ -122,6 +122,8 @@ pub struct Plan {
     pub clone: u64,
     /// `CLONE_NEW*` of all namespaces that are the container's own, new or joined.
     pub namespaces: u64,
+    /// Those of them that are made for it.
+    pub made: u64,
     /// Those of them that createContainer hooks run in.
     pub hook_namespaces: u64,
     /// The cgroups.
@@ -314,6 +316,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         program,
         clone: namespaces.clone_flags(),
         namespaces: namespaces.all(),
+        made: namespaces.new_ones(),
         hook_namespaces: namespaces.all() & !unseen,
         cgroup,
         filter,

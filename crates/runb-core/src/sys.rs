@@ -46,6 +46,18 @@ pub fn begin_process() -> Stdout {
     stdout
 }
 
+/// sigaction(2): whether this process ignores a signal.
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: nothing is installed; the action so far is written to `action`, which is made of integers and an optional function, so
+    // that zeroes are a value of it where the call fails.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
+}
+
 /// pidfd_open(2): a descriptor of the process `pid`.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two numbers; its result is a new descriptor that nobody else owns.

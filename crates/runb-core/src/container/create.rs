@@ -169,6 +169,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         annotations: spec.annotations().clone().unwrap_or_default(),
         init: None,
         namespaces: planned.plan.namespaces,
+        made: planned.plan.made,
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
         cgroup: Cgroup::of(&planned.plan.cgroup),
         keyring: options.keyring,

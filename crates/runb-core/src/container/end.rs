@@ -10,6 +10,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Container, Held, hooks};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{deadline, ended};
 use crate::options::HookEnvironment;
@@ -22,7 +23,7 @@ use crate::undo::Ours;
 /// Which processes a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Init.
+    /// Init; SIGKILL without a pid namespace of the container's own is for all, as under runc.
     Init,
     /// Every process in the container's cgroup.
     All,
@@ -49,15 +50,37 @@ impl Container {
         match scope {
             Scope::All if signal.number() == libc::SIGKILL => end(&self.saved),
             Scope::All => self.saved.cgroup.signal(signal.number()),
-            Scope::Init => {
-                let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
-                match sys::pidfd_send_signal(&pidfd, signal.number()) {
-                    Err(Errno::ESRCH) => Err(not_running()),
-                    result => {
-                        result.map_err(|errno| Error::host(format!("pidfd_send_signal {}", signal.number()), errno))
-                    }
-                }
-            }
+            Scope::Init if signal.number() == libc::SIGKILL && self.outlives_init() => self.kill_everyone(),
+            Scope::Init => self.signal_init(signal),
+        }
+    }
+
+    fn signal_init(&self, signal: Signal) -> Result<()> {
+        let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
+        match sys::pidfd_send_signal(&pidfd, signal.number()) {
+            Ok(()) => {}
+            Err(Errno::ESRCH) => return Err(not_running()),
+            Err(errno) => return Err(Error::host(format!("pidfd_send_signal {}", signal.number()), errno)),
+        }
+        // A process that the version 1 freezer holds dies no sooner than it is let go.
+        if signal.number() == libc::SIGKILL && self.saved.cgroup.v1("freezer").is_some() {
+            let _ = self.saved.cgroup.thaw();
+        }
+        Ok(())
+    }
+
+    /// Whether processes of the container go on when its init ends, and are known by their cgroup.
+    fn outlives_init(&self) -> bool {
+        self.saved.made & libc::CLONE_NEWPID as u64 == 0 && !self.saved.cgroup.is_empty()
+    }
+
+    /// Also what init has left behind, as long as there is a cgroup that would tell.
+    fn kill_everyone(&self) -> Result<()> {
+        let Cgroup { unified, v1 } = &self.saved.cgroup;
+        let mut dirs = unified.iter().chain(v1.iter().map(|dir| &dir.path));
+        match self.saved.init_fd()? {
+            None if !dirs.any(|dir| dir.exists()) => Err(not_running()),
+            _ => end(&self.saved),
         }
     }
 

@@ -59,21 +59,21 @@ impl Command {
         if !self.searched {
             let path = p.text(&name);
             p.doing(format!("exec: {name:?}: stat {name}"));
-            p.access(path, libc::F_OK);
+            p.eaccess(path, libc::F_OK);
             p.doing(format!("exec: {name:?}"));
-            p.access(path, libc::X_OK);
+            p.eaccess(path, libc::X_OK);
             // A directory answers EISDIR to a wish to write, anything else ENOTDIR, and nothing is opened.
             p.openat(AT_FDCWD, path, O_RDWR | O_DIRECTORY).tolerate(&[libc::ENOTDIR]);
             return;
         }
         p.doing(format!("exec: {name:?}: executable file not found in $PATH"));
         for (i, candidate) in self.candidates.iter().enumerate() {
-            let call = p.access(candidate, libc::X_OK).tolerate(&NOT_HERE);
+            let call = p.eaccess(candidate, libc::X_OK).tolerate(&NOT_HERE);
             if i > 0 {
                 call.after_failure();
             }
         }
-        let last = p.access("", libc::X_OK);
+        let last = p.eaccess("", libc::X_OK);
         if !self.candidates.is_empty() {
             last.after_failure();
         }

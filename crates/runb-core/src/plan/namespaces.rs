@@ -8,7 +8,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use runb_init::Point;
 
 use super::procfs::HostsProc;
-use super::program::{AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, Program, Slot, namespace_flags};
+use super::program::{AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, O_WRONLY, Program, Slot, namespace_flags};
 use super::{IdMaps, id_map};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -115,6 +115,11 @@ impl Namespaces {
         self.joined.iter().fold(self.new, |all, joined| all | joined.kind)
     }
 
+    /// All that are made for it.
+    pub(super) fn new_ones(&self) -> u64 {
+        self.new
+    }
+
     /// What the clone itself makes: the pid namespace, unless a user namespace is to own it.
     pub(super) fn clone_flags(&self) -> u64 {
         if self.has(USER) { 0 } else { self.new & PID }
@@ -144,6 +149,7 @@ impl Namespaces {
         procfs: &HostsProc,
         entry: Entry,
     ) -> Result<Option<Slot>> {
+        let offsets = if self.makes(TIME) { Offsets::open(p, spec, procfs)? } else { None };
         let mut kept = None;
         let opened: Vec<(&Joined, Slot)> = self.joined.iter().map(|joined| (joined, open(p, joined))).collect();
         // Root may join everything before it gives up the user namespace that owns it; others need the user namespace first.
@@ -180,7 +186,9 @@ impl Namespaces {
             p.unshare(here);
         }
         if self.makes(TIME) {
-            time_offsets(p, spec, procfs)?;
+            if let Some(offsets) = offsets {
+                offsets.write(p);
+            }
             enter_time(p, procfs);
         }
         Ok(kept)
@@ -242,24 +250,38 @@ fn enter_time(p: &mut Program, procfs: &HostsProc) {
     p.close(namespace);
 }
 
-/// The offsets are written before anyone is in the namespace.
-fn time_offsets(p: &mut Program, spec: &Spec, procfs: &HostsProc) -> Result<()> {
-    let offsets = spec.linux().iter().filter_map(|linux| linux.time_offsets().as_ref()).flatten();
-    let mut lines: Vec<String> = Vec::new();
-    for (clock, offset) in offsets {
-        if !["monotonic", "boottime"].contains(&clock.as_str()) {
-            return Err(Error::spec(
-                "linux.timeOffsets",
-                format!("{clock:?} is no clock with an offset: monotonic, boottime"),
-            ));
+/// linux.timeOffsets, on their way to the namespace of init's children.
+struct Offsets {
+    file: Slot,
+    text: String,
+}
+
+impl Offsets {
+    /// Opens the file as the host's root, whose it is: it looks for the namespace when it is written to, and for the right to
+    /// do so in whoever has opened it (timens_offsets_write, proc_timens_set_offset in the kernel).
+    fn open(p: &mut Program, spec: &Spec, procfs: &HostsProc) -> Result<Option<Self>> {
+        let offsets = spec.linux().iter().filter_map(|linux| linux.time_offsets().as_ref()).flatten();
+        let mut lines: Vec<String> = Vec::new();
+        for (clock, offset) in offsets {
+            if !["monotonic", "boottime"].contains(&clock.as_str()) {
+                let text = format!("{clock:?} is no clock with an offset: monotonic, boottime");
+                return Err(Error::spec("linux.timeOffsets", text));
+            }
+            lines.push(format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
         }
-        lines.push(format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        lines.sort();
+        p.section("linux.timeOffsets");
+        let (directory, path) = procfs.file(p, "self/timens_offsets");
+        Ok(Some(Offsets { file: p.openat(directory, path, O_WRONLY).out(), text: lines.concat() }))
     }
-    if lines.is_empty() {
-        return Ok(());
+
+    /// Writes them, before anyone is in the namespace.
+    fn write(self, p: &mut Program) {
+        p.section("linux.timeOffsets");
+        p.write(self.file, &self.text);
+        p.close(self.file);
     }
-    lines.sort();
-    p.section("linux.timeOffsets");
-    procfs.write(p, "self/timens_offsets", &lines.concat());
-    Ok(())
 }

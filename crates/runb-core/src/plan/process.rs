@@ -315,12 +315,15 @@ pub(super) fn finish(
     own_stdio(p, process, &request.survey.stdio);
     become_user(p, process, request.host, guard.before(sets), user);
     no_new_privileges(p, process);
+    let command = Command::of(process, environment::of(process, additions(request), request.survey));
     // As for an exec: CAP_SYS_ADMIN, where it is borrowed, is gone before anybody sees the process.
     let early = entry == Entry::Last && guard.has_too_much(sets);
     let mut scheduler = None;
     if entry == Entry::Last {
         // It comes into a pid namespace that others are in, when there is nothing to be seen or taken over.
         if early {
+            // A profile may know an older faccessat(2) alone.
+            command.check(p);
             guard.load(p, sets);
         }
         undumpable(p);
@@ -328,19 +331,23 @@ pub(super) fn finish(
         scheduler = schedule::of_twin(p, request.spec, process)?;
         lead(p, process);
     }
-    let command = Command::of(process, environment::of(process, additions(request), request.survey));
-    command.check(p);
+    if !early {
+        command.check(p);
+    }
     p.section("");
     if request.ending == Ending::Stop {
         // Its end tells the runtime that the execve succeeded.
         p.fcntl_setfd_cloexec(report);
     }
+    if request.ending == Ending::Fifo {
+        // Who waits for a start can be ended. What the caller has it ignore (nohup(1)) the workload ignores, as under runc.
+        let signals = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
+        p.end_by(signals.into_iter().filter(|signal| !request.host.ignored.contains(signal)));
+    }
+    signals(p);
     // Whoever decides for the workload gets the listener from this runtime, so before it goes.
-    if guard.has_listener() {
-        signals(p);
-        if !early {
-            guard.load(p, sets);
-        }
+    if guard.has_listener() && !early {
+        guard.load(p, sets);
     }
     p.section("");
     match request.ending {
@@ -357,11 +364,8 @@ pub(super) fn finish(
             p.read(report, 1).mark(Mark::Wait);
         }
     }
-    if !guard.has_listener() {
-        signals(p);
-        if !early {
-            guard.load(p, sets);
-        }
+    if !guard.has_listener() && !early {
+        guard.load(p, sets);
     }
     guard.check(p)?;
     command.execute(p);

@@ -66,6 +66,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_fchmodat, "fchmodat", &[Descriptor, Text, Octal]),
     (libc::SYS_faccessat, "faccessat", &[Descriptor, Text, Hexadecimal]),
+    (libc::SYS_faccessat2, "faccessat2", &[Descriptor, Text, Hexadecimal, Flags(AT)]),
     (libc::SYS_fchdir, "fchdir", &[Descriptor]),
     (libc::SYS_chdir, "chdir", &[Text]),
     (libc::SYS_chroot, "chroot", &[Text]),

@@ -158,7 +158,7 @@ pub(super) const RLIMIT: Names = names!(
     RLIMIT_STACK,
 );
 pub(super) const IOCTL: Names = names!(SIOCSIFFLAGS, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ, TIOCSCTTY);
-pub(super) const AT: Names = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW);
+pub(super) const AT: Names = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_EACCESS);
 
 /// The commands of fsconfig(2), which libc lacks (include/uapi/linux/mount.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

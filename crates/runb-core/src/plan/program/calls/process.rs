@@ -160,6 +160,19 @@ impl Program {
         self.call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK.into(), zeroes.into(), 0.into(), 8.into()]);
     }
 
+    /// rt_sigaction(2): init ends by these signals, with 128 and the number as its exit code, until it executes. Where it is
+    /// the first process of a pid namespace, the kernel drops them otherwise.
+    pub(crate) fn end_by(&mut self, signals: impl Iterator<Item = i32>) {
+        // The kernel's struct sigaction: handler, flags, restorer, mask. The handler does not return, so that where it would
+        // return to does not matter; x86-64 wants it to be told.
+        const SA_RESTORER: u64 = 0x0400_0000;
+        let handler = runb_init::image::END as u64;
+        let action = self.longs(&[handler, SA_RESTORER, handler, 0]);
+        for signal in signals {
+            self.call(libc::SYS_rt_sigaction, &[signal.into(), action.into(), 0.into(), 8.into()]);
+        }
+    }
+
     /// execve(2).
     pub(crate) fn execve(&mut self, path: impl Text, argv: Strings, envp: Strings) -> Added<'_> {
         let path = path.lies(self);
