@@ -40,7 +40,7 @@ use attributes::{Procfs, Setter};
 use cgroup::CgroupPlan;
 use namespaces::Entry;
 use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags};
-use rootfs::Site;
+use rootfs::{Site, Whose};
 use runb_init::Point;
 use seccomp::Filter;
 
@@ -251,12 +251,14 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let privileged = p.calls().len();
     lsm::labels(p, process, request.survey.lsm)?;
     join_cgroups(p, &cgroup);
-    let mut root = rootfs::Root::open(p, request, setter)?;
+    let whose = if namespaces.has(libc::CLONE_NEWNS as u64) { Whose::Own } else { Whose::Runtimes };
+    let mut root = rootfs::Root::open(p, request, setter, whose)?;
     let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
     let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
     let masks = masks::Masks::open(p, request, devices.null(), setter)?;
-    // The way that init works while hooks want to see the mounts.
-    let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
+    // The way that init works while hooks want to see the mounts, and where they lie in the runtime's mount namespace.
+    let hooks = hooks::before_pivot(spec);
+    let site = if hooks || whose == Whose::Runtimes { Site::AtPath } else { Site::OnRoot };
 
     // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
     if entry != Entry::Alone {
@@ -288,8 +290,10 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     process::make_cwd(p, process, &mounts, &request.survey.cwd);
     if site == Site::AtPath {
         root.leave(p);
-        p.section("hooks");
-        p.stop(Point::Hooks);
+        if hooks {
+            p.section("hooks");
+            p.stop(Point::Hooks);
+        }
         root.pivot(p, request, site);
     }
     masks.attach(p, &mounts);

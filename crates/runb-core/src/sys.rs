@@ -225,6 +225,21 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
     }
 }
 
+/// statx(2): the number of the mount that `path` leads to; since Linux 6.8 no other mount ever has it.
+pub fn mount_number(path: &std::path::Path) -> Result<u64, Errno> {
+    const STATX_MNT_ID_UNIQUE: libc::c_uint = 0x4000;
+    let path =
+        std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).map_err(|_| Errno::EINVAL)?;
+    let (flags, mask) = (libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT, libc::STATX_MNT_ID | STATX_MNT_ID_UNIQUE);
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `path` lives until the call returns; `found` has room for a struct statx, which is made of integers.
+    let found = unsafe {
+        Errno::result(libc::syscall(libc::SYS_statx, libc::AT_FDCWD, path.as_ptr(), flags, mask, found.as_mut_ptr()))?;
+        found.assume_init()
+    };
+    Ok(found.stx_mnt_id)
+}
+
 /// mount_setattr(2): the ids are mapped.
 const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 

@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::namespaces::Entry;
 use super::process;
 use super::procfs::write_file;
-use super::program::Program;
+use super::program::{AT_FDCWD, O_DIRECTORY, O_PATH, Program};
 use super::schedule::{self, Affinity};
 use super::seccomp::Filter;
 use super::{environment, lsm, namespaces, terminal};
@@ -36,6 +36,8 @@ pub struct Inside<'a> {
     pub id: &'a str,
     /// `CLONE_NEW*` of the namespaces that are its own.
     pub namespaces: u64,
+    /// Its init.
+    pub init: i32,
     /// The session keyring of its processes.
     pub keyring: Keyring,
     /// Its version 2 cgroup.
@@ -119,6 +121,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     }
 
     // From here on its namespaces are the container's, but for the pid namespace.
+    enter_root(p, inside);
     enter(p, inside.namespaces);
     if user == UserNamespace::Own {
         p.section("linux.namespaces");
@@ -190,9 +193,28 @@ pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
 
 /// One setns(2) by the pidfd of the container's init, which lies beside the report's descriptor.
 pub(super) fn enter(p: &mut Program, namespaces: u64) {
+    if namespaces == 0 {
+        return;
+    }
     p.section("linux.namespaces");
     let init = p.report() + 1;
     p.call(libc::SYS_setns, &[init.into(), namespaces.into()]);
+}
+
+/// A mount namespace has a root that setns(2) leads to. Without one of the container's own the root is that of its init.
+fn enter_root(p: &mut Program, inside: &Inside<'_>) {
+    if inside.namespaces & libc::CLONE_NEWNS as u64 != 0 {
+        return;
+    }
+    p.section("root.path");
+    p.doing("enter the root of the container's init");
+    let root = p.openat(AT_FDCWD, format!("/proc/{}/root", inside.init), O_PATH | O_DIRECTORY).out();
+    // It lives: then it is its root that was opened, and not that of another process with its number.
+    let init = p.report() + 1;
+    p.pidfd_send_signal(init, 0);
+    p.fchdir(root);
+    p.chroot(".");
+    p.close(root);
 }
 
 /// Keeps the report's descriptor up to the execve, and what is the workload's.
@@ -232,7 +254,7 @@ mod tests {
 
     fn inside() -> Inside<'static> {
         let (pid, mount) = (libc::CLONE_NEWPID as u64, libc::CLONE_NEWNS as u64);
-        Inside { id: "web1", namespaces: pid | mount, keyring: Keyring::New, unified: None, v1: Vec::new() }
+        Inside { id: "web1", namespaces: pid | mount, init: 7, keyring: Keyring::New, unified: None, v1: Vec::new() }
     }
 
     /// The numbers of the calls of an exec of `/bin/true`.

@@ -39,6 +39,7 @@ pub(super) enum Entry {
 
 const USER: u64 = libc::CLONE_NEWUSER as u64;
 const PID: u64 = libc::CLONE_NEWPID as u64;
+const MOUNT: u64 = libc::CLONE_NEWNS as u64;
 const TIME: u64 = LinuxNamespaceType::Time as u64;
 
 impl Namespaces {
@@ -75,10 +76,21 @@ impl Namespaces {
         if some(spec.domainname().as_ref()) && !self.has(libc::CLONE_NEWUTS as u64) {
             return needs("domainname", "uts");
         }
-        if !self.has(libc::CLONE_NEWNS as u64) {
-            return needs("linux.namespaces", "mount");
+        if !self.has(MOUNT) && self.has(USER) {
+            let text = "needs a new or joined mount namespace beside the user namespace, whose root may mount nothing in another";
+            return Err(Error::spec("linux.namespaces", text));
         }
         let Some(linux) = linux else { return Ok(()) };
+        let some_path = |paths: &Option<Vec<String>>| paths.as_ref().is_some_and(|paths| !paths.is_empty());
+        // What would be changed there, or be changed for others as well, is the host's.
+        let changes = [
+            ("linux.maskedPaths", some_path(linux.masked_paths())),
+            ("linux.readonlyPaths", some_path(linux.readonly_paths())),
+            ("linux.rootfsPropagation", some(linux.rootfs_propagation().as_ref())),
+        ];
+        if let Some((place, _)) = changes.into_iter().find(|(_, given)| *given && !self.has(MOUNT)) {
+            return needs(place, "mount");
+        }
         let maps = [("linux.uidMappings", linux.uid_mappings()), ("linux.gidMappings", linux.gid_mappings())];
         for (place, map) in maps {
             let given = map.as_ref().is_some_and(|map| !map.is_empty());
@@ -102,7 +114,7 @@ impl Namespaces {
 
     /// Whether the mount namespace is one that others have made.
     pub(super) fn joins_mounts(&self) -> bool {
-        self.joined.iter().any(|joined| joined.kind == libc::CLONE_NEWNS as u64)
+        self.joined.iter().any(|joined| joined.kind == MOUNT)
     }
 
     /// Whether a namespace of this kind is made for it.

@@ -96,6 +96,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_recvmsg, "recvmsg", &[Descriptor, Opaque, Hexadecimal]),
     (libc::SYS_fcntl, "fcntl", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_pidfd_open, "pidfd_open", &[Decimal, Hexadecimal]),
+    (libc::SYS_pidfd_send_signal, "pidfd_send_signal", &[Descriptor, Decimal, Opaque, Hexadecimal]),
     (libc::SYS_rt_sigprocmask, "rt_sigprocmask", &[Decimal, Opaque, Opaque, Decimal]),
     (libc::SYS_rt_sigaction, "rt_sigaction", &[Decimal, Opaque, Opaque, Decimal]),
     (libc::SYS_execve, "execve", &[Text, Strings, Opaque]),

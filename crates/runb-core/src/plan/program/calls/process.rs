@@ -11,6 +11,11 @@ impl Program {
         self.call(libc::SYS_setns, &[fd.into().into(), namespaces.into()])
     }
 
+    /// pidfd_send_signal(2); 0 is none, and asks whether the process lives.
+    pub(crate) fn pidfd_send_signal(&mut self, pidfd: impl Into<Number>, signal: i32) -> Added<'_> {
+        self.call(libc::SYS_pidfd_send_signal, &[pidfd.into().into(), signal.into(), 0.into(), 0.into()])
+    }
+
     /// unshare(2).
     pub(crate) fn unshare(&mut self, namespaces: u64) -> Added<'_> {
         self.call(libc::SYS_unshare, &[namespaces.into()])
