@@ -366,9 +366,6 @@ fn failure(program: &Program, report: &Report, init: &Child) -> Error {
 pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i32) -> Error {
     let more = match hint {
         Some(Hint::ProfileMissing) if errno == libc::ENOENT => ": the profile is not loaded on this host",
-        Some(Hint::FewCpus) if errno == libc::EPERM => {
-            ": process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)"
-        }
         Some(Hint::InterpreterMissing) if errno == libc::ENOENT => ": the file is there, its interpreter is not",
         _ => "",
     };

@@ -276,7 +276,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut scheduler = None;
     if entry == Entry::Alone {
         namespaces::become_child(p);
-        scheduler = schedule::of_twin(p, spec, process)?;
+        scheduler = schedule::of_twin(p, process)?;
         setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
     }
     mounts.prepare(p)?;

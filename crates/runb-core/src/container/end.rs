@@ -62,9 +62,8 @@ impl Container {
             Err(Errno::ESRCH) => return Err(not_running()),
             Err(errno) => return Err(Error::host(format!("pidfd_send_signal {}", signal.number()), errno)),
         }
-        // A process that the version 1 freezer holds dies no sooner than it is let go.
-        if signal.number() == libc::SIGKILL && self.saved.cgroup.v1("freezer").is_some() {
-            let _ = self.saved.cgroup.thaw();
+        if signal.number() == libc::SIGKILL {
+            let_go(&self.saved);
         }
         Ok(())
     }
@@ -232,12 +231,16 @@ fn end_init(saved: &Saved) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {pid}"), errno)),
     }
-    // A process that the version 1 freezer holds dies no sooner than it is let go.
-    if saved.cgroup.v1("freezer").is_some() {
-        let _ = saved.cgroup.thaw();
-    }
+    let_go(saved);
     match ended(&pidfd, deadline())? {
         true => Ok(()),
         false => Err(Error::host(format!("wait for the end of init, {pid}, after SIGKILL"), Errno::ETIMEDOUT)),
+    }
+}
+
+/// A process that the version 1 freezer holds dies no sooner than it is let go.
+fn let_go(saved: &Saved) {
+    if saved.cgroup.v1("freezer").is_some() {
+        let _ = saved.cgroup.thaw();
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn join<'p>(
     let join = |path: Option<&Path>| {
         let cgroup = path.map(launch::open_cgroup).transpose()?;
         let target = Target { cgroup: cgroup.as_ref().map(AsFd::as_fd), ..target };
-        let text = |path: &Path| format!("adding pid of a new process to cgroups, to {}", path.display());
+        let text = |path: &Path| format!("join the cgroup {}", path.display());
         launch::join(plan, &target, &saved.cgroup).map_err(|error| match path {
             Some(path) if error.errno().is_some_and(is_of_cgroup) => error.during(text(path)),
             _ => error,

@@ -117,7 +117,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     lsm::labels(p, process, survey.lsm)?;
     if user == UserNamespace::Own {
         process::raise_rlimits(p, process, &survey.rlimits);
-        schedule::scheduler(p, spec, process, entry)?;
+        schedule::scheduler(p, process, entry)?;
     }
 
     // From here on its namespaces are the container's, but for the pid namespace.
@@ -136,7 +136,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     }
     process::personality(p, spec)?;
     if user == UserNamespace::Runtimes {
-        schedule::scheduler(p, spec, process, entry)?;
+        schedule::scheduler(p, process, entry)?;
     }
     let guard = Guard::of(process, filter.as_ref());
     process::own_stdio(p, process, &survey.stdio);
@@ -150,7 +150,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         guard.load(p, sets);
     }
     let twin = enters_pid.then(|| enter_pid(p));
-    let scheduler = twin.map(|_| schedule::of_twin(p, spec, process)).transpose()?.flatten();
+    let scheduler = twin.map(|_| schedule::of_twin(p, process)).transpose()?.flatten();
     process::session(p);
     if terminal::wanted(process) {
         terminal::control(p);
@@ -186,7 +186,7 @@ pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
     p.section("linux.cgroupsPath");
     for dir in dirs {
         let file = dir.join("cgroup.procs");
-        p.doing(format!("adding pid 0, its own, to cgroups: write it to {}", file.display()));
+        p.doing(format!("write \"0\" to {}", file.display()));
         write_file(p, file.as_os_str().as_encoded_bytes(), "0");
     }
 }

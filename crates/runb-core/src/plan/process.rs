@@ -93,7 +93,7 @@ pub(super) fn privileged(
         return Ok(());
     }
     raise_rlimits(p, process, &request.survey.rlimits);
-    schedule::scheduler(p, request.spec, process, entry)
+    schedule::scheduler(p, process, entry)
 }
 
 /// A new network namespace has a loopback device that is down.
@@ -309,7 +309,7 @@ pub(super) fn finish(
     p.umask(process.user().umask().map_or(Number::from(begun.umask), Number::from));
     personality(p, request.spec)?;
     if user == UserNamespace::Runtimes {
-        schedule::scheduler(p, request.spec, process, entry)?;
+        schedule::scheduler(p, process, entry)?;
     }
     let guard = Guard::of(process, filter);
     own_stdio(p, process, &request.survey.stdio);
@@ -328,7 +328,7 @@ pub(super) fn finish(
         }
         undumpable(p);
         become_child(p);
-        scheduler = schedule::of_twin(p, request.spec, process)?;
+        scheduler = schedule::of_twin(p, process)?;
         lead(p, process);
     }
     if !early {

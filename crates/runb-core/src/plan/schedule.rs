@@ -2,7 +2,7 @@
 //! "Linux Process", sched(7), sched_setattr(2), ioprio_set(2), sched_setaffinity(2).
 
 use nix::libc;
-use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, Process, Scheduler, Spec};
+use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, Process, Scheduler};
 use runb_init::Point;
 
 use super::namespaces::Entry;
@@ -80,8 +80,8 @@ fn times(scheduler: &Scheduler) -> [u64; 3] {
 ///
 /// # Errors
 /// A value is out of the kernel's range.
-pub(super) fn scheduler(p: &mut Program, spec: &Spec, process: &Process, entry: Entry) -> Result<()> {
-    let Some(Attributes { attr, what, hint }) = attributes(spec, process)? else { return Ok(()) };
+pub(super) fn scheduler(p: &mut Program, process: &Process, entry: Entry) -> Result<()> {
+    let Some(Attributes { attr, what, hint }) = attributes(process)? else { return Ok(()) };
     if entry != Entry::Born && is_lost_by_fork(process) {
         return Ok(());
     }
@@ -99,8 +99,8 @@ pub(super) fn scheduler(p: &mut Program, spec: &Spec, process: &Process, entry: 
 ///
 /// # Errors
 /// As [`scheduler`].
-pub(super) fn of_twin(p: &mut Program, spec: &Spec, process: &Process) -> Result<Option<Attributes>> {
-    let attributes = attributes(spec, process)?.filter(|_| is_lost_by_fork(process));
+pub(super) fn of_twin(p: &mut Program, process: &Process) -> Result<Option<Attributes>> {
+    let attributes = attributes(process)?.filter(|_| is_lost_by_fork(process));
     if attributes.is_some() {
         p.section(PLACE);
         p.stop(Point::Scheduler);
@@ -122,7 +122,7 @@ pub struct Attributes {
     pub hint: Option<Hint>,
 }
 
-fn attributes(spec: &Spec, process: &Process) -> Result<Option<Attributes>> {
+fn attributes(process: &Process) -> Result<Option<Attributes>> {
     let Some(scheduler) = process.scheduler() else { return Ok(None) };
     check_scheduler(scheduler)?;
     let flags = scheduler.flags().iter().flatten().fold(0, |all, one| all | flag(*one));
@@ -149,9 +149,7 @@ fn attributes(spec: &Spec, process: &Process) -> Result<Option<Attributes>> {
     }
     // The specification has no values for the clamps.
     attr.resize(ATTR_SIZE as usize, 0);
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let cpus = resources.and_then(|resources| resources.cpu().as_ref()).and_then(|cpu| cpu.cpus().as_ref());
-    let hint = cpus.filter(|cpus| !cpus.is_empty()).map(|_| Hint::FewCpus);
+    let hint = (*scheduler.policy() == LinuxSchedulerPolicy::SchedDeadline).then_some(Hint::Deadline);
     Ok(Some(Attributes { attr, what, hint }))
 }
 
@@ -291,7 +289,7 @@ mod tests {
     fn refused(fields: serde_json::Value) -> String {
         let process = process(fields);
         let mut p = Program::new(3);
-        let planned = scheduler(&mut p, &Spec::default(), &process, Entry::Born);
+        let planned = scheduler(&mut p, &process, Entry::Born);
         let planned = planned.and_then(|()| io_priority(&mut p, &process));
         planned.expect_err("it is refused").to_string()
     }
@@ -317,7 +315,7 @@ mod tests {
         let fields = serde_json::json!({"scheduler": {"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RECLAIM"],
             "runtime": 5_000_000, "deadline": 10_000_000, "period": 20_000_000}});
         let mut p = Program::new(3);
-        scheduler(&mut p, &Spec::default(), &process(fields), Entry::Born).expect("planned");
+        scheduler(&mut p, &process(fields), Entry::Born).expect("planned");
         assert_eq!(p.what(0), "sched_setattr SCHED_DEADLINE runtime 5000000 deadline 10000000 period 20000000");
         let attr = p.bytes_at(p.calls()[0].args[1], 56).expect("an attribute");
         let word = |at: usize| u64::from_ne_bytes(attr[at..at + 8].try_into().expect("eight bytes"));
