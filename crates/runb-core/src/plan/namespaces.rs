@@ -76,8 +76,10 @@ impl Namespaces {
         if some(spec.domainname().as_ref()) && !self.has(libc::CLONE_NEWUTS as u64) {
             return needs("domainname", "uts");
         }
-        if !self.has(MOUNT) && self.has(USER) {
-            let text = "needs a new or joined mount namespace beside the user namespace, whose root may mount nothing in another";
+        // mount(2): the right to mount is asked of the user namespace that owns the mount namespace.
+        if self.has(USER) && !self.has(MOUNT) || self.makes(USER) && self.joins_mounts() {
+            let text =
+                "needs a new mount namespace beside the user namespace, whose root may mount nothing in one of others";
             return Err(Error::spec("linux.namespaces", text));
         }
         let Some(linux) = linux else { return Ok(()) };
