@@ -5,7 +5,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::{Container, Held, hooks, remains};
+use super::remains::{self, let_go, outlives_init};
+use super::{Container, Held, hooks};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::deadline;
 use crate::options::HookEnvironment;
@@ -17,7 +19,7 @@ use crate::undo::Ours;
 /// Which processes a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Init.
+    /// Init; SIGKILL without a pid namespace of the container's own is for all, as under runc.
     Init,
     /// Every process in the container's cgroup.
     All,
@@ -43,18 +45,38 @@ impl Container {
         }
         match scope {
             // Who is in the cgroup now is another container's.
-            Scope::All if self.saved.init_fd()?.is_none() && !remains::outlive_init(&self.dir) => Ok(()),
+            Scope::All if self.saved.init_fd()?.is_none() && !outlives_init(&self.saved) => Ok(()),
             Scope::All if signal.number() == libc::SIGKILL => end(&self.saved),
             Scope::All => self.saved.cgroup.signal(signal.number()),
-            Scope::Init => {
-                let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
-                match sys::pidfd_send_signal(&pidfd, signal.number()) {
-                    Err(Errno::ESRCH) => Err(not_running()),
-                    result => {
-                        result.map_err(|errno| Error::host(format!("pidfd_send_signal {}", signal.number()), errno))
-                    }
-                }
+            Scope::Init
+                if signal.number() == libc::SIGKILL && outlives_init(&self.saved) && !self.saved.cgroup.is_empty() =>
+            {
+                self.kill_everyone()
             }
+            Scope::Init => self.signal_init(signal),
+        }
+    }
+
+    fn signal_init(&self, signal: Signal) -> Result<()> {
+        let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
+        match sys::pidfd_send_signal(&pidfd, signal.number()) {
+            Ok(()) => {}
+            Err(Errno::ESRCH) => return Err(not_running()),
+            Err(errno) => return Err(Error::host(format!("pidfd_send_signal {}", signal.number()), errno)),
+        }
+        if signal.number() == libc::SIGKILL {
+            let_go(&self.saved);
+        }
+        Ok(())
+    }
+
+    /// Also what init has left behind, as long as there is a cgroup that would tell.
+    fn kill_everyone(&self) -> Result<()> {
+        let Cgroup { unified, v1 } = &self.saved.cgroup;
+        let mut dirs = unified.iter().chain(v1.iter().map(|dir| &dir.path));
+        match self.saved.init_fd()? {
+            None if !dirs.any(|dir| dir.exists()) => Err(not_running()),
+            _ => end(&self.saved),
         }
     }
 

@@ -158,7 +158,8 @@ pub(super) const RLIMIT: Names = names!(
     RLIMIT_STACK,
 );
 pub(super) const IOCTL: Names = names!(SIOCSIFFLAGS, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ, TIOCSCTTY);
-pub(super) const AT: Names = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC);
+pub(super) const AT: Names =
+    names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC, AT_EACCESS);
 pub(super) const FUTEX: Names = &[(4 | 128, "FUTEX_CMP_REQUEUE_PRIVATE")];
 
 /// The commands of fsconfig(2), which libc lacks (include/uapi/linux/mount.h).
