@@ -29,6 +29,7 @@ pub mod runtime;
 pub mod sample;
 pub mod squash;
 pub mod standing;
+pub mod stops;
 pub mod terminal;
 pub mod traced;
 pub mod wait;
