@@ -389,7 +389,7 @@ fn a_capability_over_files_lets_a_user_execute_what_only_root_may() {
             })
         };
         for command in ["roots", "/bin/roots"] {
-            bundle().args([command, "echo", "x"]).try_create().fails_with(&[]);
+            bundle().args([command, "echo", "x"]).run().fails_with(&[]);
             let sets = ["bounding", "effective", "permitted", "inheritable", "ambient"];
             let sets: serde_json::Map<_, _> =
                 sets.into_iter().map(|set| (set.to_owned(), json!(["CAP_DAC_OVERRIDE"]))).collect();
