@@ -236,7 +236,7 @@ fn somebody_elses_mount_at_the_path_of_the_root_filesystem_stays() {
         own("mount", &["--bind", rootfs.to_str().expect("text")]);
         let container = bundle.idle().run_detached();
         container.delete_force().ok();
-        assert_eq!(mounted_below(&rootfs), [rootfs.clone()]);
+        assert_eq!(mounted_below(&rootfs), vec![rootfs.clone()]);
         own("umount", &[]);
     });
 }

@@ -153,7 +153,7 @@ fn a_caller_that_is_pinned_to_one_cpu_pins_neither_the_container_nor_what_comes_
         if all == "0" {
             t.skip("there is one CPU");
         }
-        let pinned = ["taskset", "-c", "0", "--"];
+        let pinned = ["taskset", "-c", "0"];
         let bundle = t.bundle().idle();
         let file = t.dir().join("hook");
         let hook =
@@ -189,8 +189,12 @@ fn a_deadline_is_set_for_a_workload_that_comes_into_its_pid_namespace_by_a_fork(
         let path = format!("/proc/{}/ns/pid", first.pid());
         let second = t.bundle().join_namespace("pid", &path).set("/process/scheduler", scheduler.clone());
         let second = second.idle().run_detached();
-        assert_eq!(policy(second.pid()), "6");
-        second.delete_force().ok();
+        let pid = second.pid();
+        assert_eq!(policy(pid), "6");
+        second.kill(&["9"]).ok();
+        // A pid namespace's first process waits for all others to be reaped.
+        second.reap(pid);
+        second.delete().ok();
         let process = json!({"args": ["sleep", "86400"], "cwd": "/", "env": ["PATH=/bin"], "scheduler": scheduler});
         let (file, pid_file) = (t.dir().join("process.json"), t.dir().join("pid"));
         fs::write(&file, process.to_string()).expect("write");
@@ -198,6 +202,12 @@ fn a_deadline_is_set_for_a_workload_that_comes_into_its_pid_namespace_by_a_fork(
         t.call(["exec", "--detach", "--process", file, "--pid-file", pid_file, first.id()]).ok();
         let pid = fs::read_to_string(pid_file).expect("a pid file").parse().expect("a pid");
         assert_eq!(policy(pid), "6");
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).expect("a pid"),
+            rustix::process::Signal::KILL,
+        )
+        .expect("kill");
+        first.reap(pid);
         first.delete_force().ok();
     });
 }
@@ -379,7 +389,7 @@ fn a_capability_over_files_lets_a_user_execute_what_only_root_may() {
             })
         };
         for command in ["roots", "/bin/roots"] {
-            bundle().args([command, "echo", "x"]).try_create().fails_with(&[]);
+            bundle().args([command, "echo", "x"]).run().fails_with(&[]);
             let sets = ["bounding", "effective", "permitted", "inheritable", "ambient"];
             let sets: serde_json::Map<_, _> =
                 sets.into_iter().map(|set| (set.to_owned(), json!(["CAP_DAC_OVERRIDE"]))).collect();
