@@ -184,12 +184,12 @@ impl Devices {
         }
         let empty = p.text("");
         p.section("/dev");
-        let dev: Number = mounts.directory(p, Path::new("/dev")).into();
+        let dev = mounts.directory(p, Path::new("/dev"));
         for device in &self.list {
             p.section(device.place.as_str());
             let directory = match device.in_dev() {
                 true => dev,
-                false => mounts.directory(p, device.path.parent().unwrap_or(Path::new("/"))).into(),
+                false => mounts.directory(p, device.path.parent().unwrap_or(Path::new("/"))),
             };
             let name = p.text(device.path.file_name().unwrap_or_default().as_encoded_bytes());
             p.doing(format!("make the device {}", device.path.display()));

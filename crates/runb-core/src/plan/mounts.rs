@@ -254,7 +254,7 @@ impl<'a> Mounts<'a> {
             (MountWork::MapIds(..) | MountWork::Procfs, _) => None,
         };
         if let Some(mount) = inside {
-            p.call(libc::SYS_fchdir, &[mount.into()]);
+            p.fchdir(mount);
         }
         self.steps.push(MountStep { place: planned.place.clone(), work });
         p.stop_with(Point::Mount, tree);

@@ -6,22 +6,11 @@ use super::Request;
 use super::attributes::{Change, Setter};
 use super::mount_options::{Attributes, RDONLY, Reach, of_statfs, propagation};
 use super::program::{
-    AT_FDCWD, AT_RECURSIVE as RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, NULL, O_DIRECTORY, O_PATH,
-    OPEN_TREE_CLONE as CLONE, Program, Slot,
+    AT_FDCWD, AT_RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, NULL, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE, Program, Slot,
 };
 use crate::error::{Error, Result};
 use crate::options::RootEntry;
 use crate::survey::Reader;
-
-// Until all that mounts has them from `program`.
-/// open_tree(2): make a detached copy.
-pub(super) const OPEN_TREE_CLONE: i32 = 1;
-/// With all mounts below it.
-pub(super) const AT_RECURSIVE: i32 = 0x8000;
-/// move_mount(2): the source is the descriptor itself.
-pub(super) const F_EMPTY_PATH: i32 = 0x4;
-/// move_mount(2): the target is the descriptor itself.
-pub(super) const T_EMPTY_PATH: i32 = 0x40;
 
 /// The container's root filesystem, as a detached mount until it is attached.
 pub(super) struct Root {
@@ -64,7 +53,7 @@ impl Root {
     pub(super) fn open_as(&self, p: &mut Program, reader: Reader) {
         if self.reader == reader {
             p.section("root.path");
-            p.open_tree(AT_FDCWD, self.path, CLONE | RECURSIVE).into_slot(self.tree);
+            p.open_tree(AT_FDCWD, self.path, OPEN_TREE_CLONE | AT_RECURSIVE).into_slot(self.tree);
         }
     }
 
