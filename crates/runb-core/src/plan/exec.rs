@@ -12,13 +12,13 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Process, Spec};
 use runb_init::Point;
 
-use super::command::{self, Command};
-use super::credentials::{Sets, UserNamespace, become_user};
-use super::guard::Guard;
 use super::process;
+use super::process::command::{self, Command};
+use super::process::credentials::{Sets, UserNamespace, become_user};
+use super::process::guard::Guard;
+use super::process::schedule::{self, Affinity};
 use super::procfs::write_file;
 use super::program::Program;
-use super::schedule::{self, Affinity};
 use super::seccomp::Filter;
 use super::{lsm, namespaces, terminal};
 use crate::error::Result;

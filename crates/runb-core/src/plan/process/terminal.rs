@@ -10,24 +10,24 @@ use nix::libc;
 use oci_spec::runtime::Process;
 use runb_init::{Point, Report};
 
-use super::mounts::{Mounts, resolve};
-use super::program::{
+use crate::error::{Error, Result};
+use crate::plan::mounts::list::{Mounts, resolve};
+use crate::plan::program::{
     AT_EMPTY_PATH, AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, Message, O_NOCTTY, O_NOFOLLOW, O_PATH,
     O_RDWR, OPEN_TREE_CLONE, Program, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, Slot,
 };
-use crate::error::{Error, Result};
 
 /// Where init's terminal comes from.
 const DEVPTS: &str = "/dev/pts";
 
 /// A terminal that was opened.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terminal {
+pub(in crate::plan) struct Terminal {
     slave: Slot,
 }
 
 /// Whether the process has a terminal.
-pub(super) fn wanted(process: &Process) -> bool {
+pub(in crate::plan) fn wanted(process: &Process) -> bool {
     process.terminal() == Some(true)
 }
 
@@ -35,7 +35,7 @@ pub(super) fn wanted(process: &Process) -> bool {
 ///
 /// # Errors
 /// The configuration mounts no devpts at /dev/pts, or consoleSize is out of range.
-pub(super) fn open(p: &mut Program, process: &Process, mounts: &Mounts<'_>) -> Result<Option<Terminal>> {
+pub(in crate::plan) fn open(p: &mut Program, process: &Process, mounts: &Mounts<'_>) -> Result<Option<Terminal>> {
     if !wanted(process) {
         return Ok(None);
     }
@@ -57,7 +57,7 @@ pub(super) fn open(p: &mut Program, process: &Process, mounts: &Mounts<'_>) -> R
 ///
 /// # Errors
 /// consoleSize is out of range.
-pub(super) fn open_joined(p: &mut Program, process: &Process) -> Result<Option<Terminal>> {
+pub(in crate::plan) fn open_joined(p: &mut Program, process: &Process) -> Result<Option<Terminal>> {
     if !wanted(process) {
         return Ok(None);
     }
@@ -75,7 +75,7 @@ pub(super) fn open_joined(p: &mut Program, process: &Process) -> Result<Option<T
 }
 
 /// Waits for a descriptor from the runtime.
-pub(super) fn receive_descriptor(p: &mut Program) -> Slot {
+pub(in crate::plan) fn receive_descriptor(p: &mut Program) -> Slot {
     let message = p.message(Report::terminal());
     p.recvmsg(p.report(), message);
     message.descriptor
@@ -135,7 +135,7 @@ fn console(p: &mut Program, terminal: Terminal, mounts: &Mounts<'_>) {
 }
 
 /// Makes the terminal the controlling one; after setsid(2).
-pub(super) fn control(p: &mut Program) {
+pub(in crate::plan) fn control(p: &mut Program) {
     p.section("process.terminal");
     p.doing("make it the controlling terminal");
     p.ioctl_tiocsctty(0);

@@ -6,9 +6,9 @@ use runb_init::Point;
 use super::{Filesystem, Made, MountStep, MountWork, Mounts, Planned, Shown, What};
 use crate::error::{Error, Result};
 use crate::plan::lsm;
-use crate::plan::mount_options::{IVERSION, NOSYMFOLLOW, RDONLY};
+use crate::plan::mounts::options::{IVERSION, NOSYMFOLLOW, RDONLY};
+use crate::plan::process::terminal::receive_descriptor;
 use crate::plan::program::{NULL, O_PATH, Program, Slot};
-use crate::plan::terminal::receive_descriptor;
 
 /// The longest value that fsconfig(2) takes, with its NUL (fs/fsopen.c: `strndup_user(_value, 256)`).
 const LONGEST_VALUE: usize = 256;

@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::attributes::{Change, Setter};
-use super::mount_options::{Attributes, RDONLY, Reach};
-use super::mounts::{Mounts, Start, Target, onto, resolve};
-use super::program::{
+use super::list::{Mounts, Start, Target, onto, resolve};
+use super::options::{Attributes, RDONLY, Reach};
+use crate::error::Result;
+use crate::host::mounts::MountCalls;
+use crate::plan::program::{
     AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, Added, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_SYMLINKS, O_PATH,
     OPEN_TREE_CLONE, Program, Slot,
 };
-use super::{Request, lsm};
-use crate::error::Result;
-use crate::host::mounts::MountCalls;
+use crate::plan::{Request, lsm};
 use crate::survey::{Kind, clean};
 
 const ABSENT: [i32; 2] = [libc::ENOENT, libc::ENOTDIR];
@@ -43,7 +43,7 @@ struct Mask {
 }
 
 /// The masks of a container.
-pub(super) struct Masks<'a> {
+pub(in crate::plan) struct Masks<'a> {
     masked: Vec<Mask>,
     /// With their places.
     readonly: Vec<(String, PathBuf)>,
@@ -73,7 +73,7 @@ fn each_once(name: &str, list: Option<&[String]>) -> Vec<(usize, String, PathBuf
 impl<'a> Masks<'a> {
     /// Opens the host's /dev/null for what is a file. `null` is whether the container's own is this program's work; where
     /// it is the image's, it is not to be trusted, and each mask gets the host's (CVE-2025-31133).
-    pub(super) fn open(p: &mut Program, request: &Request<'a>, null: Null, setter: Setter) -> Result<Self> {
+    pub(in crate::plan) fn open(p: &mut Program, request: &Request<'a>, null: Null, setter: Setter) -> Result<Self> {
         let linux = request.spec.linux().as_ref();
         let masked = each_once("maskedPaths", linux.and_then(|linux| linux.masked_paths().as_deref()));
         let readonly = each_once("readonlyPaths", linux.and_then(|linux| linux.readonly_paths().as_deref()));
@@ -100,7 +100,7 @@ impl<'a> Masks<'a> {
     }
 
     /// All paths.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub(in crate::plan) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.masked
             .iter()
             .map(|mask| &mask.path)
@@ -109,7 +109,7 @@ impl<'a> Masks<'a> {
     }
 
     /// Masks, and makes read-only.
-    pub(super) fn attach(&self, p: &mut Program, mounts: &Mounts<'_>) {
+    pub(in crate::plan) fn attach(&self, p: &mut Program, mounts: &Mounts<'_>) {
         self.make_readonly(p, mounts);
         let left = self.masked.iter().filter(|mask| matches!(mask.cover, Cover::Directory)).count();
         let mut shared = Shared { tree: None, left };
@@ -271,7 +271,7 @@ struct Shared {
 
 /// Whose /dev/null the container has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Null {
+pub(in crate::plan) enum Null {
     /// This program makes it.
     Made,
     /// It came with a /dev that the configuration binds, or that the image has, or with a mount onto it.

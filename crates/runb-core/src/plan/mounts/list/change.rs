@@ -3,8 +3,8 @@
 use super::filesystem::configure;
 use super::{Filesystem, Mounts, Planned};
 use crate::error::{Error, Result};
-use crate::plan::attributes::Change;
-use crate::plan::mount_options::{IVERSION, RDONLY, Reach};
+use crate::plan::mounts::attributes::Change;
+use crate::plan::mounts::options::{IVERSION, RDONLY, Reach};
 use crate::plan::program::{Program, Slot};
 use crate::survey::is_bind;
 

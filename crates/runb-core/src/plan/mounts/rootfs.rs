@@ -2,18 +2,18 @@
 
 use nix::libc;
 
-use super::Request;
 use super::attributes::{Change, Setter};
-use super::mount_options::{Attributes, RDONLY, Reach, of_statfs, propagation};
-use super::program::{
-    AT_FDCWD, AT_RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, NULL, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE, Program, Slot,
-};
+use super::options::{Attributes, RDONLY, Reach, of_statfs, propagation};
 use crate::error::{Error, Result};
 use crate::options::RootEntry;
+use crate::plan::Request;
+use crate::plan::program::{
+    AT_FDCWD, AT_RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, NULL, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE, Program, Slot,
+};
 use crate::survey::Reader;
 
 /// The container's root filesystem, as a detached mount until it is attached.
-pub(super) struct Root {
+pub(in crate::plan) struct Root {
     tree: Slot,
     /// The host's root, the way back out of the chroot in which hooks find the mounts made.
     old: Option<Slot>,
@@ -25,7 +25,7 @@ pub(super) struct Root {
 
 /// Where the root lies until it becomes `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Site {
+pub(in crate::plan) enum Site {
     /// On top of the old root.
     OnRoot,
     /// At its path on the host, where hooks look for it; init is in a chroot there while it mounts.
@@ -34,7 +34,7 @@ pub(super) enum Site {
 
 impl Root {
     /// Opens it while the host's paths are at hand.
-    pub(super) fn open(p: &mut Program, request: &Request<'_>, setter: Setter) -> Result<Self> {
+    pub(in crate::plan) fn open(p: &mut Program, request: &Request<'_>, setter: Setter) -> Result<Self> {
         p.section("root.path");
         let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
         if let Some(word) = given.filter(|word| !word.is_empty() && propagation(word).is_none()) {
@@ -50,7 +50,7 @@ impl Root {
 
     /// Opens it if it is for this reader to do: the runtime's equal, or the root of the container's user namespace, which is in
     /// a mount namespace of its own, and still has the host's paths at hand.
-    pub(super) fn open_as(&self, p: &mut Program, reader: Reader) {
+    pub(in crate::plan) fn open_as(&self, p: &mut Program, reader: Reader) {
         if self.reader == reader {
             p.section("root.path");
             p.open_tree(AT_FDCWD, self.path, OPEN_TREE_CLONE | AT_RECURSIVE).into_slot(self.tree);
@@ -59,7 +59,7 @@ impl Root {
 
     /// Puts it into the mount namespace. Before hooks it lies at its path on the host, where they look for it, and init
     /// works below it by a chroot that it can leave.
-    pub(super) fn attach(&mut self, p: &mut Program, request: &Request<'_>, site: Site) {
+    pub(in crate::plan) fn attach(&mut self, p: &mut Program, request: &Request<'_>, site: Site) {
         p.section("linux.rootfsPropagation");
         let slash = p.text("/");
         let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
@@ -88,7 +88,7 @@ impl Root {
     }
 
     /// Leaves the chroot of [`Root::attach`].
-    pub(super) fn leave(&self, p: &mut Program) {
+    pub(in crate::plan) fn leave(&self, p: &mut Program) {
         let Some(old) = self.old else { return };
         p.section("root.path");
         p.fchdir(old);
@@ -97,7 +97,7 @@ impl Root {
     }
 
     /// Makes it `/`.
-    pub(super) fn pivot(&self, p: &mut Program, request: &Request<'_>, site: Site) {
+    pub(in crate::plan) fn pivot(&self, p: &mut Program, request: &Request<'_>, site: Site) {
         p.section("root.path");
         let dot = p.text(".");
         let slash = p.text("/");
@@ -131,7 +131,7 @@ impl Root {
     }
 
     /// What comes when all is mounted: read-only, and the propagation that the configuration wants.
-    pub(super) fn finish(&self, p: &mut Program, request: &Request<'_>) {
+    pub(in crate::plan) fn finish(&self, p: &mut Program, request: &Request<'_>) {
         let spec = request.spec;
         let slash = p.text("/");
         if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
