@@ -20,9 +20,11 @@ use super::attributes::{Change, Setter};
 use super::options::{Attributes, NOSYMFOLLOW, Parsed, RDONLY, Reach, of_statfs};
 use crate::error::Result;
 use crate::plan::cgroup::CgroupPlan;
+use crate::plan::lsm;
+use crate::plan::namespaces::IdMaps;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::program::{Data, Program, Slot};
-use crate::plan::{IdMaps, Request, lsm};
+use crate::plan::request::Request;
 use crate::survey::{Covers, Destination, Kind, Survey};
 
 pub(in crate::plan) use made::Start;
