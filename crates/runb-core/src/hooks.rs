@@ -20,6 +20,7 @@ use crate::hearing::{Said, receive_or_end};
 use crate::options::HookEnvironment;
 use crate::plan;
 use crate::plan::program::Program;
+use crate::signal::killed_by;
 use crate::state::{Saved, Status};
 
 /// How much of a hook's output an error carries: its end, in bytes.
@@ -100,7 +101,7 @@ pub fn run_each(hooks: Option<&Hooks>, kind: &str, mut run: impl FnMut(&Hook) ->
 /// Which hook it was; also where the call that failed came from another place.
 fn named(kind: &str, i: usize, hook: &Hook, error: Error) -> Error {
     let place = format!("hooks.{kind}[{i}] ({})", hook.path().display());
-    let error = error.with_kind(Kind::Hook);
+    let error = error.with_kind(Kind::Hook).during(format_args!("error running {kind} hook #{i}"));
     if error.origin().is_some() { error.during(place) } else { error.at(place) }
 }
 
@@ -190,7 +191,7 @@ pub(crate) fn finish(hook: &Hook, mut child: Child, mut streams: Streams, serves
     match child.reap()? {
         WaitStatus::Exited(_, 0) => Ok(()),
         WaitStatus::Exited(_, code) => Err(failed(format!("exit status {code}"), &mut streams.output)),
-        WaitStatus::Signaled(_, signal, _) => Err(failed(format!("killed by {signal}"), &mut streams.output)),
+        WaitStatus::Signaled(_, signal, _) => Err(failed(killed_by(signal), &mut streams.output)),
         other => Err(Error::internal(format!("a hook ended as {other:?}"))),
     }
 }

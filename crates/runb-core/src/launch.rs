@@ -29,6 +29,7 @@ use crate::plan::exec::ExecPlan;
 use crate::plan::program::{Hint, Mark, Program};
 use crate::plan::seccomp::Filter;
 use crate::plan::{IdMaps, Plan};
+use crate::signal::killed_by;
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::terminal::Master;
@@ -354,12 +355,17 @@ fn failure(program: &Program, report: &Report, init: &Child) -> Error {
 
 /// A failure as an error, by what was kept of the call.
 pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i32) -> Error {
-    let more = match hint {
-        Some(Hint::ProfileMissing) if errno == libc::ENOENT => ": the profile is not loaded on this host",
-        Some(Hint::InterpreterMissing) if errno == libc::ENOENT => ": the file is there, its interpreter is not",
-        _ => "",
+    let text = match (hint, errno) {
+        (Some(Hint::ProfileMissing), libc::ENOENT) => format!("{what}: the profile is not loaded on this host"),
+        // Before the call, whose errno is looked for directly after the file's name.
+        (Some(Hint::InterpreterMissing), libc::ENOENT) => format!("the file is there, its interpreter is not: {what}"),
+        (Some(Hint::Deadline), libc::EPERM) => format!(
+            "it takes CAP_SYS_NICE and every CPU, so that this process scheduler can't be used together with AllowedCPUs \
+             (linux.resources.cpu.cpus, or a cpuset above): {what}"
+        ),
+        _ => what.to_owned(),
     };
-    let error = Error::new(Kind::Init, format!("{what}{more}")).with_errno(Errno::from_raw(errno));
+    let error = Error::new(Kind::Init, text).with_errno(Errno::from_raw(errno));
     if place.is_empty() { error } else { error.at(place) }
 }
 
@@ -390,7 +396,7 @@ fn died(init: &mut Child, cgroup: &Cgroup) -> Error {
         return Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit");
     }
     let how = match status {
-        Some(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+        Some(WaitStatus::Signaled(_, signal, _)) => killed_by(signal),
         Some(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
         other => format!("{other:?}"),
     };

@@ -126,7 +126,7 @@ fn notify_is_refused_where_the_listener_could_never_be_reached() {
     let rules = json!([{ "names": ["write"], "action": "SCMP_ACT_NOTIFY" }]);
     assert_eq!(
         refusal(allowing(rules)),
-        "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY cannot be used for write, by which the listener is handed over"
+        "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY cannot be used for the write syscall, by which the listener is handed over"
     );
 }
 

@@ -100,9 +100,9 @@ pub(super) fn join<'p>(
     named: &[String],
 ) -> Result<launch::Running<'p>> {
     let join = |path: Option<&Path>| {
-        let cgroup = path.map(launch::open_cgroup).transpose()?;
+        let cgroup = path.map(launch::open_cgroup).transpose().map_err(|error| error.during(ADDING))?;
         let target = Target { cgroup: cgroup.as_ref().map(AsFd::as_fd), ..target };
-        let text = |path: &Path| format!("join the cgroup {}", path.display());
+        let text = |path: &Path| format!("{ADDING}: {}", path.display());
         launch::join(plan, &target, &saved.cgroup).map_err(|error| match path {
             Some(path) if error.errno().is_some_and(is_of_cgroup) => error.during(text(path)),
             _ => error,
@@ -118,6 +118,9 @@ pub(super) fn join<'p>(
         _ => result,
     }
 }
+
+/// What is done when a process joins a cgroup.
+const ADDING: &str = "adding pid of the process to cgroups";
 
 /// What a cgroup answers that takes no process: clone3(2), EBUSY and EOPNOTSUPP; one that is gone.
 fn is_of_cgroup(errno: Errno) -> bool {

@@ -4,7 +4,7 @@
 use nix::libc;
 use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, Process, Scheduler};
 
-use super::program::Program;
+use super::program::{Hint, Program};
 use crate::error::{Error, Kind, Result};
 
 /// struct sched_attr with the two clamps of utilization (since kernel commit a509a7cd7974, Linux 5.3), in bytes.
@@ -106,7 +106,10 @@ pub(super) fn scheduler(p: &mut Program, process: &Process) -> Result<()> {
     }
     // The specification has no values for the clamps.
     attr.resize(ATTR_SIZE as usize, 0);
-    p.sched_setattr(&attr);
+    let call = p.sched_setattr(&attr);
+    if *scheduler.policy() == LinuxSchedulerPolicy::SchedDeadline {
+        call.hint(Hint::Deadline);
+    }
     Ok(())
 }
 

@@ -43,7 +43,7 @@ impl Mounts<'_> {
         let path = p.text(destination.as_os_str().as_encoded_bytes());
         p.doing("make the directory");
         p.call(libc::SYS_mkdirat, &[AT_FDCWD.into(), path.into(), 0o755.into()]).tolerate(&[libc::EEXIST, libc::EROFS]);
-        p.doing("must be mounted on an ordinary directory");
+        p.doing("must be mounted on ordinary directory");
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
         let slot = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
         (slot.into(), self.empty, F_EMPTY_PATH | T_EMPTY_PATH)
