@@ -68,7 +68,7 @@ pub struct Running {
 }
 
 /// The containers of a folder.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct List {
     /// Those that can be read, by id.
     pub containers: Vec<Container>,
@@ -114,13 +114,10 @@ impl Container {
     /// The containers of the folder `root`; what is no container there is passed over.
     ///
     /// # Errors
-    /// The folder cannot be read; one that is not there has no containers.
+    /// The folder cannot be read; ENOENT, if it is not there: there never was a container, or another one is meant.
     pub fn list(root: &Path) -> Result<List> {
-        let mut list = List { containers: Vec::new(), damaged: Vec::new() };
-        let entries = match fs::read_dir(root) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(list),
-            entries => entries.map_err(|e| Error::io(format!("open {}", root.display()), &e))?,
-        };
+        let mut list = List::default();
+        let entries = fs::read_dir(root).map_err(|e| Error::io(format!("open {}", root.display()), &e))?;
         for id in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
             match Container::load(root, &id) {
                 Ok(container) => list.containers.push(container),
