@@ -22,6 +22,7 @@ use crate::plan;
 use crate::plan::program::Program;
 use crate::signal::killed_by;
 use crate::state::{Saved, Status};
+use crate::trace::{Trace, What};
 
 /// How much of a hook's output an error carries: its end, in bytes.
 const OUTPUT: u64 = 4096;
@@ -85,17 +86,37 @@ pub fn of_kind<'a>(hooks: Option<&'a Hooks>, kind: &str) -> &'a [Hook] {
 ///
 /// # Errors
 /// Names the hook, how it ended, and the end of its output.
-pub fn run_all(hooks: Option<&Hooks>, kind: &str, mut run: impl FnMut(&Hook) -> Result<()>) -> Result<()> {
+pub(crate) fn run_all(
+    hooks: Option<&Hooks>,
+    kind: &'static str,
+    trace: &mut Trace,
+    mut run: impl FnMut(&Hook) -> Result<()>,
+) -> Result<()> {
     for (i, hook) in of_kind(hooks, kind).iter().enumerate() {
-        run(hook).map_err(|error| named(kind, i, hook, error))?;
+        run_one((kind, i, hook), trace, &mut run)?;
     }
     Ok(())
 }
 
 /// Runs the hooks of `kind` in order by `run`, all of them, and returns what failed.
-pub fn run_each(hooks: Option<&Hooks>, kind: &str, mut run: impl FnMut(&Hook) -> Result<()>) -> Vec<Error> {
+pub(crate) fn run_each(
+    hooks: Option<&Hooks>,
+    kind: &'static str,
+    trace: &mut Trace,
+    mut run: impl FnMut(&Hook) -> Result<()>,
+) -> Vec<Error> {
     let list = of_kind(hooks, kind).iter().enumerate();
-    list.filter_map(|(i, hook)| run(hook).err().map(|error| named(kind, i, hook, error))).collect()
+    list.filter_map(|(i, hook)| run_one((kind, i, hook), trace, &mut run).err()).collect()
+}
+
+fn run_one(
+    (kind, index, hook): (&'static str, usize, &Hook),
+    trace: &mut Trace,
+    run: &mut impl FnMut(&Hook) -> Result<()>,
+) -> Result<()> {
+    let result = run(hook);
+    trace.done(What::Hook { kind, index, path: hook.path().clone() });
+    result.map_err(|error| named(kind, index, hook, error))
 }
 
 /// Which hook it was; also where the call that failed came from another place.

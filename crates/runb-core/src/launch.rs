@@ -33,6 +33,7 @@ use crate::signal::killed_by;
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::terminal::Master;
+use crate::trace::{Trace, What};
 
 use listener::Listener;
 
@@ -84,33 +85,44 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32, born: Born<'
 }
 
 impl Running<'_> {
+    /// The process id of init, or of what will be its twin's maker.
+    pub(crate) fn pid(&self) -> i32 {
+        self.init.pid
+    }
+
     /// Goes through the stops up to [`Point::Ready`], whether init waits there or not.
     ///
     /// # Errors
     /// A call of init, one of the runtime's, or a hook failed; or init was killed. It does not live any more then.
-    pub(crate) fn until_ready(mut self, plan: &Plan, context: Context<'_>) -> Result<Ready> {
-        match self.go_through(plan, context) {
+    pub(crate) fn until_ready(mut self, plan: &Plan, context: Context<'_>, trace: &mut Trace) -> Result<Ready> {
+        match self.go_through(plan, context, trace) {
             Ok(()) => Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal }),
             Err(error) => Err(self.init.end(error)),
         }
     }
 
-    fn go_through(&mut self, plan: &Plan, mut context: Context<'_>) -> Result<()> {
+    fn go_through(&mut self, plan: &Plan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
         let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
         expected.push(Point::Ready);
         let mut mounts = mounts::Mounts::of(plan);
         for point in expected {
             let report = self.reach(point)?;
+            trace.done(What::Stop(point));
             match point {
-                Point::IdMap => self.map_ids(plan)?,
+                Point::IdMap => {
+                    self.map_ids(plan)?;
+                    trace.done(What::IdMaps);
+                }
                 Point::Mount => {
                     if let Some(descriptor) = mounts.next(&self.init, report.value as i32)? {
                         self.init.resume()?;
                         self.init.send(&descriptor)?;
+                        trace.done(What::Mount);
                         continue;
                     }
+                    trace.done(What::Mount);
                 }
-                Point::Hooks => self.run_hooks(plan, &context)?,
+                Point::Hooks => self.run_hooks(plan, &context, trace)?,
                 Point::Notify => self.take_listener(&report)?,
                 Point::Ready => break,
                 Point::Terminal => {
@@ -253,19 +265,25 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of it failed, or it was killed before it joined. It does not live any more then.
-    pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: Context<'_>) -> Result<Executed> {
-        match self.execute(plan, context) {
+    pub(crate) fn until_executed(
+        mut self,
+        plan: &ExecPlan,
+        context: Context<'_>,
+        trace: &mut Trace,
+    ) -> Result<Executed> {
+        match self.execute(plan, context, trace) {
             Ok(()) => Ok(Executed { process: self.init, terminal: self.terminal }),
             Err(error) => Err(self.init.end(error)),
         }
     }
 
-    fn execute(&mut self, plan: &ExecPlan, mut context: Context<'_>) -> Result<()> {
+    fn execute(&mut self, plan: &ExecPlan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
         // In the container's pid namespace the process may be in the hands of another: what is out of turn is not heard.
         let points: Vec<Point> = plan.program.points().collect();
         let carries = points.contains(&Point::Terminal);
         for point in points {
             let report = self.reach(point)?;
+            trace.done(What::Stop(point));
             match point {
                 Point::Terminal => {
                     let Some(master) = &self.terminal else {
