@@ -58,11 +58,17 @@ pub fn load_spec(file: &Path) -> Result<Spec> {
 /// # Errors
 /// As [`Bundle::load`].
 pub fn load_process(file: &Path) -> Result<(Process, Vec<String>)> {
-    parse(&read(file)?, &file.display().to_string(), "")
+    // Shells hand such a file over as a pipe.
+    let text = input::read_also_a_pipe(file, MAX_CONFIG);
+    parse(&text.map_err(|e| unreadable(file, &e))?, &file.display().to_string(), "")
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
-    input::read(file, MAX_CONFIG).map_err(|e| Error::io(format!("open {}", file.display()), &e).with_kind(Kind::Spec))
+    input::read(file, MAX_CONFIG).map_err(|e| unreadable(file, &e))
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Error {
+    Error::io(format!("open {}", file.display()), error).with_kind(Kind::Spec)
 }
 
 /// Parses `text`. The first attempt is the fast one; only where it fails is the text looked at again, to drop what the
