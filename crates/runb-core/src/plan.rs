@@ -9,6 +9,7 @@ mod check;
 mod command;
 mod credentials;
 mod devices;
+mod environment;
 pub mod exec;
 mod guard;
 pub mod hooks;
@@ -39,7 +40,7 @@ use attributes::{Procfs, Setter};
 use cgroup::CgroupPlan;
 use namespaces::Entry;
 use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags};
-use rootfs::Site;
+use rootfs::{Site, Whose};
 use runb_init::Point;
 use seccomp::Filter;
 
@@ -48,6 +49,7 @@ pub use check::{SPEC_VERSION, check, hook_names};
 pub use mount_options::{Reach, option_names};
 pub use mounts::{MountStep, MountWork};
 pub use namespaces::{NAMESPACES, name as namespace_name};
+pub use schedule::{Attributes, PLACE as SCHEDULER};
 
 /// The name of the exec fifo in the state's folder.
 pub const FIFO: &str = "exec.fifo";
@@ -120,6 +122,8 @@ pub struct Plan {
     pub clone: u64,
     /// `CLONE_NEW*` of all namespaces that are the container's own, new or joined.
     pub namespaces: u64,
+    /// Those of them that are made for it.
+    pub made: u64,
     /// Those of them that createContainer hooks run in.
     pub hook_namespaces: u64,
     /// The cgroups.
@@ -130,6 +134,8 @@ pub struct Plan {
     pub id_maps: Option<IdMaps>,
     /// What the runtime does to mounts, one at each [`Point::Mount`].
     pub mount_steps: Vec<MountStep>,
+    /// The scheduler of the twin, set at [`Point::Scheduler`].
+    pub scheduler: Option<Attributes>,
     /// What was found odd and is no error.
     pub warnings: Vec<String>,
 }
@@ -168,11 +174,14 @@ impl Plan {
                     format!("at a stop Mount: {place}: map ids by {:?}, {:?}", maps.uids, maps.gids)
                 }
                 MountWork::MapIds(None, _) => format!("at a stop Mount: {place}: map ids as the user namespace does"),
-                MountWork::CopyUp(path) => {
+                MountWork::CopyUp { path, .. } => {
                     format!("at a stop Mount: {place}: copy what is in {} into it", path.display())
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
             });
+        }
+        if let Some(Attributes { what, .. }) = &self.scheduler {
+            steps.push(format!("at the stop Scheduler: {what}"));
         }
         steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
         steps
@@ -237,18 +246,20 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         open_fifo(p, request);
     }
     process::oom_score(p, process);
-    process::privileged(p, process, &namespaces, request.survey)?;
+    let entry = namespaces.entry(request.survey);
+    process::privileged(p, request, process, (&namespaces, entry))?;
     let privileged = p.calls().len();
     lsm::labels(p, process, request.survey.lsm)?;
     join_cgroups(p, &cgroup);
-    let mut root = rootfs::Root::open(p, request, setter)?;
+    let whose = if namespaces.has(libc::CLONE_NEWNS as u64) { Whose::Own } else { Whose::Runtimes };
+    let mut root = rootfs::Root::open(p, request, setter, whose)?;
     let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
     let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
-    let masks = masks::Masks::open(p, request, devices.null(), setter)?;
-    // The way that init works while hooks want to see the mounts.
-    let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
+    let masks = masks::Masks::open(p, request, devices.null(spec), setter)?;
+    // The way that init works while hooks want to see the mounts, and where they lie in the runtime's mount namespace.
+    let hooks = hooks::before_pivot(spec);
+    let site = if hooks || whose == Whose::Runtimes { Site::AtPath } else { Site::OnRoot };
 
-    let entry = namespaces.entry(request.survey);
     // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
     if entry != Entry::Alone {
         setter.open(p, Procfs::Hosts);
@@ -262,8 +273,10 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     procfs.close(p);
 
     // From here on the container's namespaces are the own ones.
+    let mut scheduler = None;
     if entry == Entry::Alone {
         namespaces::become_child(p);
+        scheduler = schedule::of_twin(p, process)?;
         setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
     }
     mounts.prepare(p)?;
@@ -275,11 +288,15 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     devices.attach(p, &mounts);
     terminal::open(p, process, &mounts)?;
     process::make_cwd(p, process, &mounts, &request.survey.cwd);
+    mounts.verify(p);
     if site == Site::AtPath {
         root.leave(p);
-        p.section("hooks");
-        p.stop(Point::Hooks);
+        if hooks {
+            p.section("hooks");
+            p.stop(Point::Hooks);
+        }
         root.pivot(p, request, site);
+        mounts.follow_hooks(p, masks.paths());
     }
     masks.attach(p, &mounts);
     mounts.finish(p);
@@ -287,7 +304,8 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
 
     // From here on only the process itself changes.
     begun.raise_descriptors(p, privileged, process, request.survey);
-    warnings.extend(process::finish(p, request, process, (&namespaces, entry), &begun, filter.as_ref())?);
+    let finished = process::finish(p, request, process, (&namespaces, entry), &begun, filter.as_ref())?;
+    warnings.extend(finished.warnings);
     warnings.append(&mut mounts.warnings);
     let mount_steps = mounts.steps;
     if program.calls().len() > MOST_CALLS {
@@ -304,11 +322,13 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         program,
         clone: namespaces.clone_flags(),
         namespaces: namespaces.all(),
+        made: namespaces.new_ones(),
         hook_namespaces: namespaces.all() & !unseen,
         cgroup,
         filter,
         id_maps,
         mount_steps,
+        scheduler: scheduler.or(finished.scheduler),
         warnings,
     })
 }

@@ -3,6 +3,7 @@
 mod keys;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use oci_spec::runtime::{Capability, Process, Spec};
 use serde::de::DeserializeOwned;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::input;
+use crate::socket::PATIENCE;
 
 /// The largest config.json, and process of an exec, that is read, in bytes. A config of 70,000 mounts has about 10 MB.
 pub const MAX_CONFIG: u64 = 64 << 20;
@@ -60,16 +62,15 @@ pub fn load_spec(file: &Path) -> Result<Spec> {
 /// # Errors
 /// As [`Bundle::load`].
 pub fn load_process(file: &Path) -> Result<(Process, Vec<String>)> {
-    // Shells hand such a file over as a pipe.
-    let text = input::read_also_a_pipe(file, MAX_CONFIG);
-    parse(&text.map_err(|e| unreadable(file, &e))?, &file.display().to_string(), "")
+    let text = input::read_or_pipe(file, MAX_CONFIG, Instant::now() + PATIENCE).map_err(|e| unread(file, &e))?;
+    parse(&text, &file.display().to_string(), "")
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
-    input::read(file, MAX_CONFIG).map_err(|e| unreadable(file, &e))
+    input::read(file, MAX_CONFIG).map_err(|e| unread(file, &e))
 }
 
-fn unreadable(file: &Path, error: &std::io::Error) -> Error {
+fn unread(file: &Path, error: &std::io::Error) -> Error {
     Error::io(format!("open {}", file.display()), error).with_kind(Kind::Spec)
 }
 

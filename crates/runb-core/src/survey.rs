@@ -91,8 +91,8 @@ pub struct Survey {
     pub destinations: Vec<Destination>,
     /// The same of process.cwd, when all is mounted.
     pub cwd: Destination,
-    /// What each of linux.maskedPaths is on the host, for those below /proc and /sys: a guess at what it is in the
-    /// container, that saves a call where it is right.
+    /// What each of linux.maskedPaths is, as far as it could be seen; for what is mounted at /proc and /sys, what it is on the
+    /// host.
     pub masked: Vec<Kind>,
     /// What the root filesystem has at the paths of devices, where it is looked for.
     pub nodes: Vec<(PathBuf, Found)>,
@@ -188,10 +188,7 @@ impl Survey {
             nodes: root.as_ref().map(|root| nodes(spec, root, &covers)).unwrap_or_default(),
             kcore: Path::new("/proc/kcore").exists(),
             sources: spec.mounts().iter().flatten().map(source).collect(),
-            masked: masked
-                .map(Path::new)
-                .map(|path| if hosts(path) { Kind::of(path) } else { Kind::Unknown })
-                .collect(),
+            masked: masked.map(|path| destination::kind(root.as_ref(), Path::new(path), &covers)).collect(),
             kernel_filesystems: match entry {
                 RootEntry::Pivot => Vec::new(),
                 RootEntry::NoPivot => kernel_filesystems(),
@@ -231,12 +228,11 @@ impl Survey {
     /// What an exec of `process` beside the container's init `pid` wants to know. `namespaces` are the container's own, by
     /// `CLONE_NEW*` flags.
     pub(crate) fn of_exec(process: &Process, pid: i32, namespaces: u64) -> Self {
-        let named = process.env().iter().flatten().any(|entry| entry.starts_with("HOME="));
         let root = || PathBuf::from(format!("/proc/{pid}/root"));
         let label = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
         let labels = label(process.apparmor_profile()) || label(process.selinux_label());
         Survey {
-            home: if named { None } else { home_of(process.user().uid(), &root()) },
+            home: if home_is_given(process) { None } else { home_of(process.user().uid(), &root()) },
             rlimits: match namespaces & libc::CLONE_NEWUSER as u64 {
                 0 => Vec::new(),
                 _ => rlimits_of(process),
@@ -278,20 +274,23 @@ fn kernel_filesystems() -> Vec<PathBuf> {
     paths
 }
 
-/// /proc and /sys are the kernel's: what is there for the host is there for the container.
-fn hosts(path: &Path) -> bool {
-    path.starts_with("/proc") || path.starts_with("/sys")
-}
-
 /// A passwd longer than this is not read: its size is the image's choice.
 const MAX_PASSWD: u64 = 1 << 20;
+
+/// How the variable begins.
+pub(crate) const HOME: &str = "HOME=";
+
+/// Whether process.env names a home directory. The last of two entries counts, and an empty one is none.
+pub(crate) fn home_is_given(process: &Process) -> bool {
+    let given = process.env().iter().flatten().rev().find_map(|entry| entry.strip_prefix(HOME));
+    given.is_some_and(|home| !home.is_empty())
+}
 
 /// The home directory of process.user, if process.env names none: from the container's /etc/passwd, which may be anything.
 /// It is that of the root filesystem, or what is bound over it.
 fn home(spec: &Spec, bundle: &Path, rootfs: &Path) -> Option<String> {
     let process = spec.process().as_ref()?;
-    let named = |entry: &String| entry.starts_with("HOME=");
-    if process.env().iter().flatten().any(named) {
+    if home_is_given(process) {
         return None;
     }
     let covers = |mount: &&Mount| is_bind(mount) && mount.destination() == Path::new("/etc/passwd");

@@ -111,6 +111,7 @@ impl fmt::Display for What {
                 f.write_str("init has made a filesystem that it needs something for, and waits")
             }
             What::Stop(Point::Terminal) => f.write_str("the process has opened its terminal, and waits"),
+            What::Stop(Point::Scheduler) => f.write_str("init waits for its scheduling policy"),
             What::Stop(Point::Hooks) => f.write_str("init has made the mounts, and waits for hooks"),
             What::Stop(Point::Notify) => f.write_str("the seccomp filter with a listener is loaded"),
             What::Stop(Point::Ready) => f.write_str("init is ready to execute"),

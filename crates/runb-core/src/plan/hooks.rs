@@ -7,10 +7,12 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Spec};
 
 use super::check::kinds;
+use super::environment;
 use super::exec::{close, enter, join_v1, undumpable};
 use super::namespaces::become_root;
 use super::process;
 use super::program::Program;
+use super::schedule;
 use crate::options::HookEnvironment;
 
 /// Whether a hook wants to see the mounts before the root is changed.
@@ -48,6 +50,7 @@ pub struct Unfinished<'a> {
 pub fn in_container(hook: &Hook, container: &Unfinished<'_>) -> Program {
     let mut p = Program::new(3);
     undumpable(&mut p);
+    schedule::every_cpu(&mut p);
     join_v1(&mut p, &container.v1);
     enter(&mut p, container.namespaces);
     p.section("root.path");
@@ -76,8 +79,8 @@ fn execute(p: &mut Program, hook: &Hook, environment: &[Vec<u8>]) {
     p.doing("execve");
     let path = p.text(hook.path().as_os_str().as_encoded_bytes());
     let args = p.strings(&args(hook));
-    let env = match hook.env() {
-        Some(env) => p.strings(env),
+    let env = match environment::of_hook(hook) {
+        Some(env) => p.strings(&env),
         None => p.strings(environment),
     };
     p.call(libc::SYS_execve, &[path.into(), args.into(), env.into()]);

@@ -17,7 +17,7 @@ use super::program::{
     AT_FDCWD, Added, Mark, Number, O_DIRECTORY, O_PATH, Program, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, Slot,
 };
 use super::seccomp::Filter;
-use super::{Ending, Request, schedule, terminal};
+use super::{Ending, Request, environment, schedule, terminal};
 use crate::error::{Error, Result};
 use crate::options::{Keyring, Options};
 use crate::survey::{Destination, Kind, Survey};
@@ -80,31 +80,20 @@ pub(super) fn oom_score(p: &mut Program, process: &Process) {
 ///
 /// # Errors
 /// A value is out of the kernel's range, or the user namespace and the scheduler exclude each other.
-pub(super) fn privileged(p: &mut Program, process: &Process, namespaces: &Namespaces, survey: &Survey) -> Result<()> {
+pub(super) fn privileged(
+    p: &mut Program,
+    request: &Request<'_>,
+    process: &Process,
+    (namespaces, entry): (&Namespaces, Entry),
+) -> Result<()> {
+    schedule::every_cpu(p);
     schedule::io_priority(p, process)?;
     schedule::check_affinity(process)?;
     if UserNamespace::of(namespaces) == UserNamespace::Runtimes {
         return Ok(());
     }
-    raise_rlimits(p, process, &survey.rlimits);
-    if namespaces.has(libc::CLONE_NEWPID as u64) {
-        outlives_fork(process)?;
-    }
-    schedule::scheduler(p, process)
-}
-
-/// Refuses a scheduler that a twin would not have.
-///
-/// # Errors
-/// process.scheduler is one.
-pub(super) fn outlives_fork(process: &Process) -> Result<()> {
-    match schedule::is_lost_by_fork(process) {
-        true => Err(Error::spec(
-            "process.scheduler",
-            "SCHED_DEADLINE and SCHED_FLAG_RESET_ON_FORK do not outlive the fork into a pid namespace that exists or that a user namespace owns",
-        )),
-        false => Ok(()),
-    }
+    raise_rlimits(p, process, &request.survey.rlimits);
+    schedule::scheduler(p, process, entry)
 }
 
 /// A new network namespace has a loopback device that is down.
@@ -303,7 +292,7 @@ pub(super) fn finish(
     (namespaces, entry): (&Namespaces, Entry),
     begun: &Begun,
     filter: Option<&Filter>,
-) -> Result<Vec<String>> {
+) -> Result<Finished> {
     let user = UserNamespace::of(namespaces);
     let mut sets = Sets::of(process);
     let warnings = sets.grant(if user == UserNamespace::Own { !0 } else { request.host.capabilities });
@@ -320,33 +309,45 @@ pub(super) fn finish(
     p.umask(process.user().umask().map_or(Number::from(begun.umask), Number::from));
     personality(p, request.spec)?;
     if user == UserNamespace::Runtimes {
-        schedule::scheduler(p, process)?;
+        schedule::scheduler(p, process, entry)?;
     }
     let guard = Guard::of(process, filter);
     own_stdio(p, process, &request.survey.stdio);
     become_user(p, process, request.host, guard.before(sets), user);
     no_new_privileges(p, process);
+    let command = Command::of(process, environment::of(process, additions(request), request.survey));
     // As for an exec: CAP_SYS_ADMIN, where it is borrowed, is gone before anybody sees the process.
     let early = entry == Entry::Last && guard.has_too_much(sets);
+    let mut scheduler = None;
     if entry == Entry::Last {
+        // It comes into a pid namespace that others are in, when there is nothing to be seen or taken over.
         if early {
+            // A profile may know an older faccessat(2) alone.
+            command.check(p);
             guard.load(p, sets);
         }
-        enter_last(p, process)?;
+        undumpable(p);
+        become_child(p);
+        scheduler = schedule::of_twin(p, process)?;
+        lead(p, process);
     }
-    let command = Command::of(process, additions(request, process));
-    command.check(p);
+    if !early {
+        command.check(p);
+    }
     p.section("");
     if request.ending == Ending::Stop {
         // Its end tells the runtime that the execve succeeded.
         p.fcntl_setfd_cloexec(report);
     }
+    if request.ending == Ending::Fifo {
+        // Who waits for a start can be ended. What the caller has it ignore (nohup(1)) the workload ignores, as under runc.
+        let signals = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
+        p.end_by(signals.into_iter().filter(|signal| !request.host.ignored.contains(signal)));
+    }
+    signals(p);
     // Whoever decides for the workload gets the listener from this runtime, so before it goes.
-    if guard.has_listener() {
-        signals(p);
-        if !early {
-            guard.load(p, sets);
-        }
+    if guard.has_listener() && !early {
+        guard.load(p, sets);
     }
     p.section("");
     match request.ending {
@@ -363,24 +364,20 @@ pub(super) fn finish(
             p.read(report, 1).mark(Mark::Wait);
         }
     }
-    if !guard.has_listener() {
-        signals(p);
-        if !early {
-            guard.load(p, sets);
-        }
+    if !guard.has_listener() && !early {
+        guard.load(p, sets);
     }
     guard.check(p)?;
     command.execute(p);
-    Ok(warnings)
+    Ok(Finished { scheduler, warnings })
 }
 
-/// Comes into a pid namespace that others are in, when there is nothing to be seen or taken over.
-fn enter_last(p: &mut Program, process: &Process) -> Result<()> {
-    outlives_fork(process)?;
-    undumpable(p);
-    become_child(p);
-    lead(p, process);
-    Ok(())
+/// What [`finish`] leaves to the runtime.
+pub(super) struct Finished {
+    /// The scheduler of a twin.
+    pub(super) scheduler: Option<schedule::Attributes>,
+    /// What was found odd and is no error.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Leads a session, of which its terminal is the controlling one.
