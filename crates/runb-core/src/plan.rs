@@ -266,7 +266,8 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         namespaces::become_child(p);
         setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
     }
-    mounts.prepare(p)?;
+    rootfs::Root::seclude(p, request);
+    mounts.make(p)?;
     root.attach(p, request, site);
     if site == Site::OnRoot {
         root.pivot(p, request, site);

@@ -1,4 +1,4 @@
-//! config.md "Mounts": sources opened on the host, filesystems made inside, each attached at its destination.
+//! config.md "Mounts": sources are opened and filesystems made while the host is in view, and attached in order inside.
 //!
 //! A destination is resolved once, into a descriptor, without magic links: below the descriptor of what is mounted above it, or
 //! else below the container's root; or it is a name in a filesystem that was just made and that nobody else can reach.
@@ -20,11 +20,12 @@ use super::attributes::{Change, Setter};
 use super::cgroup::CgroupPlan;
 use super::mount_options::{Attributes, NOSYMFOLLOW, Parsed, RDONLY, Reach, of_statfs};
 use super::namespaces::Namespaces;
-use super::program::{Data, Program, Slot};
+use super::program::{AT_FDCWD, AT_RECURSIVE, Data, OPEN_TREE_CLONE, Program, Slot, TreeFlags};
 use super::{IdMaps, Request, lsm};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::survey::{Covers, Destination, Kind, Survey};
 
+use cgroups::Shown as Cgroups;
 pub(super) use made::Start;
 use made::{Filesystem, Mounted};
 pub(super) use target::{Target, onto, resolve};
@@ -66,18 +67,34 @@ enum Shown {
     Stop(Slot),
 }
 
+/// When what the host has is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    /// Before the namespaces are entered: in another user namespace the host's paths may be closed, and a mount namespace of others
+    /// has other ones.
+    First,
+    /// With what is made, in the order of the list: so the kernel numbers the mounts, and mountinfo shows them (since Linux 6.8).
+    InOrder,
+}
+
 /// What is to be mounted.
 enum What {
+    /// What a path of the host names; not opened yet.
+    Source(PathBuf),
     /// A detached copy of a host's tree.
     Tree(Slot),
     /// A new filesystem.
     New,
-    /// A new filesystem that was made in advance.
-    Prepared(Slot),
+    /// A new filesystem that was made, and is detached.
+    Made(Slot),
     /// Nothing: what is there is changed.
     Change,
-    /// The cgroup hierarchies; without a cgroup namespace, version 1 shows the container's own cgroup in each.
-    Cgroups(Vec<Slot>),
+    /// The cgroup hierarchies.
+    Cgroups(Cgroups),
+    /// A detached copy of the host's cgroup filesystem, version 2.
+    CgroupCopy(Slot),
+    /// The hierarchies of version 1: a tmpfs, and what is mounted below it; all detached.
+    Hierarchies(Slot, Vec<Slot>),
 }
 
 /// How an entry's mount comes to its destination.
@@ -118,6 +135,8 @@ impl Planned<'_> {
 /// The mounts of a container.
 pub(super) struct Mounts<'a> {
     planned: Vec<Planned<'a>>,
+    request: Request<'a>,
+    opened: Opened,
     cgroup: &'a CgroupPlan,
     cgroup_namespace: bool,
     user_namespace: bool,
@@ -148,6 +167,11 @@ impl<'a> Mounts<'a> {
         p.section("");
         let mut mounts = Mounts {
             planned: Vec::new(),
+            request: *request,
+            opened: match namespaces.has(libc::CLONE_NEWUSER as u64) || namespaces.joins_mounts() {
+                true => Opened::First,
+                false => Opened::InOrder,
+            },
             cgroup,
             cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP as u64),
             user_namespace: namespaces.has(libc::CLONE_NEWUSER as u64),
@@ -162,9 +186,14 @@ impl<'a> Mounts<'a> {
             warnings: Vec::new(),
         };
         for (i, mount) in request.spec.mounts().iter().flatten().enumerate() {
-            let mut planned = mounts.entry(p, request, i, mount)?;
+            let mut planned = mounts.entry(i, mount)?;
+            if mounts.opened == Opened::First {
+                p.section(planned.place.as_str());
+                let what = std::mem::replace(&mut planned.what, What::Change);
+                planned.what = mounts.opened(p, &planned, what);
+            }
             if planned.options.copy_up && mounts.user_namespace {
-                mounts.prepare_copy(p, request, &mut planned)?;
+                mounts.prepare_copy(p, &mut planned)?;
             }
             mounts.planned.push(planned);
         }
@@ -180,20 +209,18 @@ impl<'a> Mounts<'a> {
         };
     }
 
-    /// Makes what a user namespace may make only while the host's own is in sight: procfs and sysfs (mount_too_revealing in
-    /// fs/namespace.c, asked by fsmount(2)).
-    pub(super) fn prepare(&mut self, p: &mut Program) -> Result<()> {
-        if !self.user_namespace {
-            return Ok(());
-        }
+    /// Makes what is new, in the order of the list, while the host is in view: what a filesystem's source and options name is the
+    /// host's, and a user namespace may make procfs and sysfs only while whole ones are in sight (mount_too_revealing in
+    /// fs/namespace.c, asked by fsmount(2)). All that is made is detached.
+    pub(super) fn make(&mut self, p: &mut Program) -> Result<()> {
         let mut all = std::mem::take(&mut self.planned);
         for planned in &mut all {
-            if matches!(planned.what, What::New) && ["proc", "sysfs"].contains(&planned.typ()) {
-                p.section(planned.place.as_str());
-                if let Made::Detached(slot, _) = self.filesystem(p, planned)? {
-                    planned.what = What::Prepared(slot);
-                }
-            }
+            p.section(planned.place.as_str());
+            planned.what = match std::mem::replace(&mut planned.what, What::Change) {
+                What::New => What::Made(self.filesystem(p, planned)?),
+                What::Cgroups(shown) => self.make_cgroups(p, planned, shown),
+                what => self.opened(p, planned, what),
+            };
         }
         self.planned = all;
         Ok(())
@@ -204,11 +231,16 @@ impl<'a> Mounts<'a> {
         for mut planned in std::mem::take(&mut self.planned) {
             p.section(planned.place.as_str());
             let made = match planned.what {
-                What::Tree(slot) => Made::Detached(slot, Filesystem::Hosts),
-                What::New => self.filesystem(p, &planned)?,
-                What::Prepared(slot) => Made::Detached(slot, Filesystem::of(planned.typ())),
+                What::Tree(slot) | What::CgroupCopy(slot) => Made::Detached(slot, Filesystem::Hosts),
+                What::Made(slot) => Made::Detached(slot, Filesystem::of(&planned)),
                 What::Change => Made::Attached(self.change(p, &planned)?, Filesystem::Hosts),
-                What::Cgroups(ref own) => self.cgroups(p, &planned, own),
+                What::Hierarchies(tmpfs, ref list) => {
+                    self.attach_hierarchies(p, &planned, tmpfs, list);
+                    Made::Attached(tmpfs, Filesystem::Hosts)
+                }
+                What::Source(_) | What::New | What::Cgroups(_) => {
+                    return Err(Error::internal(format!("{} was not made", planned.place)));
+                }
             };
             for work in std::mem::take(&mut planned.work) {
                 let (Made::Detached(tree, _) | Made::Attached(tree, _)) = made;
@@ -274,6 +306,23 @@ impl<'a> Mounts<'a> {
 }
 
 impl Mounts<'_> {
+    /// Opens what the host has, if it is not opened yet.
+    fn opened(&self, p: &mut Program, planned: &Planned<'_>, what: What) -> What {
+        match what {
+            What::Source(path) => {
+                p.doing(format!("bind source {}", path.display()));
+                let below = if planned.options.recursive_bind { AT_RECURSIVE } else { TreeFlags::default() };
+                let tree = p.open_tree(AT_FDCWD, &path, OPEN_TREE_CLONE | below).out();
+                if self.setter.reaches_detached() {
+                    self.settle(p, tree, &planned.options, planned.had);
+                }
+                What::Tree(tree)
+            }
+            What::Cgroups(shown) => What::Cgroups(shown.opened(p)),
+            what => what,
+        }
+    }
+
     /// Gives the copy of a host's tree its attributes; it is a peer of what the host has, and must not stay it. As few calls as
     /// do: propagation with either of the attributes, where it reaches as far.
     fn settle(&self, p: &mut Program, tree: Slot, options: &Parsed, had: u64) {
@@ -304,13 +353,13 @@ impl Mounts<'_> {
         }
         match planned.what {
             What::Tree(_) => self.settle(p, tree, &planned.options, planned.had),
-            What::New | What::Prepared(_) if planned.attributes() & NOSYMFOLLOW != 0 => {
+            What::Made(_) if planned.attributes() & NOSYMFOLLOW != 0 => {
                 // fsmount(2) has taken the others. What is made read-only later is not yet.
                 let had = planned.attributes() & !filesystem::later(planned);
                 let change = Change { attributes: Attributes::setting(NOSYMFOLLOW), had, propagation: 0 };
                 self.setter.change(p, tree, Reach::Top, change);
             }
-            What::Cgroups(ref own) if !own.is_empty() => self.settle_copy(p, planned, tree),
+            What::CgroupCopy(_) => self.settle_copy(p, planned, tree),
             _ => {}
         }
     }

@@ -68,18 +68,20 @@ impl Root {
         }
     }
 
+    /// Nothing that is mounted from here on may reach the host; what the host mounts does arrive, if it is a slave.
+    pub(super) fn seclude(p: &mut Program, request: &Request<'_>) {
+        p.section("linux.rootfsPropagation");
+        let old = if given(request) & libc::MS_PRIVATE != 0 { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+        p.mount(NULL, "/", NULL, libc::MS_REC | old, NULL);
+    }
+
     /// Puts it into the mount namespace. Before hooks it lies at its path on the host, where they look for it, and init
     /// works below it by a chroot that it can leave.
     pub(super) fn attach(&mut self, p: &mut Program, request: &Request<'_>, site: Site) {
         p.section("linux.rootfsPropagation");
         let slash = p.text("/");
-        let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
-        let given = given.and_then(propagation).unwrap_or(libc::MS_SLAVE);
-        // Nothing that is mounted here may reach the host; what the host mounts below the root does arrive, if it is a slave.
-        let old = if given & libc::MS_PRIVATE != 0 { libc::MS_PRIVATE } else { libc::MS_SLAVE };
-        p.mount(NULL, slash, NULL, libc::MS_REC | old, NULL);
         // A peer group of its own, and an unbindable mount, have no master, as with runc.
-        let own = if given & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+        let own = if given(request) & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
         let slave = Change { propagation: own, ..Change::default() };
         if self.setter.reaches_detached() {
             self.setter.change(p, self.tree, Reach::Below, slave);
@@ -158,4 +160,10 @@ impl Root {
             p.mount(NULL, slash, NULL, flags, NULL);
         }
     }
+}
+
+/// linux.rootfsPropagation as MS_* flags.
+fn given(request: &Request<'_>) -> u64 {
+    let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
+    given.and_then(propagation).unwrap_or(libc::MS_SLAVE)
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
-use super::Mounts;
 use super::target::RESOLVE_IN_ROOT;
+use super::{Mounts, Planned};
 use crate::plan::program::{AT_FDCWD, Arg, Data, Program, Slot};
 use crate::survey::Kind;
 
@@ -44,11 +44,14 @@ pub(super) enum Filesystem {
 }
 
 impl Filesystem {
-    /// Of a new one of the type `typ`, which may have names in it.
-    pub(super) fn of(typ: &str) -> Self {
-        match typ {
+    /// That of a mount which was made.
+    pub(super) fn of(planned: &Planned<'_>) -> Self {
+        match planned.typ() {
             "proc" | "sysfs" => Filesystem::Kernels,
             "devpts" => Filesystem::Devpts,
+            // What was copied up may have links.
+            "tmpfs" if !planned.options.copy_up => Filesystem::Fresh,
+            "cgroup" | "cgroup2" => Filesystem::Hosts,
             _ => Filesystem::New,
         }
     }
