@@ -2,28 +2,18 @@
 //!
 //! A [`Plan`] is complete: what the runtime does, and the program that init runs. The order of a launch is [`create`].
 
-mod attributes;
 pub mod begin;
 pub mod cgroup;
 mod check;
-mod command;
-mod credentials;
-mod devices;
 pub mod exec;
-mod guard;
 pub mod hooks;
 mod lsm;
-mod masks;
-mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
 mod procfs;
 pub mod program;
-mod rootfs;
-mod schedule;
 pub mod seccomp;
-mod terminal;
 
 use std::path::{Path, PathBuf};
 
@@ -35,18 +25,20 @@ use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::options::Options;
 use crate::survey::{Reader, Survey};
-use attributes::{Procfs, Setter};
 use cgroup::CgroupPlan;
+use mounts::attributes::{Procfs, Setter};
+use mounts::rootfs::Site;
+use mounts::{devices, list, masks, rootfs};
 use namespaces::Entry;
+use process::terminal;
 use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags};
-use rootfs::Site;
 use runb_init::Point;
 use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
 pub use check::{SPEC_VERSION, check, hook_names};
-pub use mount_options::{Reach, option_names};
-pub use mounts::{MountStep, MountWork};
+pub use mounts::list::{MountStep, MountWork};
+pub use mounts::options::{Reach, option_names};
 pub use namespaces::{NAMESPACES, name as namespace_name};
 
 /// The name of the exec fifo in the state's folder.
@@ -242,7 +234,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     lsm::labels(p, process, request.survey.lsm)?;
     join_cgroups(p, &cgroup);
     let mut root = rootfs::Root::open(p, request, setter)?;
-    let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
+    let mut mounts = list::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
     let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
     let masks = masks::Masks::open(p, request, devices.null(spec), setter)?;
     // The way that init works while hooks want to see the mounts.

@@ -12,13 +12,13 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Process, Spec};
 use runb_init::Point;
 
-use super::command::{self, Command};
-use super::credentials::{Sets, UserNamespace, become_user};
-use super::guard::Guard;
 use super::process;
+use super::process::command::{self, Command};
+use super::process::credentials::{Sets, UserNamespace, become_user};
+use super::process::guard::Guard;
+use super::process::schedule::{self, Affinity};
 use super::procfs::write_file;
 use super::program::Program;
-use super::schedule::{self, Affinity};
 use super::seccomp::Filter;
 use super::{lsm, namespaces, terminal};
 use crate::error::Result;
@@ -70,8 +70,6 @@ pub struct ExecPlan {
     pub unified: Option<PathBuf>,
     /// The seccomp filter.
     pub filter: Option<Filter>,
-    /// The index of the call that makes the twin, if there is one.
-    pub twin: Option<usize>,
     /// What was found odd and is no error.
     pub warnings: Vec<String>,
 }
@@ -128,7 +126,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     process::rlimits(p, process);
     if let Some(umask) = process.user().umask() {
         p.section("process.user.umask");
-        p.call(libc::SYS_umask, &[umask.into()]);
+        p.umask(umask);
     }
     process::personality(p, spec)?;
     if user == UserNamespace::Runtimes {
@@ -145,7 +143,9 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if early {
         guard.load(p, sets);
     }
-    let twin = enters_pid.then(|| enter_pid(p));
+    if enters_pid {
+        enter_pid(p);
+    }
     process::session(p);
     if terminal::wanted(process) {
         terminal::control(p);
@@ -165,13 +165,13 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         Some(hook) => Command::of_hook(hook, process, home),
     };
     command.attempt(p);
-    Ok(ExecPlan { program, unified: joins.unified, filter, twin, warnings })
+    Ok(ExecPlan { program, unified: joins.unified, filter, warnings })
 }
 
 /// Nobody may look into this process. A change of the user sets it anew, to fs.suid_dumpable (commit_creds in the kernel).
 pub(super) fn undumpable(p: &mut Program) {
     p.section("");
-    p.call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()]);
+    p.prctl_set_undumpable();
 }
 
 pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
@@ -187,26 +187,24 @@ pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
 pub(super) fn enter(p: &mut Program, namespaces: u64) {
     p.section("linux.namespaces");
     let init = p.report() + 1;
-    p.call(libc::SYS_setns, &[init.into(), namespaces.into()]);
+    p.setns(init, namespaces);
 }
 
 /// Keeps the report's descriptor up to the execve, and what is the workload's.
 pub(super) fn close(p: &mut Program) {
     p.section("");
     let report = p.report();
-    p.call(libc::SYS_close_range, &[(report + 1).into(), u64::from(u32::MAX).into(), 0.into()]);
+    p.close_range(report + 1);
     // Its end tells the runtime that the execve succeeded.
-    p.call(libc::SYS_fcntl, &[report.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
+    p.fcntl_setfd_cloexec(report);
     undumpable(p);
 }
 
-/// Enters the pid namespace, which only a child can. The index of the call.
-fn enter_pid(p: &mut Program) -> usize {
+/// Enters the pid namespace, which only a child can.
+pub(super) fn enter_pid(p: &mut Program) {
     p.section("linux.namespaces");
     p.doing("clone into the container's pid namespace");
-    let index = p.calls().len();
     p.twin();
-    index
 }
 
 #[cfg(test)]

@@ -27,8 +27,7 @@ pub(super) fn before_pivot(spec: &Spec) -> bool {
 pub fn in_runtime(hook: &Hook, bundle: &Path, environment: &HookEnvironment) -> Program {
     let mut p = Program::new(3);
     p.doing("chdir to the bundle");
-    let path = p.text(bundle.as_os_str().as_encoded_bytes());
-    p.call(libc::SYS_chdir, &[path.into()]);
+    p.chdir(bundle);
     close(&mut p);
     execute(&mut p, hook, environment.entries());
     p
@@ -52,14 +51,13 @@ pub fn in_container(hook: &Hook, container: &Unfinished<'_>) -> Program {
     enter(&mut p, container.namespaces);
     p.section("root.path");
     p.doing("chdir to the root filesystem");
-    let path = p.text(container.rootfs.as_os_str().as_encoded_bytes());
     // As the runtime's user: the bundle may be closed to the root of a user namespace.
-    p.call(libc::SYS_chdir, &[path.into()]);
+    p.chdir(container.rootfs);
     p.section("");
     if container.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         become_root(&mut p);
         // A user namespace may deny it (user_namespaces(7), /proc/PID/setgroups).
-        p.call(libc::SYS_setgroups, &[0.into(), 0.into()]).tolerate(&[libc::EPERM]);
+        p.setgroups(&[]).tolerate(&[libc::EPERM]);
     }
     close(&mut p);
     if container.namespaces & libc::CLONE_NEWPID as u64 != 0 {
@@ -80,7 +78,7 @@ fn execute(p: &mut Program, hook: &Hook, environment: &[Vec<u8>]) {
         Some(env) => p.strings(env),
         None => p.strings(environment),
     };
-    p.call(libc::SYS_execve, &[path.into(), args.into(), env.into()]);
+    p.execve(path, args, env);
 }
 
 /// Its arguments; the first is the path where it has none.

@@ -1,26 +1,32 @@
 //! config.md "Process": what init does to itself, from its first call to the execve of the workload.
 
+pub(super) mod command;
+pub(super) mod credentials;
+pub(super) mod guard;
+pub(super) mod schedule;
+pub(super) mod terminal;
+
 use std::collections::BTreeMap;
 
 use nix::libc;
 use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimit, PosixRlimitType, Process, Spec};
 use runb_init::Point;
 
-use super::command::{Command, additions};
-use super::credentials::{Sets, UserNamespace, become_user};
 use super::exec::undumpable;
-use super::guard::Guard;
-use super::mounts::Mounts;
+use super::mounts::list::Mounts;
 use super::namespaces::{Entry, Namespaces, become_child};
 use super::procfs::{HostsProc, write_file};
 use super::program::{
     AT_FDCWD, Added, Mark, Number, O_DIRECTORY, O_PATH, Program, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, Slot,
 };
 use super::seccomp::Filter;
-use super::{Ending, Request, schedule, terminal};
+use super::{Ending, Request};
 use crate::error::{Error, Result};
 use crate::options::{Keyring, Options};
 use crate::survey::{Destination, Kind, Survey};
+use command::{Command, additions};
+use credentials::{Sets, UserNamespace, become_user};
+use guard::Guard;
 
 /// What was changed for the time of the launch, to be set back.
 pub(super) struct Begun {

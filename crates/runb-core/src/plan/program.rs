@@ -13,13 +13,14 @@ use nix::libc;
 use runb_init::{After, Call, Header, Kind, PROGRAM_ADDRESS, Point, Report};
 
 pub(crate) use added::Added;
-pub(crate) use calls::MountAttr;
+pub(crate) use calls::{Message, MountAttr, MountIds};
 pub(crate) use describe::namespace_flags;
 pub(crate) use flags::*;
 use origin::Origin;
 pub use origin::{Hint, Mark};
-pub(crate) use values::{Arg, NULL, Number, Strings, Text};
+use values::Arg;
 pub use values::{Data, Slot};
+pub(crate) use values::{NULL, Number, Strings, Text};
 
 /// The working directory, or after the change of root simply what a path starts from.
 pub(crate) const AT_FDCWD: i32 = libc::AT_FDCWD;
@@ -89,7 +90,7 @@ impl Program {
     }
 
     /// A slot inside of other data, for instance in a control message; `offset` is that of four aligned bytes.
-    pub(crate) fn slot_in(&mut self, data: Data, offset: usize) -> Slot {
+    fn slot_in(&mut self, data: Data, offset: usize) -> Slot {
         Slot(data.0 + offset as u32)
     }
 
@@ -130,8 +131,8 @@ impl Program {
         Strings(self.longs(&pointers))
     }
 
-    /// Adds a call.
-    pub(crate) fn call(&mut self, nr: libc::c_long, args: &[Arg]) -> Added<'_> {
+    /// Adds a call; for the constructors alone.
+    fn call(&mut self, nr: libc::c_long, args: &[Arg]) -> Added<'_> {
         debug_assert!(describe::knows(nr), "the system call {nr} has no name for who reads a plan");
         let mut call = Call {
             nr: nr as u16,
@@ -154,10 +155,8 @@ impl Program {
             };
         }
         self.calls.push(call);
-        // Until all that makes filesystems does so by its constructors.
-        let hint = matches!(nr, libc::SYS_fsconfig | libc::SYS_fsmount).then_some(Hint::KernelLog);
         let (place, what) = (self.place.clone(), self.what.clone());
-        self.origins.push(Origin { place, what, hint, mark: None });
+        self.origins.push(Origin { place, what, hint: None, mark: None });
         Added { program: self }
     }
 

@@ -137,7 +137,11 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
     line.push_str(&name(call.nr));
     line.push('(');
     if libc::c_long::from(call.nr) == libc::SYS_prctl && call.args[0] == libc::PR_CAPBSET_DROP as u64 {
-        let _ = write!(line, "PR_CAPBSET_DROP, {})", crate::plan::credentials::capability_name(call.args[1] as u8));
+        let _ = write!(
+            line,
+            "PR_CAPBSET_DROP, {})",
+            crate::plan::process::credentials::capability_name(call.args[1] as u8)
+        );
         return line;
     }
     let forms = TABLE.iter().find(|row| row.0 == libc::c_long::from(call.nr)).map_or(&[][..], |row| row.2);

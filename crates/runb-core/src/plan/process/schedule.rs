@@ -4,8 +4,8 @@
 use nix::libc;
 use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, Process, Scheduler};
 
-use super::program::Program;
 use crate::error::{Error, Kind, Result};
+use crate::plan::program::Program;
 
 /// struct sched_attr with the two clamps of utilization (since kernel commit a509a7cd7974, Linux 5.3), in bytes.
 const ATTR_SIZE: u32 = 56;
@@ -77,7 +77,7 @@ fn times(scheduler: &Scheduler) -> [u64; 3] {
 ///
 /// # Errors
 /// A value is out of the kernel's range.
-pub(super) fn scheduler(p: &mut Program, process: &Process) -> Result<()> {
+pub(in crate::plan) fn scheduler(p: &mut Program, process: &Process) -> Result<()> {
     let Some(scheduler) = process.scheduler() else { return Ok(()) };
     check_scheduler(scheduler)?;
     let flags = scheduler.flags().iter().flatten().fold(0, |all, one| all | flag(*one));
@@ -111,7 +111,7 @@ pub(super) fn scheduler(p: &mut Program, process: &Process) -> Result<()> {
 }
 
 /// Whether a fork would not hand process.scheduler on: sched(7), "SCHED_RESET_ON_FORK"; a deadline task cannot fork.
-pub(super) fn is_lost_by_fork(process: &Process) -> bool {
+pub(in crate::plan) fn is_lost_by_fork(process: &Process) -> bool {
     let Some(scheduler) = process.scheduler() else { return false };
     let reset = scheduler.flags().iter().flatten().any(|flag| *flag == LinuxSchedulerFlag::SchedResetOnFork);
     reset || *scheduler.policy() == LinuxSchedulerPolicy::SchedDeadline
@@ -121,7 +121,7 @@ pub(super) fn is_lost_by_fork(process: &Process) -> bool {
 ///
 /// # Errors
 /// The priority is not one of the eight levels.
-pub(super) fn io_priority(p: &mut Program, process: &Process) -> Result<()> {
+pub(in crate::plan) fn io_priority(p: &mut Program, process: &Process) -> Result<()> {
     const CLASS_SHIFT: u32 = 13;
     let Some(io) = process.io_priority() else { return Ok(()) };
     let level = io.priority();
@@ -141,7 +141,7 @@ pub(super) fn io_priority(p: &mut Program, process: &Process) -> Result<()> {
 
 /// The part of process.execCPUAffinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Affinity {
+pub(in crate::plan) enum Affinity {
     /// Before the process is in the container's cgroup.
     Initial,
     /// After it.
@@ -152,7 +152,7 @@ pub(super) enum Affinity {
 ///
 /// # Errors
 /// The text is no list of CPUs.
-pub(super) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Result<()> {
+pub(in crate::plan) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Result<()> {
     let Some(mask) = affinity_mask(process, part)? else { return Ok(()) };
     p.section(part.place());
     p.doing(format!("sched_setaffinity {}", part.list(process).unwrap_or_default()));
@@ -164,7 +164,7 @@ pub(super) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Re
 ///
 /// # Errors
 /// As [`affinity`].
-pub(super) fn check_affinity(process: &Process) -> Result<()> {
+pub(in crate::plan) fn check_affinity(process: &Process) -> Result<()> {
     affinity_mask(process, Affinity::Initial)?;
     affinity_mask(process, Affinity::Final).map(drop)
 }
@@ -173,7 +173,7 @@ pub(super) fn check_affinity(process: &Process) -> Result<()> {
 ///
 /// # Errors
 /// As [`affinity`].
-pub(super) fn affinity_mask(process: &Process, part: Affinity) -> Result<Option<Vec<u64>>> {
+pub(in crate::plan) fn affinity_mask(process: &Process, part: Affinity) -> Result<Option<Vec<u64>>> {
     let Some(list) = part.list(process) else { return Ok(None) };
     cpus(list).map(Some).map_err(|text| Error::spec(part.place(), text))
 }

@@ -8,7 +8,7 @@ use super::{MountWork, Mounts, Planned, What};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::host::Host;
 use crate::host::mounts::MountCalls;
-use crate::plan::mount_options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
+use crate::plan::mounts::options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
 use crate::plan::program::Program;
 use crate::plan::{IdMaps, id_map};
 use crate::survey::{Destination, Kind, clean, is_bind};

@@ -7,9 +7,9 @@ use nix::libc;
 use super::filesystem::Recipe;
 use super::{Mounts, Planned, What};
 use crate::host::cgroups::CgroupMounts;
-use crate::plan::attributes::Change;
 use crate::plan::cgroup::{Dir, DirKind};
-use crate::plan::mount_options::{Attributes, CGROUP, RDONLY, Reach};
+use crate::plan::mounts::attributes::Change;
+use crate::plan::mounts::options::{Attributes, CGROUP, RDONLY, Reach};
 use crate::plan::program::{
     AT_FDCWD, AT_RECURSIVE, MOVE_MOUNT_F_EMPTY_PATH, OPEN_TREE_CLONE, Program, Slot, TreeFlags,
 };

@@ -3,12 +3,12 @@
 use nix::libc;
 use oci_spec::runtime::{Hook, Process};
 
-use super::program::{AT_FDCWD, Data, Hint, O_DIRECTORY, O_RDWR, Program, Strings};
-use super::{Request, hooks};
+use crate::plan::program::{AT_FDCWD, Data, Hint, O_DIRECTORY, O_RDWR, Program, Strings};
+use crate::plan::{Request, hooks};
 use crate::survey::Survey;
 
 /// What the workload is: its command, looked for as execvp(3) does.
-pub(super) struct Command {
+pub(in crate::plan) struct Command {
     /// As the configuration has it.
     name: String,
     place: &'static str,
@@ -32,7 +32,7 @@ enum Nowhere {
 
 impl Command {
     /// `more` is added to process.env.
-    pub(super) fn of(process: &Process, more: Vec<String>) -> Self {
+    pub(in crate::plan) fn of(process: &Process, more: Vec<String>) -> Self {
         let args = process.args().clone().unwrap_or_default();
         let mut env = process.env().clone().unwrap_or_default();
         env.extend(more);
@@ -51,7 +51,7 @@ impl Command {
     }
 
     /// A hook; where it names no environment it has that of `process`, with `more`.
-    pub(super) fn of_hook(hook: &Hook, process: &Process, more: Vec<String>) -> Self {
+    pub(in crate::plan) fn of_hook(hook: &Hook, process: &Process, more: Vec<String>) -> Self {
         let env = hook.env().clone().unwrap_or_else(|| process.env().iter().flatten().cloned().chain(more).collect());
         let candidates = vec![hook.path().as_os_str().as_encoded_bytes().to_vec()];
         let name = hook.path().display().to_string();
@@ -59,7 +59,7 @@ impl Command {
     }
 
     /// Asks whether it can be executed, while there is still somebody to tell. The user and the root are the workload's.
-    pub(super) fn check(&self, p: &mut Program) {
+    pub(in crate::plan) fn check(&self, p: &mut Program) {
         p.section(self.place);
         let name = self.name.clone();
         if !self.searched {
@@ -86,7 +86,7 @@ impl Command {
     }
 
     /// Executes it.
-    pub(super) fn execute(&self, p: &mut Program) {
+    pub(in crate::plan) fn execute(&self, p: &mut Program) {
         p.section(self.place);
         p.doing(format!("exec: {:?}", self.name));
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
@@ -122,7 +122,7 @@ impl Command {
 
     /// Executes it, where somebody hears of a failure to the end: what [`Command::check`] asks before is asked only after
     /// the execve has failed.
-    pub(super) fn attempt(&self, p: &mut Program) {
+    pub(in crate::plan) fn attempt(&self, p: &mut Program) {
         p.section(self.place);
         let name = self.name.clone();
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
@@ -142,7 +142,7 @@ impl Command {
 }
 
 /// What the environment gets beside process.env.
-pub(super) fn additions(request: &Request<'_>, process: &Process) -> Vec<String> {
+pub(in crate::plan) fn additions(request: &Request<'_>, process: &Process) -> Vec<String> {
     let mut more = Vec::new();
     if request.options.listen_fds > 0 {
         more.push(format!("LISTEN_FDS={}", request.options.listen_fds));
@@ -153,7 +153,7 @@ pub(super) fn additions(request: &Request<'_>, process: &Process) -> Vec<String>
 }
 
 /// HOME by what the survey found, unless process.env has it.
-pub(super) fn home(process: &Process, survey: &Survey) -> Option<String> {
+pub(in crate::plan) fn home(process: &Process, survey: &Survey) -> Option<String> {
     let given = process.env().iter().flatten().any(|entry| entry.starts_with("HOME="));
     (!given).then(|| format!("HOME={}", survey.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/")))
 }
