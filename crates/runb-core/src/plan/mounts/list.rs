@@ -7,6 +7,7 @@ mod cgroups;
 mod change;
 mod entry;
 mod filesystem;
+mod inside;
 mod made;
 mod target;
 
@@ -85,6 +86,10 @@ enum What {
     Tree(Slot),
     /// A new filesystem.
     New,
+    /// What this path of the container names when its turn comes.
+    Inside(PathBuf),
+    /// A new filesystem that is made of what the container has when its turn comes.
+    NewInside,
     /// A new filesystem that was made, and is detached.
     Made(Slot),
     /// Nothing: what is there is changed.
@@ -109,6 +114,8 @@ struct Planned<'a> {
     place: String,
     mount: &'a Mount,
     destination: PathBuf,
+    /// The source of a filesystem.
+    source: PathBuf,
     seen: Destination,
     options: Parsed,
     what: What,
@@ -230,6 +237,7 @@ impl<'a> Mounts<'a> {
     pub(in crate::plan) fn attach(&mut self, p: &mut Program) -> Result<()> {
         for mut planned in std::mem::take(&mut self.planned) {
             p.section(planned.place.as_str());
+            self.open_inside(p, &mut planned)?;
             let made = match planned.what {
                 What::Tree(slot) | What::CgroupCopy(slot) => Made::Detached(slot, Filesystem::Hosts),
                 What::Made(slot) => Made::Detached(slot, Filesystem::of(&planned)),
@@ -238,7 +246,7 @@ impl<'a> Mounts<'a> {
                     self.attach_hierarchies(p, &planned, tmpfs, list);
                     Made::Attached(tmpfs, Filesystem::Hosts)
                 }
-                What::Source(_) | What::New | What::Cgroups(_) => {
+                What::Source(_) | What::New | What::Cgroups(_) | What::Inside(_) | What::NewInside => {
                     return Err(Error::internal(format!("{} was not made", planned.place)));
                 }
             };
@@ -314,7 +322,7 @@ impl Mounts<'_> {
                 let below = if planned.options.recursive_bind { AT_RECURSIVE } else { TreeFlags::default() };
                 let tree = p.open_tree(AT_FDCWD, &path, OPEN_TREE_CLONE | below).out();
                 if self.setter.reaches_detached() {
-                    self.settle(p, tree, &planned.options, planned.had);
+                    self.settle(p, tree, planned);
                 }
                 What::Tree(tree)
             }
@@ -325,7 +333,9 @@ impl Mounts<'_> {
 
     /// Gives the copy of a host's tree its attributes; it is a peer of what the host has, and must not stay it. As few calls as
     /// do: propagation with either of the attributes, where it reaches as far.
-    fn settle(&self, p: &mut Program, tree: Slot, options: &Parsed, had: u64) {
+    fn settle(&self, p: &mut Program, tree: Slot, planned: &Planned<'_>) {
+        let Planned { options, had, .. } = planned;
+        let had = *had;
         let mut set = |reach: Reach, attributes: Attributes, propagation: u64| {
             self.setter.change(p, tree, reach, Change { attributes, had, propagation });
         };
@@ -352,7 +362,7 @@ impl Mounts<'_> {
             return;
         }
         match planned.what {
-            What::Tree(_) => self.settle(p, tree, &planned.options, planned.had),
+            What::Tree(_) => self.settle(p, tree, planned),
             What::Made(_) if planned.attributes() & NOSYMFOLLOW != 0 => {
                 // fsmount(2) has taken the others. What is made read-only later is not yet.
                 let had = planned.attributes() & !filesystem::later(planned);

@@ -35,7 +35,7 @@ impl<'a> Mounts<'a> {
         let place = format!("mounts[{i}] ({})", destination.display());
         let field = |name: &str| format!("mounts[{i}].{name} ({})", destination.display());
         check_destination(&destination, mount).map_err(|text| Error::spec(field("destination"), text))?;
-        let options = parse(mount.options().as_deref().unwrap_or_default());
+        let mut options = parse(mount.options().as_deref().unwrap_or_default());
         let wrong = |text: String| Err(Error::spec(field("options"), text));
         let typ = mount.typ().as_deref().unwrap_or("none");
         let bound = is_bind(mount);
@@ -69,22 +69,30 @@ impl<'a> Mounts<'a> {
             }
             work.push(MountWork::MapIds(maps, reach));
         }
-        let source = request.survey.sources.get(i).copied().unwrap_or_default();
+        let kind = request.survey.sources.get(i).copied().unwrap_or_default();
+        let mut source = mount.source().clone().unwrap_or_else(|| typ.into());
         let had = of_statfs(request.survey.mount_flags.sources.get(i).copied().unwrap_or_default());
         let (what, kind) = if options.remount {
             (What::Change, Kind::Unknown)
         } else if bound {
             let Some(path) = mount.source() else { return Err(Error::spec(place, "source is missing")) };
-            (What::Source(request.bundle.join(path)), source)
+            let path = request.bundle.join(path);
+            let seen = || request.survey.inside.get(i).cloned().flatten();
+            (self.inside(&path).map_or(What::Source(path), |path| What::Inside(seen().unwrap_or(path))), kind)
         } else if typ == "cgroup" || typ == "cgroup2" {
             (What::Cgroups(self.cgroups()), Kind::Directory)
         } else if typ == "none" {
             return Err(Error::spec(field("type"), "is missing, and it is no bind mount"));
+        } else if let Some((own, data)) =
+            self.names_inside(typ, &source, &options.data).map_err(|text| Error::spec(place.as_str(), text))?
+        {
+            (source, options.data) = (own, data);
+            (What::NewInside, Kind::Directory)
         } else {
             (What::New, Kind::Directory)
         };
         let seen = request.survey.destinations.get(i).cloned().unwrap_or_else(|| Destination::unseen(&destination));
-        Ok(Planned { place, mount, destination, seen, options, what, kind, work, had })
+        Ok(Planned { place, mount, destination, source, seen, options, what, kind, work, had })
     }
 
     /// The mapping of a mount's ids: its own, or that of the container (`None`). An error names the field.

@@ -41,8 +41,7 @@ impl Mounts<'_> {
             // As runc: a tmpfs takes over the mode of the directory that it covers; without one it is the kernel's, 1777.
             data.insert(0, format!("mode={mode:04o}"));
         }
-        let source =
-            planned.mount.source().as_ref().map_or(typ.as_bytes(), |source| source.as_os_str().as_encoded_bytes());
+        let source = planned.source.as_os_str().as_encoded_bytes();
         let mut flags = options.superblock.clone();
         flags.retain(|name| *name != IVERSION);
         let mut attributes = options.attributes().set;
