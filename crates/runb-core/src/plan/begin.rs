@@ -8,7 +8,7 @@
 use nix::libc;
 use runb_init::Point;
 
-use super::exec::undumpable;
+use super::process::undumpable;
 use super::program::{AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, NULL, Program};
 
 /// The program of the process that begins it. The pid namespace is the descriptor after the report's.

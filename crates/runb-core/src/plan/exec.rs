@@ -12,15 +12,15 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Process, Spec};
 use runb_init::Point;
 
-use super::process;
 use super::process::command::{self, Command};
-use super::process::credentials::{Sets, UserNamespace, become_user};
+use super::process::credentials::{Sets, UserNamespace};
 use super::process::guard::Guard;
 use super::process::schedule::{self, Affinity};
+use super::process::{self, terminal};
 use super::procfs::write_file;
-use super::program::Program;
-use super::seccomp::Filter;
-use super::{lsm, namespaces, terminal};
+use super::program::{Program, report_descriptor};
+use super::seccomp::{self, Filter};
+use super::{lsm, namespaces};
 use crate::error::Result;
 use crate::host::Host;
 use crate::options::{ExecOptions, Keyring, Options};
@@ -88,7 +88,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     let Request { spec, process, inside, host, survey, options, hook } = request;
     let user = UserNamespace::of_flags(inside.namespaces);
     let enters_pid = inside.namespaces & libc::CLONE_NEWPID as u64 != 0;
-    let filter = super::filter(spec, host)?;
+    let filter = seccomp::of(spec, host)?;
     let joins = joins(inside, &options.cgroups)?;
     let mut sets = Sets::of(process);
     let mut warnings = sets.grant(if user == UserNamespace::Own { !0 } else { host.capabilities });
@@ -96,11 +96,11 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if spec.process().as_ref().is_some_and(|own| own.capabilities() == process.capabilities()) {
         warnings.clear();
     }
-    let mut program = Program::new(super::report_descriptor(options.preserve_fds)?);
+    let mut program = Program::new(report_descriptor(options.preserve_fds)?);
     let p = &mut program;
 
     // Here the process is the runtime's equal, in the host's namespaces; on version 2 it is in the cgroup already.
-    undumpable(p);
+    process::undumpable(p);
     if enters_pid {
         process::outlives_fork(process)?;
     }
@@ -134,7 +134,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     }
     let guard = Guard::of(process, filter.as_ref());
     process::own_stdio(p, process, &survey.stdio);
-    become_user(p, process, host, guard.before(sets), user);
+    process::become_user(p, process, host, guard.before(sets), user);
     process::no_new_privileges(p, process);
     close(p);
     // CAP_SYS_ADMIN, where it is borrowed to load the filter, must be gone before anybody inside sees the process: then the
@@ -168,12 +168,6 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     Ok(ExecPlan { program, unified: joins.unified, filter, warnings })
 }
 
-/// Nobody may look into this process. A change of the user sets it anew, to fs.suid_dumpable (commit_creds in the kernel).
-pub(super) fn undumpable(p: &mut Program) {
-    p.section("");
-    p.prctl_set_undumpable();
-}
-
 pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
     p.section("linux.cgroupsPath");
     for dir in dirs {
@@ -197,7 +191,7 @@ pub(super) fn close(p: &mut Program) {
     p.close_range(report + 1);
     // Its end tells the runtime that the execve succeeded.
     p.fcntl_setfd_cloexec(report);
-    undumpable(p);
+    process::undumpable(p);
 }
 
 /// Enters the pid namespace, which only a child can.

@@ -1,5 +1,5 @@
 //! What runs before a hook, and when the order of a launch has to make room for hooks. A startContainer hook is planned as an
-//! exec, see [`super::exec::hook`]: it is a file of the container, and so has its process's rights.
+//! exec ([`super::exec::exec`]): it is a file of the container, and so has its process's rights.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,10 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Spec};
 
 use super::check::kinds;
-use super::exec::{close, enter, join_v1, undumpable};
+use super::exec::{close, enter, join_v1};
 use super::namespaces::become_root;
 use super::process;
+use super::process::command::arguments;
 use super::program::Program;
 use crate::options::HookEnvironment;
 
@@ -46,7 +47,7 @@ pub struct Unfinished<'a> {
 /// The program of a createContainer hook: a file of the host, in the container's cgroups and namespaces, and there root.
 pub fn in_container(hook: &Hook, container: &Unfinished<'_>) -> Program {
     let mut p = Program::new(3);
-    undumpable(&mut p);
+    process::undumpable(&mut p);
     join_v1(&mut p, &container.v1);
     enter(&mut p, container.namespaces);
     p.section("root.path");
@@ -73,18 +74,12 @@ fn execute(p: &mut Program, hook: &Hook, environment: &[Vec<u8>]) {
     process::signals(p);
     p.doing("execve");
     let path = p.text(hook.path().as_os_str().as_encoded_bytes());
-    let args = p.strings(&args(hook));
+    let args = p.strings(&arguments(hook));
     let env = match hook.env() {
         Some(env) => p.strings(env),
         None => p.strings(environment),
     };
     p.execve(path, args, env);
-}
-
-/// Its arguments; the first is the path where it has none.
-pub(super) fn args(hook: &Hook) -> Vec<String> {
-    let given = hook.args().as_ref().filter(|args| !args.is_empty());
-    given.cloned().unwrap_or_else(|| vec![hook.path().display().to_string()])
 }
 
 #[cfg(test)]

@@ -9,17 +9,19 @@ mod values;
 
 use std::rc::Rc;
 
+use crate::error::{Error, Kind as ErrorKind, Result};
 use nix::libc;
 use runb_init::{After, Call, Header, Kind, PROGRAM_ADDRESS, Point, Report};
 
 pub(crate) use added::Added;
 pub(crate) use calls::{Message, MountAttr, MountIds};
-pub(crate) use describe::namespace_flags;
+pub(crate) use describe::{capability_name, namespace_flags};
 pub(crate) use flags::*;
 use origin::Origin;
 pub use origin::{Hint, Mark};
 use values::Arg;
 pub use values::{Data, Slot};
+
 pub(crate) use values::{NULL, Number, Strings, Text};
 
 /// The working directory, or after the change of root simply what a path starts from.
@@ -282,5 +284,36 @@ impl Program {
             }
         }
         image
+    }
+}
+
+/// The number of the descriptor that takes the reports: the first after those that the workload keeps.
+///
+/// # Errors
+/// They are more than a process can have.
+pub(crate) fn report_descriptor(kept: u32) -> Result<i32> {
+    // No descriptor has a number from this one on (sysctl_nr_open_max in fs/file.c).
+    const NUMBERS: u32 = 0x7fff_ffc0;
+    // Two more follow: the fifo or a pidfd, and what init is executed from.
+    match kept.checked_add(3).filter(|report| *report < NUMBERS - 2) {
+        Some(report) => Ok(report.cast_signed()),
+        None => {
+            let text = format!("{kept} descriptors are to be preserved: a process cannot have so many");
+            Err(Error::new(ErrorKind::Usage, text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reports_come_after_the_preserved_descriptors_or_there_are_too_many_of_them() {
+        assert_eq!(report_descriptor(0).expect("a number"), 3);
+        assert_eq!(report_descriptor(0x7fff_ff00).expect("a number"), 0x7fff_ff03);
+        for kept in [0x7fff_ffc0, 0x7fff_ffff, 0x8000_0000, u32::MAX - 3, u32::MAX] {
+            assert_eq!(report_descriptor(kept).expect_err("too many").kind(), ErrorKind::Usage);
+        }
     }
 }

@@ -21,9 +21,11 @@ use super::attributes::{Change, Setter};
 use super::options::{Attributes, NOSYMFOLLOW, Parsed, RDONLY, Reach, of_statfs};
 use crate::error::{Error, Result};
 use crate::plan::cgroup::CgroupPlan;
+use crate::plan::lsm;
+use crate::plan::namespaces::IdMaps;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::program::{AT_FDCWD, AT_RECURSIVE, Data, OPEN_TREE_CLONE, Program, Slot, TreeFlags};
-use crate::plan::{IdMaps, Request, lsm};
+use crate::plan::request::Request;
 use crate::survey::{Covers, Destination, Kind, Survey};
 
 use cgroups::Shown as Cgroups;

@@ -14,11 +14,12 @@ use super::list::{Mounts, Start, Target, onto, resolve};
 use super::options::{Attributes, RDONLY, Reach};
 use crate::error::Result;
 use crate::host::mounts::MountCalls;
+use crate::plan::lsm;
 use crate::plan::program::{
     AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, Added, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_SYMLINKS, O_PATH,
     OPEN_TREE_CLONE, Program, Slot,
 };
-use crate::plan::{Request, lsm};
+use crate::plan::request::Request;
 use crate::survey::{Kind, clean};
 
 const ABSENT: [i32; 2] = [libc::ENOENT, libc::ENOTDIR];

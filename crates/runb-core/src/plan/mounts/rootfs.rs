@@ -6,11 +6,11 @@ use super::attributes::{Change, Setter};
 use super::options::{Attributes, RDONLY, Reach, of_statfs, propagation};
 use crate::error::{Error, Result};
 use crate::options::RootEntry;
-use crate::plan::Request;
 use crate::plan::program::{
     AT_FDCWD, AT_RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_SYMLINKS, NULL, O_DIRECTORY, O_PATH,
     OPEN_TREE_CLONE, Program, Slot,
 };
+use crate::plan::request::Request;
 use crate::survey::Reader;
 
 /// The container's root filesystem, as a detached mount until it is attached.

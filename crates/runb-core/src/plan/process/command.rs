@@ -4,7 +4,7 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Process};
 
 use crate::plan::program::{AT_FDCWD, Data, Hint, O_DIRECTORY, O_RDWR, Program, Strings};
-use crate::plan::{Request, hooks};
+use crate::plan::request::Request;
 use crate::survey::Survey;
 
 /// What the workload is: its command, looked for as execvp(3) does.
@@ -55,7 +55,7 @@ impl Command {
         let env = hook.env().clone().unwrap_or_else(|| process.env().iter().flatten().cloned().chain(more).collect());
         let candidates = vec![hook.path().as_os_str().as_encoded_bytes().to_vec()];
         let name = hook.path().display().to_string();
-        Command { name, place: "", candidates, args: hooks::args(hook), env, searched: false }
+        Command { name, place: "", candidates, args: arguments(hook), env, searched: false }
     }
 
     /// Asks whether it can be executed, while there is still somebody to tell. The user and the root are the workload's.
@@ -139,6 +139,12 @@ impl Command {
         p.openat(AT_FDCWD, path, O_RDWR | O_DIRECTORY).after(libc::EACCES).tolerate(&[libc::ENOTDIR]);
         p.execve(path, argv, envp).hint(Hint::InterpreterMissing);
     }
+}
+
+/// The arguments of a hook; the first is its path where it has none.
+pub(in crate::plan) fn arguments(hook: &Hook) -> Vec<String> {
+    let given = hook.args().as_ref().filter(|args| !args.is_empty());
+    given.cloned().unwrap_or_else(|| vec![hook.path().display().to_string()])
 }
 
 /// What the environment gets beside process.env.

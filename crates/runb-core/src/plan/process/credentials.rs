@@ -7,8 +7,7 @@ use oci_spec::runtime::{Capabilities, Process};
 
 use crate::host::Host;
 use crate::plan::namespaces::Namespaces;
-use crate::plan::process::{cwd, cwd_again};
-use crate::plan::program::Program;
+use crate::plan::program::{Program, capability_name};
 
 /// Whose user namespace a process is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,28 +81,8 @@ impl Sets {
     }
 }
 
-/// `CAP_KILL` for 5.
-pub(in crate::plan) fn capability_name(bit: u8) -> String {
-    let named = caps::all().into_iter().find(|capability| capability.index() == bit);
-    named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
-}
-
-/// Becomes process.user with process.capabilities, in process.cwd.
-pub(in crate::plan) fn become_user(
-    p: &mut Program,
-    process: &Process,
-    host: &Host,
-    sets: Sets,
-    namespace: UserNamespace,
-) {
-    groups(p, process, namespace);
-    cwd(p, process);
-    credentials(p, process, host, sets);
-    cwd_again(p, process);
-}
-
 /// process.user.additionalGids, or none.
-fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
+pub(super) fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
     let list = process.user().additional_gids().as_deref().unwrap_or_default();
     p.section(if list.is_empty() { "process.user" } else { "process.user.additionalGids" });
     let call = p.setgroups(list);
@@ -114,7 +93,7 @@ fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
 }
 
 /// The bounding set, the ids, then the other sets: in the order in which each still has the right to the next.
-fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
+pub(super) fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
     p.section("process.capabilities");
     for bit in (0..=host.last_capability).filter(|bit| sets.bounding >> bit & 1 == 0) {
         p.prctl_capbset_drop(bit);

@@ -74,13 +74,6 @@ pub(in crate::plan) fn open_joined(p: &mut Program, process: &Process) -> Result
     Ok(Some(terminal))
 }
 
-/// Waits for a descriptor from the runtime.
-pub(in crate::plan) fn receive_descriptor(p: &mut Program) -> Slot {
-    let message = p.message(Report::terminal());
-    p.recvmsg(p.report(), message);
-    message.descriptor
-}
-
 /// From the master to the standard descriptors. Init keeps no master: its end would not be seen otherwise.
 fn pair(p: &mut Program, process: &Process, message: Message) -> Result<Terminal> {
     let master = message.descriptor;

@@ -9,8 +9,8 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::host::Host;
 use crate::host::mounts::MountCalls;
 use crate::plan::mounts::options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
+use crate::plan::namespaces::{IdMaps, id_map};
 use crate::plan::program::Program;
-use crate::plan::{IdMaps, id_map};
 use crate::survey::{Destination, Kind, clean, is_bind};
 
 /// Files below /proc that may be mounted over, as lxcfs does; everything else there is the kernel's word to the runtime.

@@ -1,13 +1,12 @@
 //! New filesystems, by fsopen(2) and its family; by mount(2) what those cannot express.
 
 use nix::libc;
-use runb_init::Point;
+use runb_init::{Point, Report};
 
 use super::{MountStep, MountWork, Mounts, Planned, Shown, What};
 use crate::error::{Error, Result};
 use crate::plan::lsm;
 use crate::plan::mounts::options::{IVERSION, NOSYMFOLLOW, RDONLY};
-use crate::plan::process::terminal::receive_descriptor;
 use crate::plan::program::{AT_EMPTY_PATH, AT_FDCWD, NULL, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE, Program, Slot};
 
 /// The longest value that fsconfig(2) takes, with its NUL (fs/fsopen.c: `strndup_user(_value, 256)`).
@@ -142,7 +141,9 @@ impl Mounts<'_> {
 fn foreign_context(p: &mut Program, namespace: Slot) -> Slot {
     p.doing("take a procfs that was begun in the pid namespace");
     p.stop_with(Point::Mount, namespace);
-    let context = receive_descriptor(p);
+    let message = p.message(Report::terminal());
+    p.recvmsg(p.report(), message);
+    let context = message.descriptor;
     // Whoever is there may have exchanged it. No other filesystem takes this option, whose value is what it is anyway.
     p.fsconfig_set_string(context, "hidepid", "0");
     context
