@@ -174,7 +174,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     join_cgroups(p, &cgroup);
     let mut root = rootfs::Root::open(p, request, setter)?;
     let mut mounts = list::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
-    let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
+    let devices = devices::Devices::open(p, request, &namespaces)?;
     let masks = masks::Masks::open(p, request, devices.null(spec), setter)?;
     // The way that init works while hooks want to see the mounts.
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };

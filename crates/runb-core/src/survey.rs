@@ -122,7 +122,7 @@ pub struct Survey {
 }
 
 /// What mounts of the host are mounted with, as the `ST_*` flags of statfs(2); asked for only where the kernel has no
-/// mount_setattr(2).
+/// mount_setattr(2), and for a user namespace, where they are locked.
 #[derive(Clone, Debug, Default)]
 pub struct MountFlags {
     /// The one that the root filesystem lies on.
@@ -197,6 +197,7 @@ impl Survey {
             cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
             destinations,
             mount_flags: match calls {
+                _ if has_user_namespace(spec) => MountFlags::of(spec, bundle, rootfs),
                 MountCalls::Classic => MountFlags::of(spec, bundle, rootfs),
                 _ => MountFlags::default(),
             },
@@ -270,9 +271,13 @@ fn stdio(process: &Process) -> Vec<i32> {
     (0..).zip(all).filter_map(|(descriptor, stat)| foreign(stat).then_some(descriptor)).collect()
 }
 
-fn rlimits(spec: &Spec) -> Vec<(u64, u64)> {
+fn has_user_namespace(spec: &Spec) -> bool {
     let mut namespaces = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
-    if !namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User)
+}
+
+fn rlimits(spec: &Spec) -> Vec<(u64, u64)> {
+    if !has_user_namespace(spec) {
         return Vec::new();
     }
     spec.process().as_ref().map(rlimits_of).unwrap_or_default()

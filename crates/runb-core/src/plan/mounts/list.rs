@@ -3,6 +3,7 @@
 //! A destination is resolved once, into a descriptor, without magic links: below the descriptor of what is mounted above it, or
 //! else below the container's root; or it is a name in a filesystem that was just made and that nobody else can reach.
 
+mod bind;
 mod cgroups;
 mod change;
 mod entry;
@@ -18,13 +19,13 @@ use oci_spec::runtime::Mount;
 use runb_init::Point;
 
 use super::attributes::{Change, Setter};
-use super::options::{Attributes, NOSYMFOLLOW, Parsed, RDONLY, Reach, of_statfs};
+use super::options::{Attributes, Parsed, RDONLY, Reach, of_statfs};
 use crate::error::{Error, Result};
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::lsm;
 use crate::plan::namespaces::IdMaps;
 use crate::plan::namespaces::Namespaces;
-use crate::plan::program::{AT_FDCWD, AT_RECURSIVE, Data, OPEN_TREE_CLONE, Program, Slot, TreeFlags};
+use crate::plan::program::{Data, Program, Slot};
 use crate::plan::request::Request;
 use crate::survey::{Covers, Destination, Kind, Survey};
 
@@ -309,70 +310,8 @@ impl<'a> Mounts<'a> {
     pub(in crate::plan) fn finish(&self, p: &mut Program) {
         for (place, tree, had) in &self.readonly_later {
             p.section(place.as_str());
-            let change = Change { attributes: Attributes::setting(RDONLY), had: *had, propagation: 0 };
+            let change = Change { attributes: Attributes::setting(RDONLY), had: *had, ..Change::default() };
             self.setter.change(p, *tree, Reach::Top, change);
-        }
-    }
-}
-
-impl Mounts<'_> {
-    /// Opens what the host has, if it is not opened yet.
-    fn opened(&self, p: &mut Program, planned: &Planned<'_>, what: What) -> What {
-        match what {
-            What::Source(path) => {
-                p.doing(format!("bind source {}", path.display()));
-                let below = if planned.options.recursive_bind { AT_RECURSIVE } else { TreeFlags::default() };
-                let tree = p.open_tree(AT_FDCWD, &path, OPEN_TREE_CLONE | below).out();
-                if self.setter.reaches_detached() {
-                    self.settle(p, tree, planned);
-                }
-                What::Tree(tree)
-            }
-            What::Cgroups(shown) => What::Cgroups(shown.opened(p)),
-            what => what,
-        }
-    }
-
-    /// Gives the copy of a host's tree its attributes; it is a peer of what the host has, and must not stay it. As few calls as
-    /// do: propagation with either of the attributes, where it reaches as far.
-    fn settle(&self, p: &mut Program, tree: Slot, planned: &Planned<'_>) {
-        let Planned { options, had, .. } = planned;
-        let had = *had;
-        let mut set = |reach: Reach, attributes: Attributes, propagation: u64| {
-            self.setter.change(p, tree, reach, Change { attributes, had, propagation });
-        };
-        match (options.recursive_bind, options.recursive.is_empty()) {
-            (false, _) => set(Reach::Top, options.attributes(), libc::MS_SLAVE),
-            (true, false) => {
-                if !options.own.is_empty() {
-                    set(Reach::Top, options.own, 0);
-                }
-                set(Reach::Below, options.recursive, libc::MS_SLAVE);
-            }
-            (true, true) => {
-                set(Reach::Below, Attributes::default(), libc::MS_SLAVE);
-                if !options.own.is_empty() {
-                    set(Reach::Top, options.own, 0);
-                }
-            }
-        }
-    }
-
-    /// What could not be done to a detached mount.
-    fn settle_attached(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
-        if self.setter.reaches_detached() {
-            return;
-        }
-        match planned.what {
-            What::Tree(_) => self.settle(p, tree, planned),
-            What::Made(_) if planned.attributes() & NOSYMFOLLOW != 0 => {
-                // fsmount(2) has taken the others. What is made read-only later is not yet.
-                let had = planned.attributes() & !filesystem::later(planned);
-                let change = Change { attributes: Attributes::setting(NOSYMFOLLOW), had, propagation: 0 };
-                self.setter.change(p, tree, Reach::Top, change);
-            }
-            What::CgroupCopy(_) => self.settle_copy(p, planned, tree),
-            _ => {}
         }
     }
 }

@@ -140,7 +140,7 @@ impl Root {
         if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
             p.section("root.readonly");
             let had = of_statfs(request.survey.mount_flags.root);
-            self.setter.change_root(p, Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 });
+            self.setter.change_root(p, Change { attributes: Attributes::setting(RDONLY), had, ..Change::default() });
         }
         let given = spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
         if let Some(flags) = given.and_then(propagation)

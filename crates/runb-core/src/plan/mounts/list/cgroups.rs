@@ -113,7 +113,7 @@ impl<'a> Mounts<'a> {
         let attributes = planned.options.attributes().set;
         if attributes & RDONLY != 0 {
             let had = attributes & !RDONLY;
-            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
+            let change = Change { attributes: Attributes::setting(RDONLY), had, ..Change::default() };
             self.setter.change(p, tmpfs, Reach::Top, change);
         }
     }
@@ -121,7 +121,12 @@ impl<'a> Mounts<'a> {
     /// Gives a copy of what the host has its attributes.
     pub(super) fn settle_copy(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
         let attributes = Attributes::setting(planned.options.attributes().set);
-        self.setter.change(p, tree, Reach::Below, Change { attributes, had: CGROUP, propagation: libc::MS_SLAVE });
+        self.setter.change(
+            p,
+            tree,
+            Reach::Below,
+            Change { attributes, had: CGROUP, propagation: libc::MS_SLAVE, ..Change::default() },
+        );
     }
 
     fn v1(&self) -> impl Iterator<Item = &'a Dir> + use<'a> {

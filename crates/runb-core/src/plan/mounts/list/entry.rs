@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
+use super::bind::Locks;
 use super::{MountWork, Mounts, Planned, What};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::host::Host;
@@ -71,7 +72,8 @@ impl<'a> Mounts<'a> {
         }
         let kind = request.survey.sources.get(i).copied().unwrap_or_default();
         let mut source = mount.source().clone().unwrap_or_else(|| typ.into());
-        let had = of_statfs(request.survey.mount_flags.sources.get(i).copied().unwrap_or_default());
+        let flags = request.survey.mount_flags.sources.get(i).copied().unwrap_or_default();
+        let had = of_statfs(flags);
         let (what, kind) = if options.remount {
             (What::Change, Kind::Unknown)
         } else if bound {
@@ -92,7 +94,13 @@ impl<'a> Mounts<'a> {
             (What::New, Kind::Directory)
         };
         let seen = request.survey.destinations.get(i).cloned().unwrap_or_else(|| Destination::unseen(&destination));
-        Ok(Planned { place, mount, destination, source, seen, options, what, kind, work, had })
+        let mut planned = Planned { place, mount, destination, source, seen, options, what, kind, work, had };
+        if matches!(planned.what, What::Source(_)) {
+            // Of what nobody has asked for nothing is known to be locked.
+            let locks = if self.user_namespace && flags != 0 { Locks::Locked } else { Locks::Free };
+            self.bind_flags(&mut planned, locks)?;
+        }
+        Ok(planned)
     }
 
     /// The mapping of a mount's ids: its own, or that of the container (`None`). An error names the field.

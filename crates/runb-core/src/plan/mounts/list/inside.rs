@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Mounts, Planned, What};
+use super::bind::Locks;
+use super::{Filesystem, Mounts, Planned, What};
 use crate::error::Result;
 use crate::plan::program::{AT_EMPTY_PATH, AT_RECURSIVE, O_PATH, OPEN_TREE_CLONE, Program, TreeFlags};
 use crate::survey;
@@ -24,6 +25,8 @@ impl Mounts<'_> {
         planned.what = match std::mem::replace(&mut planned.what, What::Change) {
             What::Inside(path) => {
                 planned.had = self.attributes_at(&path);
+                let hosts = self.done.over(&path).is_some_and(|mounted| mounted.filesystem == Filesystem::Hosts);
+                self.bind_flags(planned, if hosts && self.user_namespace { Locks::Locked } else { Locks::Free })?;
                 self.bind_inside(p, planned, &path)
             }
             What::NewInside => What::Made(self.filesystem(p, planned)?),
