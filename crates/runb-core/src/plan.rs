@@ -186,7 +186,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let whose = if namespaces.has(libc::CLONE_NEWNS as u64) { Whose::Own } else { Whose::Runtimes };
     let mut root = rootfs::Root::open(p, request, setter, whose)?;
     let mut mounts = list::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
-    let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
+    let devices = devices::Devices::open(p, request, &namespaces)?;
     let masks = masks::Masks::open(p, request, devices.null(spec), setter)?;
     // The way that init works while hooks want to see the mounts, and where they lie in the runtime's mount namespace.
     let hooks = hooks::before_pivot(spec);
@@ -211,7 +211,8 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         scheduler = process::schedule::of_twin(p, process)?;
         setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
     }
-    mounts.prepare(p)?;
+    root.seclude(p, request);
+    mounts.make(p)?;
     root.attach(p, request, site);
     if site == Site::OnRoot {
         root.pivot(p, request, site);

@@ -23,7 +23,7 @@ use crate::options::{Caller, Options};
 use crate::plan::{self, Ending, Plan, Request};
 use crate::spec::Bundle;
 use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
-use crate::survey::Survey;
+use crate::survey::{Survey, enter_destinations};
 use crate::sys;
 use crate::terminal::{ConsoleSocket, Master};
 use crate::trace::{Trace, What};
@@ -52,6 +52,7 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     if bundle.spec.root().is_some() {
         check_rootfs(&bundle.spec, &rootfs)?;
     }
+    enter_destinations(&mut bundle.spec, &rootfs);
     let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
