@@ -10,6 +10,7 @@ mod exec;
 mod foreground;
 mod hooks;
 mod pidfd_socket;
+mod remains;
 mod start;
 
 use std::fs;

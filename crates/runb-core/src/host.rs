@@ -6,10 +6,12 @@ pub mod mounts;
 
 use std::fs;
 
+use nix::libc;
 use nix::sys::utsname::uname;
 use nix::unistd::{getegid, geteuid};
 
 use crate::error::{Error, Result};
+use crate::sys;
 use cgroups::CgroupMounts;
 use mounts::MountCalls;
 
@@ -28,6 +30,8 @@ pub struct Host {
     pub capabilities: u64,
     /// The highest capability that the kernel knows.
     pub last_capability: u8,
+    /// Which of SIGHUP and SIGINT the caller has this process ignore; asked for only for a launch.
+    pub ignored: Vec<i32>,
 }
 
 impl Host {
@@ -36,7 +40,8 @@ impl Host {
     /// # Errors
     /// /proc/sys/kernel/cap_last_cap or what tells of the cgroups cannot be read.
     pub fn probe() -> Result<Self> {
-        Ok(Host { cgroups: CgroupMounts::probe()?, mounts: MountCalls::probe(), ..Host::probe_processes()? })
+        let ignored = [libc::SIGHUP, libc::SIGINT].into_iter().filter(|signal| sys::is_ignored(*signal)).collect();
+        Ok(Host { cgroups: CgroupMounts::probe()?, mounts: MountCalls::probe(), ignored, ..Host::probe_processes()? })
     }
 
     /// Asks for what a process in a container that exists depends on, so neither for the cgroups nor for mounts.
@@ -55,6 +60,7 @@ impl Host {
             ids: (geteuid().as_raw(), getegid().as_raw()),
             capabilities: own_capabilities()?,
             last_capability,
+            ignored: Vec::new(),
         })
     }
 
@@ -67,6 +73,7 @@ impl Host {
             ids: (0, 0),
             capabilities: !0,
             last_capability: 40,
+            ignored: Vec::new(),
         }
     }
 }

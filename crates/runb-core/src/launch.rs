@@ -28,7 +28,7 @@ use crate::options::HookEnvironment;
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::{Hint, Mark, Program};
 use crate::plan::seccomp::Filter;
-use crate::plan::{IdMaps, Plan};
+use crate::plan::{Attributes, IdMaps, Plan, SCHEDULER};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::terminal::Master;
@@ -111,6 +111,7 @@ impl Running<'_> {
                 }
                 Point::Hooks => self.run_hooks(plan, &context)?,
                 Point::Notify => self.take_listener(&report)?,
+                Point::Scheduler => self.schedule(plan.scheduler.as_ref())?,
                 Point::Ready => break,
                 Point::Terminal => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
@@ -204,6 +205,14 @@ impl Running<'_> {
         listener.hand_over(to, &process_state(context.saved, context.status, self.init.pid, metadata)?)
     }
 
+    /// Gives the twin, which waits for it and is not reaped, its scheduler.
+    fn schedule(&self, scheduler: Option<&Attributes>) -> Result<()> {
+        let Some(Attributes { attr, what, hint }) = scheduler.filter(|_| self.twin.is_none()) else {
+            return Err(Error::internal("a stop for a scheduler that is not planned"));
+        };
+        sys::sched_setattr(self.init.pid, attr).map_err(|errno| late_failure(what, SCHEDULER, *hint, errno as i32))
+    }
+
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
         write_id_maps(self.init.pid, maps, ["linux.uidMappings", "linux.gidMappings"])
@@ -273,6 +282,7 @@ impl Running<'_> {
                     (context.terminal)(master)?;
                 }
                 Point::Notify => self.take_listener(&report)?,
+                Point::Scheduler => self.schedule(plan.scheduler.as_ref())?,
                 Point::Ready => self.hand_over(plan.filter.as_ref(), &mut context)?,
                 other => return Err(Error::internal(format!("nothing is planned for the stop {other:?}"))),
             }

@@ -1,6 +1,7 @@
 //! config.json: reading it, and naming the place where it is wrong.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use oci_spec::runtime::{Capability, Process, Spec};
 use serde::de::DeserializeOwned;
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::input;
+use crate::socket::PATIENCE;
 
 /// The largest config.json, and process of an exec, that is read, in bytes. A config of 70,000 mounts has about 10 MB.
 pub const MAX_CONFIG: u64 = 64 << 20;
@@ -58,11 +60,16 @@ pub fn load_spec(file: &Path) -> Result<Spec> {
 /// # Errors
 /// As [`Bundle::load`].
 pub fn load_process(file: &Path) -> Result<(Process, Vec<String>)> {
-    parse(&read(file)?, &file.display().to_string(), "")
+    let text = input::read_or_pipe(file, MAX_CONFIG, Instant::now() + PATIENCE).map_err(|e| unread(file, &e))?;
+    parse(&text, &file.display().to_string(), "")
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
-    input::read(file, MAX_CONFIG).map_err(|e| Error::io(format!("open {}", file.display()), &e).with_kind(Kind::Spec))
+    input::read(file, MAX_CONFIG).map_err(|e| unread(file, &e))
+}
+
+fn unread(file: &Path, error: &std::io::Error) -> Error {
+    Error::io(format!("open {}", file.display()), error).with_kind(Kind::Spec)
 }
 
 /// Parses `text`. The first attempt is the fast one; only where it fails is the text looked at again, to drop what the

@@ -228,12 +228,11 @@ impl Survey {
     /// What an exec of `process` beside the container's init `pid` wants to know. `namespaces` are the container's own, by
     /// `CLONE_NEW*` flags.
     pub(crate) fn of_exec(process: &Process, pid: i32, namespaces: u64) -> Self {
-        let named = process.env().iter().flatten().any(|entry| entry.starts_with("HOME="));
         let root = || PathBuf::from(format!("/proc/{pid}/root"));
         let label = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
         let labels = label(process.apparmor_profile()) || label(process.selinux_label());
         Survey {
-            home: if named { None } else { home_of(process.user().uid(), &root()) },
+            home: if home_is_given(process) { None } else { home_of(process.user().uid(), &root()) },
             rlimits: match namespaces & libc::CLONE_NEWUSER as u64 {
                 0 => Vec::new(),
                 _ => rlimits_of(process),
@@ -278,12 +277,20 @@ fn kernel_filesystems() -> Vec<PathBuf> {
 /// A passwd longer than this is not read: its size is the image's choice.
 const MAX_PASSWD: u64 = 1 << 20;
 
+/// How the variable begins.
+pub(crate) const HOME: &str = "HOME=";
+
+/// Whether process.env names a home directory. The last of two entries counts, and an empty one is none.
+pub(crate) fn home_is_given(process: &Process) -> bool {
+    let given = process.env().iter().flatten().rev().find_map(|entry| entry.strip_prefix(HOME));
+    given.is_some_and(|home| !home.is_empty())
+}
+
 /// The home directory of process.user, if process.env names none: from the container's /etc/passwd, which may be anything.
 /// It is that of the root filesystem, or what is bound over it.
 fn home(spec: &Spec, bundle: &Path, rootfs: &Path) -> Option<String> {
     let process = spec.process().as_ref()?;
-    let named = |entry: &String| entry.starts_with("HOME=");
-    if process.env().iter().flatten().any(named) {
+    if home_is_given(process) {
         return None;
     }
     let covers = |mount: &&Mount| is_bind(mount) && mount.destination() == Path::new("/etc/passwd");

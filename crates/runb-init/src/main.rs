@@ -22,10 +22,43 @@ mod nr {
 
 const EINTR: isize = 4;
 
+// Two entries, at a distance that build.rs knows: a handler of signals, which gets the number as its first argument and ends
+// the process with 128 more; and the start.
 #[cfg(target_arch = "x86_64")]
-global_asm!(".globl _start", "_start:", "xor %ebp, %ebp", "and $-16, %rsp", "call {entry}", "ud2", entry = sym entry, options(att_syntax));
+global_asm!(
+    ".balign 32",
+    "lea 128(%rdi), %edi",
+    "mov ${exit}, %eax",
+    "syscall",
+    "ud2",
+    ".balign 32",
+    ".globl _start",
+    "_start:",
+    "xor %ebp, %ebp",
+    "and $-16, %rsp",
+    "call {entry}",
+    "ud2",
+    exit = const nr::EXIT_GROUP,
+    entry = sym entry,
+    options(att_syntax)
+);
 #[cfg(target_arch = "aarch64")]
-global_asm!(".globl _start", "_start:", "mov x29, #0", "mov x30, #0", "bl {entry}", "brk #1", entry = sym entry);
+global_asm!(
+    ".balign 32",
+    "add w0, w0, #128",
+    "mov x8, #{exit}",
+    "svc #0",
+    "brk #1",
+    ".balign 32",
+    ".globl _start",
+    "_start:",
+    "mov x29, #0",
+    "mov x30, #0",
+    "bl {entry}",
+    "brk #1",
+    exit = const nr::EXIT_GROUP,
+    entry = sym entry
+);
 
 /// One system call.
 ///
@@ -110,8 +143,9 @@ fn arguments(call: &Call) -> [u64; 6] {
 fn issue(call: &Call, args: [u64; 6]) -> isize {
     loop {
         // SAFETY: a program gets calls by the constructors of runb-core's plan/program alone, as `Program::call` is private
-        // there. Their pointers lie in the program; what the kernel writes goes to data that a constructor has made for it,
-        // never to the header or the calls; none maps or unmaps memory, and the child that one makes has a copy of it all.
+        // there. Their pointers lie in the program, or lead to the handler above, which ends the process; what the kernel
+        // writes goes to data that a constructor has made for it, never to the header or the calls; none maps or unmaps
+        // memory, and the child that one makes has a copy of it all.
         let result = unsafe { syscall(call.nr as usize, args) };
         if result != -EINTR {
             return result;

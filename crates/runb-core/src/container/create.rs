@@ -12,7 +12,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use super::console;
 use super::pidfd_socket::PidfdSocket;
 use super::{Container, Running, Workload, hooks};
-use crate::cgroup::{self, Cgroup, Claim};
+use crate::cgroup::{self, Cgroup, Claim, Own};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{deadline, reap};
 use crate::hooks::of_kind;
@@ -26,7 +26,7 @@ use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
 use crate::survey::Survey;
 use crate::sys;
 use crate::terminal::{ConsoleSocket, Master};
-use crate::undo::{Journal, Ours, Step};
+use crate::undo::{Journal, Ours, RootMount, Step};
 
 /// A plan with what it was made from.
 #[derive(Debug)]
@@ -169,6 +169,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         annotations: spec.annotations().clone().unwrap_or_default(),
         init: None,
         namespaces: planned.plan.namespaces,
+        made: planned.plan.made,
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
         cgroup: Cgroup::of(&planned.plan.cgroup),
         keyring: options.keyring,
@@ -192,6 +193,7 @@ impl Launch<'_> {
         let readiness = self.readiness(ending)?;
         let mut ready = self.until_ready(plan, &claim, listener)?;
         drop(claim);
+        self.saved.journal.find_mounts()?;
         let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
         self.tell(ready.pid())?;
         if let Some(socket) = &socket {
@@ -208,6 +210,9 @@ impl Launch<'_> {
 
     /// Writes the intent: on disk before there is anything to take back.
     fn announce(&mut self, claim: &Claim) -> Result<()> {
+        if self.saved.namespaces & libc::CLONE_NEWNS as u64 == 0 {
+            self.saved.journal.add(Step::RootMount(RootMount::at(&self.saved.rootfs)?));
+        }
         let mut intent = self.saved.clone();
         intent.journal.add_cgroups(&claim.dirs);
         if let Some(file) = &self.options.pid_file {
@@ -308,7 +313,8 @@ impl Launch<'_> {
         if saved.init.is_some() {
             note(saved.cgroup.kill(deadline()));
         }
-        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), deadline: deadline() }));
+        let own = if saved.init.is_some() { Own::Used } else { Own::Unused };
+        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }));
         note(dir.remove());
         error
     }

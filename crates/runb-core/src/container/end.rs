@@ -1,20 +1,17 @@
 //! The end of a container: `kill` and `delete`.
 
-use std::fs;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::remains::{self, let_go, outlives_init};
 use super::{Container, Held, hooks};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{deadline, ended};
+use crate::hearing::deadline;
 use crate::options::HookEnvironment;
 use crate::signal::Signal;
-use crate::socket::PATIENCE;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
 use crate::sys;
 use crate::undo::Ours;
@@ -22,7 +19,7 @@ use crate::undo::Ours;
 /// Which processes a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Init.
+    /// Init; SIGKILL without a pid namespace of the container's own is for all, as under runc.
     Init,
     /// Every process in the container's cgroup.
     All,
@@ -47,17 +44,39 @@ impl Container {
             return Err(not_running());
         }
         match scope {
+            // Who is in the cgroup now is another container's.
+            Scope::All if self.saved.init_fd()?.is_none() && !outlives_init(&self.saved) => Ok(()),
             Scope::All if signal.number() == libc::SIGKILL => end(&self.saved),
             Scope::All => self.saved.cgroup.signal(signal.number()),
-            Scope::Init => {
-                let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
-                match sys::pidfd_send_signal(&pidfd, signal.number()) {
-                    Err(Errno::ESRCH) => Err(not_running()),
-                    result => {
-                        result.map_err(|errno| Error::host(format!("pidfd_send_signal {}", signal.number()), errno))
-                    }
-                }
+            Scope::Init
+                if signal.number() == libc::SIGKILL && outlives_init(&self.saved) && !self.saved.cgroup.is_empty() =>
+            {
+                self.kill_everyone()
             }
+            Scope::Init => self.signal_init(signal),
+        }
+    }
+
+    fn signal_init(&self, signal: Signal) -> Result<()> {
+        let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
+        match sys::pidfd_send_signal(&pidfd, signal.number()) {
+            Ok(()) => {}
+            Err(Errno::ESRCH) => return Err(not_running()),
+            Err(errno) => return Err(Error::host(format!("pidfd_send_signal {}", signal.number()), errno)),
+        }
+        if signal.number() == libc::SIGKILL {
+            let_go(&self.saved);
+        }
+        Ok(())
+    }
+
+    /// Also what init has left behind, as long as there is a cgroup that would tell.
+    fn kill_everyone(&self) -> Result<()> {
+        let Cgroup { unified, v1 } = &self.saved.cgroup;
+        let mut dirs = unified.iter().chain(v1.iter().map(|dir| &dir.path));
+        match self.saved.init_fd()? {
+            None if !dirs.any(|dir| dir.exists()) => Err(not_running()),
+            _ => end(&self.saved),
         }
     }
 
@@ -135,7 +154,11 @@ fn load(mut dir: StateDir, force: Force) -> Result<(StateDir, Option<Saved>)> {
         Err(error) => return Err(error),
     };
     match dir.load_intent().ok().filter(|saved| saved.init.is_some()) {
-        Some(saved) => Ok((dir, Some(saved))),
+        Some(saved) => {
+            // First: a removal takes the intent first, and may be killed then.
+            dir.forget_state()?;
+            Ok((dir, Some(saved)))
+        }
         None => Err(error.during(format!(
             "{} does not tell which processes and cgroups are the container's, and nothing was removed",
             dir.path().display()
@@ -157,16 +180,7 @@ impl Held {
         }
         let Held { dir, saved } = &self;
         let spec = saved.hooks.then(|| self.config()).transpose();
-        match saved.init {
-            Some(_) => {
-                end_init(saved)?;
-                // Mostly init was the last: then the cgroup goes at once, and nobody need be looked for.
-                if !saved.journal.undo_if_unused() {
-                    saved.cgroup.kill(deadline())?;
-                }
-            }
-            None => wait_for_orphan(dir, saved)?,
-        }
+        let own = remains::end(dir, saved)?;
         let mut warnings = Vec::new();
         match spec {
             Ok(spec) => {
@@ -175,46 +189,14 @@ impl Held {
             }
             Err(error) => warnings.push(error.during("the poststop hooks are not run")),
         }
-        saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), deadline: deadline() })?;
+        saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() })?;
         self.dir.remove()?;
         Ok(warnings)
     }
 }
 
-/// An init whose create was killed before it wrote down who that is ends by itself, as soon as it reports. It has the fifo
-/// open as long as it lives; without one, it is seen in its cgroup.
-fn wait_for_orphan(dir: &StateDir, saved: &Saved) -> Result<()> {
-    let Ok(fifo) = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(dir.fifo()) else {
-        // Who is there longer than an init that nobody hears is somebody else, and stays.
-        let _ = saved.cgroup.wait_empty(deadline());
-        return Ok(());
-    };
-    let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::empty())];
-    match poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX)) {
-        Ok(0) => Err(Error::host("wait for the end of an init without a runtime", Errno::ETIMEDOUT)),
-        _ => Ok(()),
-    }
-}
-
 /// Kills init and whatever is left in the cgroup, and waits until they are gone.
 fn end(saved: &Saved) -> Result<()> {
-    end_init(saved)?;
+    remains::end_init(saved)?;
     saved.cgroup.kill(deadline())
-}
-
-/// Kills init and waits until it is gone.
-fn end_init(saved: &Saved) -> Result<()> {
-    let Some((pid, pidfd)) = saved.init_fd()? else { return Ok(()) };
-    match sys::pidfd_send_signal(&pidfd, libc::SIGKILL) {
-        Ok(()) | Err(Errno::ESRCH) => {}
-        Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {pid}"), errno)),
-    }
-    // A process that the version 1 freezer holds dies no sooner than it is let go.
-    if saved.cgroup.v1("freezer").is_some() {
-        let _ = saved.cgroup.thaw();
-    }
-    match ended(&pidfd, deadline())? {
-        true => Ok(()),
-        false => Err(Error::host(format!("wait for the end of init, {pid}, after SIGKILL"), Errno::ETIMEDOUT)),
-    }
 }

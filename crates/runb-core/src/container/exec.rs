@@ -80,10 +80,11 @@ impl Container {
 
 /// The container as a later process finds it.
 pub(super) fn inside(saved: &Saved) -> Inside<'_> {
-    let Saved { id, namespaces, keyring, cgroup, .. } = saved;
+    let Saved { id, namespaces, init, keyring, cgroup, .. } = saved;
     Inside {
         id,
         namespaces: *namespaces,
+        init: init.map_or(0, |init| init.pid),
         keyring: *keyring,
         unified: cgroup.unified.as_deref(),
         v1: cgroup.v1.iter().map(|dir| (dir.controllers.as_slice(), dir.path.as_path())).collect(),

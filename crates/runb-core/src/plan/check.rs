@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::{Hook, Process, Spec, User};
 
+use super::environment;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 
@@ -64,6 +65,7 @@ pub(super) fn process_object(process: &Process) -> Result<()> {
         return Err(Error::spec("process.cwd", format!("{:?} is not an absolute path", process.cwd())));
     }
     user(process.user())?;
+    environment::check(process)?;
     let rlimits = process.rlimits().as_deref().unwrap_or_default();
     for (i, limit) in rlimits.iter().enumerate() {
         if let Some(first) = rlimits[..i].iter().position(|other| other.typ() == limit.typ()) {

@@ -7,10 +7,11 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Spec};
 
 use super::check::kinds;
+use super::environment;
 use super::exec::{close, enter, join_v1};
 use super::namespaces::become_root;
-use super::process;
 use super::process::command::arguments;
+use super::process::{self, schedule};
 use super::program::Program;
 use crate::options::HookEnvironment;
 
@@ -48,6 +49,7 @@ pub struct Unfinished<'a> {
 pub fn in_container(hook: &Hook, container: &Unfinished<'_>) -> Program {
     let mut p = Program::new(3);
     process::undumpable(&mut p);
+    schedule::every_cpu(&mut p);
     join_v1(&mut p, &container.v1);
     enter(&mut p, container.namespaces);
     p.section("root.path");
@@ -75,8 +77,8 @@ fn execute(p: &mut Program, hook: &Hook, environment: &[Vec<u8>]) {
     p.doing("execve");
     let path = p.text(hook.path().as_os_str().as_encoded_bytes());
     let args = p.strings(&arguments(hook));
-    let env = match hook.env() {
-        Some(env) => p.strings(env),
+    let env = match environment::of_hook(hook) {
+        Some(env) => p.strings(&env),
         None => p.strings(environment),
     };
     p.execve(path, args, env);

@@ -21,6 +21,16 @@ pub(in crate::plan) struct Root {
     empty: Data,
     reader: Reader,
     setter: Setter,
+    mounts: Whose,
+}
+
+/// Whose mount namespace init is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::plan) enum Whose {
+    /// The container's own, new or joined.
+    Own,
+    /// The runtime's: nothing of it is changed but that the root filesystem is mounted at its path, and entered by a chroot.
+    Runtimes,
 }
 
 /// Where the root lies until it becomes `/`.
@@ -34,7 +44,7 @@ pub(in crate::plan) enum Site {
 
 impl Root {
     /// Opens it while the host's paths are at hand.
-    pub(in crate::plan) fn open(p: &mut Program, request: &Request<'_>, setter: Setter) -> Result<Self> {
+    pub(in crate::plan) fn open(p: &mut Program, request: &Request<'_>, setter: Setter, mounts: Whose) -> Result<Self> {
         p.section("root.path");
         let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
         if let Some(word) = given.filter(|word| !word.is_empty() && propagation(word).is_none()) {
@@ -43,7 +53,7 @@ impl Root {
         let root = request.spec.root().as_ref().map(|root| request.bundle.join(root.path())).unwrap_or_default();
         let path = p.text(root.as_os_str().as_encoded_bytes());
         let empty = p.text("");
-        let root = Root { tree: p.slot(), old: None, path, empty, reader: request.survey.reader, setter };
+        let root = Root { tree: p.slot(), old: None, path, empty, reader: request.survey.reader, setter, mounts };
         root.open_as(p, Reader::Runtime);
         Ok(root)
     }
@@ -66,7 +76,9 @@ impl Root {
         let given = given.and_then(propagation).unwrap_or(libc::MS_SLAVE);
         // Nothing that is mounted here may reach the host; what the host mounts below the root does arrive, if it is a slave.
         let old = if given & libc::MS_PRIVATE != 0 { libc::MS_PRIVATE } else { libc::MS_SLAVE };
-        p.mount(NULL, slash, NULL, libc::MS_REC | old, NULL);
+        if self.mounts == Whose::Own {
+            p.mount(NULL, slash, NULL, libc::MS_REC | old, NULL);
+        }
         // A peer group of its own, and an unbindable mount, have no master, as with runc.
         let own = if given & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
         let slave = Change { propagation: own, ..Change::default() };
@@ -76,8 +88,14 @@ impl Root {
         p.section("root.path");
         let target = if site == Site::AtPath { self.path } else { slash };
         p.move_mount(self.tree, self.empty, AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
-        if !self.setter.reaches_detached() {
-            self.setter.change_from_inside(p, self.tree, Reach::Below, slave);
+        match self.mounts {
+            Whose::Own if self.setter.reaches_detached() => {}
+            Whose::Own => self.setter.change_from_inside(p, self.tree, Reach::Below, slave),
+            // What is mounted on a shared mount is shared again.
+            Whose::Runtimes => {
+                let private = Change { propagation: libc::MS_PRIVATE, ..Change::default() };
+                self.setter.change_from_inside(p, self.tree, Reach::Below, private);
+            }
         }
         if site == Site::AtPath {
             // Of this mount namespace, so not before it is made.
@@ -103,6 +121,9 @@ impl Root {
         let slash = p.text("/");
         p.fchdir(self.tree);
         match request.options.root_entry {
+            _ if self.mounts == Whose::Runtimes => {
+                p.chroot(dot);
+            }
             RootEntry::Pivot => {
                 // The old root comes to lie on the new one, and is taken from there (pivot_root(2), "pivot_root(".", ".")").
                 p.pivot_root(dot, dot);

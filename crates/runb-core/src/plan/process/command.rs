@@ -5,7 +5,6 @@ use oci_spec::runtime::{Hook, Process};
 
 use crate::plan::program::{AT_FDCWD, Data, Hint, O_DIRECTORY, O_RDWR, Program, Strings};
 use crate::plan::request::Request;
-use crate::survey::Survey;
 
 /// What the workload is: its command, looked for as execvp(3) does.
 pub(in crate::plan) struct Command {
@@ -31,14 +30,11 @@ enum Nowhere {
 }
 
 impl Command {
-    /// `more` is added to process.env.
-    pub(in crate::plan) fn of(process: &Process, more: Vec<String>) -> Self {
+    pub(in crate::plan) fn of(process: &Process, env: Vec<String>) -> Self {
         let args = process.args().clone().unwrap_or_default();
-        let mut env = process.env().clone().unwrap_or_default();
-        env.extend(more);
         let name = args.first().cloned().unwrap_or_default();
         let searched = !name.contains('/');
-        let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or("");
+        let path = env.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or("");
         let candidates = match searched {
             false => vec![name.as_bytes().to_vec()],
             true => path
@@ -50,9 +46,7 @@ impl Command {
         Command { name, place: "process.args[0]", candidates, args, env, searched }
     }
 
-    /// A hook; where it names no environment it has that of `process`, with `more`.
-    pub(in crate::plan) fn of_hook(hook: &Hook, process: &Process, more: Vec<String>) -> Self {
-        let env = hook.env().clone().unwrap_or_else(|| process.env().iter().flatten().cloned().chain(more).collect());
+    pub(in crate::plan) fn of_hook(hook: &Hook, env: Vec<String>) -> Self {
         let candidates = vec![hook.path().as_os_str().as_encoded_bytes().to_vec()];
         let name = hook.path().display().to_string();
         Command { name, place: "", candidates, args: arguments(hook), env, searched: false }
@@ -65,21 +59,21 @@ impl Command {
         if !self.searched {
             let path = p.text(&name);
             p.doing(format!("exec: {name:?}: stat {name}"));
-            p.access(path, libc::F_OK);
+            p.eaccess(path, libc::F_OK);
             p.doing(format!("exec: {name:?}"));
-            p.access(path, libc::X_OK);
+            p.eaccess(path, libc::X_OK);
             // A directory answers EISDIR to a wish to write, anything else ENOTDIR, and nothing is opened.
             p.openat(AT_FDCWD, path, O_RDWR | O_DIRECTORY).tolerate(&[libc::ENOTDIR]);
             return;
         }
         p.doing(format!("exec: {name:?}: executable file not found in $PATH"));
         for (i, candidate) in self.candidates.iter().enumerate() {
-            let call = p.access(candidate, libc::X_OK).tolerate(&NOT_HERE);
+            let call = p.eaccess(candidate, libc::X_OK).tolerate(&NOT_HERE);
             if i > 0 {
                 call.after_failure();
             }
         }
-        let last = p.access("", libc::X_OK);
+        let last = p.eaccess("", libc::X_OK);
         if !self.candidates.is_empty() {
             last.after_failure();
         }
@@ -148,18 +142,9 @@ pub(in crate::plan) fn arguments(hook: &Hook) -> Vec<String> {
 }
 
 /// What the environment gets beside process.env.
-pub(in crate::plan) fn additions(request: &Request<'_>, process: &Process) -> Vec<String> {
-    let mut more = Vec::new();
-    if request.options.listen_fds > 0 {
-        more.push(format!("LISTEN_FDS={}", request.options.listen_fds));
-        more.push("LISTEN_PID=1".to_owned());
+pub(in crate::plan) fn additions(request: &Request<'_>) -> Vec<String> {
+    match request.options.listen_fds {
+        0 => Vec::new(),
+        count => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()],
     }
-    more.extend(home(process, request.survey));
-    more
-}
-
-/// HOME by what the survey found, unless process.env has it.
-pub(in crate::plan) fn home(process: &Process, survey: &Survey) -> Option<String> {
-    let given = process.env().iter().flatten().any(|entry| entry.starts_with("HOME="));
-    (!given).then(|| format!("HOME={}", survey.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/")))
 }

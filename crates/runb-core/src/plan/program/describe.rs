@@ -70,6 +70,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_fchmodat, "fchmodat", &[Descriptor, Text, Octal]),
     (libc::SYS_faccessat, "faccessat", &[Descriptor, Text, Hexadecimal]),
+    (libc::SYS_faccessat2, "faccessat2", &[Descriptor, Text, Hexadecimal, Flags(AT)]),
     (libc::SYS_fchdir, "fchdir", &[Descriptor]),
     (libc::SYS_chdir, "chdir", &[Text]),
     (libc::SYS_chroot, "chroot", &[Text]),
@@ -99,6 +100,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_recvmsg, "recvmsg", &[Descriptor, Opaque, Hexadecimal]),
     (libc::SYS_fcntl, "fcntl", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_pidfd_open, "pidfd_open", &[Decimal, Hexadecimal]),
+    (libc::SYS_pidfd_send_signal, "pidfd_send_signal", &[Descriptor, Decimal, Opaque, Hexadecimal]),
     (libc::SYS_rt_sigprocmask, "rt_sigprocmask", &[Decimal, Opaque, Opaque, Decimal]),
     (libc::SYS_rt_sigaction, "rt_sigaction", &[Decimal, Opaque, Opaque, Decimal]),
     (libc::SYS_execve, "execve", &[Text, Strings, Opaque]),
@@ -180,7 +182,10 @@ pub(crate) fn capability_name(bit: u8) -> String {
 }
 
 fn program_point(number: u64) -> &'static str {
-    ["", "IdMap", "Mount", "Terminal", "Hooks", "Notify", "Ready"].get(number as usize).copied().unwrap_or("")
+    ["", "IdMap", "Mount", "Terminal", "Hooks", "Notify", "Ready", "Scheduler"]
+        .get(number as usize)
+        .copied()
+        .unwrap_or("")
 }
 
 fn argument(line: &mut String, program: &Program, call: &Call, index: usize, form: Form) {

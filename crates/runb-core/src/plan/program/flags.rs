@@ -155,7 +155,8 @@ pub(super) const RLIMIT: Names = names!(
     RLIMIT_STACK,
 );
 pub(super) const IOCTL: Names = names!(SIOCSIFFLAGS, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ, TIOCSCTTY);
-pub(super) const AT: Names = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC);
+pub(super) const AT: Names =
+    names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC, AT_EACCESS);
 pub(super) const FUTEX: Names =
     &[((libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG) as u64, "FUTEX_CMP_REQUEUE_PRIVATE")];
 

@@ -115,6 +115,13 @@ impl Program {
         self.call(libc::SYS_faccessat, &[libc::AT_FDCWD.into(), path.into(), mode.into()])
     }
 
+    /// faccessat2(2) from the working directory with AT_EACCESS: judged as execve(2) judges, by the effective user with its
+    /// capabilities.
+    pub(crate) fn eaccess(&mut self, path: impl Text, mode: i32) -> Added<'_> {
+        let path = path.lies(self);
+        self.call(libc::SYS_faccessat2, &[libc::AT_FDCWD.into(), path.into(), mode.into(), libc::AT_EACCESS.into()])
+    }
+
     /// fchownat(2), AT_SYMLINK_NOFOLLOW.
     pub(crate) fn lchownat(&mut self, dir: impl Into<Number>, path: impl Text, owner: (u32, u32)) -> Added<'_> {
         let path = path.lies(self);
