@@ -12,16 +12,16 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Process, Spec};
 use runb_init::Point;
 
-use super::command::Command;
-use super::credentials::{Sets, UserNamespace, become_user};
-use super::guard::Guard;
 use super::namespaces::Entry;
-use super::process;
+use super::process::command::Command;
+use super::process::credentials::{Sets, UserNamespace};
+use super::process::guard::Guard;
+use super::process::schedule::{self, Affinity};
+use super::process::{self, terminal};
 use super::procfs::write_file;
-use super::program::{AT_FDCWD, O_DIRECTORY, O_PATH, Program};
-use super::schedule::{self, Affinity};
-use super::seccomp::Filter;
-use super::{environment, lsm, namespaces, terminal};
+use super::program::{AT_FDCWD, O_DIRECTORY, O_PATH, Program, report_descriptor};
+use super::seccomp::{self, Filter};
+use super::{environment, lsm, namespaces};
 use crate::error::Result;
 use crate::host::Host;
 use crate::options::{ExecOptions, Keyring, Options};
@@ -75,8 +75,6 @@ pub struct ExecPlan {
     pub filter: Option<Filter>,
     /// The scheduler of the twin, set at [`Point::Scheduler`].
     pub scheduler: Option<schedule::Attributes>,
-    /// The index of the call that makes the twin, if there is one.
-    pub twin: Option<usize>,
     /// What was found odd and is no error.
     pub warnings: Vec<String>,
 }
@@ -96,7 +94,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     let user = UserNamespace::of_flags(inside.namespaces);
     let enters_pid = inside.namespaces & libc::CLONE_NEWPID as u64 != 0;
     let entry = if enters_pid { Entry::Last } else { Entry::Born };
-    let filter = super::filter(spec, host)?;
+    let filter = seccomp::of(spec, host)?;
     let joins = joins(inside, &options.cgroups)?;
     let mut sets = Sets::of(process);
     let mut warnings = sets.grant(if user == UserNamespace::Own { !0 } else { host.capabilities });
@@ -104,11 +102,11 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if spec.process().as_ref().is_some_and(|own| own.capabilities() == process.capabilities()) {
         warnings.clear();
     }
-    let mut program = Program::new(super::report_descriptor(options.preserve_fds)?);
+    let mut program = Program::new(report_descriptor(options.preserve_fds)?);
     let p = &mut program;
 
     // Here the process is the runtime's equal, in the host's namespaces; on version 2 it is in the cgroup already.
-    undumpable(p);
+    process::undumpable(p);
     process::oom_score(p, process);
     schedule::io_priority(p, process)?;
     schedule::affinity(p, process, Affinity::Initial)?;
@@ -132,7 +130,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     process::rlimits(p, process);
     if let Some(umask) = process.user().umask() {
         p.section("process.user.umask");
-        p.call(libc::SYS_umask, &[umask.into()]);
+        p.umask(umask);
     }
     process::personality(p, spec)?;
     if user == UserNamespace::Runtimes {
@@ -140,7 +138,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     }
     let guard = Guard::of(process, filter.as_ref());
     process::own_stdio(p, process, &survey.stdio);
-    become_user(p, process, host, guard.before(sets), user);
+    process::become_user(p, process, host, guard.before(sets), user);
     process::no_new_privileges(p, process);
     close(p);
     // CAP_SYS_ADMIN, where it is borrowed to load the filter, must be gone before anybody inside sees the process: then the
@@ -149,8 +147,13 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if early {
         guard.load(p, sets);
     }
-    let twin = enters_pid.then(|| enter_pid(p));
-    let scheduler = twin.map(|_| schedule::of_twin(p, process)).transpose()?.flatten();
+    let scheduler = match enters_pid {
+        true => {
+            enter_pid(p);
+            schedule::of_twin(p, process)?
+        }
+        false => None,
+    };
     process::session(p);
     if terminal::wanted(process) {
         terminal::control(p);
@@ -173,13 +176,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         }
     };
     command.attempt(p);
-    Ok(ExecPlan { program, unified: joins.unified, filter, scheduler, twin, warnings })
-}
-
-/// Nobody may look into this process. A change of the user sets it anew, to fs.suid_dumpable (commit_creds in the kernel).
-pub(super) fn undumpable(p: &mut Program) {
-    p.section("");
-    p.call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()]);
+    Ok(ExecPlan { program, unified: joins.unified, filter, scheduler, warnings })
 }
 
 pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
@@ -198,7 +195,7 @@ pub(super) fn enter(p: &mut Program, namespaces: u64) {
     }
     p.section("linux.namespaces");
     let init = p.report() + 1;
-    p.call(libc::SYS_setns, &[init.into(), namespaces.into()]);
+    p.setns(init, namespaces);
 }
 
 /// A mount namespace has a root that setns(2) leads to. Without one of the container's own the root is that of its init.
@@ -221,19 +218,17 @@ fn enter_root(p: &mut Program, inside: &Inside<'_>) {
 pub(super) fn close(p: &mut Program) {
     p.section("");
     let report = p.report();
-    p.call(libc::SYS_close_range, &[(report + 1).into(), u64::from(u32::MAX).into(), 0.into()]);
+    p.close_range(report + 1);
     // Its end tells the runtime that the execve succeeded.
-    p.call(libc::SYS_fcntl, &[report.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
-    undumpable(p);
+    p.fcntl_setfd_cloexec(report);
+    process::undumpable(p);
 }
 
-/// Enters the pid namespace, which only a child can. The index of the call.
-fn enter_pid(p: &mut Program) -> usize {
+/// Enters the pid namespace, which only a child can.
+pub(super) fn enter_pid(p: &mut Program) {
     p.section("linux.namespaces");
     p.doing("clone into the container's pid namespace");
-    let index = p.calls().len();
     p.twin();
-    index
 }
 
 #[cfg(test)]

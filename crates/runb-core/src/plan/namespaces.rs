@@ -4,12 +4,11 @@
 use std::path::PathBuf;
 
 use nix::libc;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 use runb_init::Point;
 
 use super::procfs::HostsProc;
 use super::program::{AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, O_WRONLY, Program, Slot, namespace_flags};
-use super::{IdMaps, id_map};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::survey::Survey;
@@ -145,6 +144,12 @@ impl Namespaces {
         Some(IdMaps { uids: map(linux.uid_mappings()), gids: map(linux.gid_mappings()) })
     }
 
+    /// The host's procfs, to be opened while it is in sight. A mount namespace that is joined has what others have put at
+    /// `/proc` (CVE-2025-52881 was a write to procfs that was led elsewhere).
+    pub(super) fn hosts_procfs(&self, p: &mut Program) -> HostsProc {
+        if self.joins_mounts() { HostsProc::hold(p) } else { HostsProc::InSight }
+    }
+
     /// When init comes into the pid namespace. Beside a user namespace an older kernel lets only who is inside make a procfs:
     /// there only CAP_SYS_PTRACE in the host's user namespace sees it, which nobody inside has.
     pub(super) fn entry(&self, survey: &Survey) -> Entry {
@@ -207,6 +212,20 @@ impl Namespaces {
         }
         Ok(kept)
     }
+}
+
+/// The maps of a new user namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMaps {
+    /// The lines of uid_map.
+    pub uids: String,
+    /// The lines of gid_map.
+    pub gids: String,
+}
+
+/// `container host size` lines.
+pub(super) fn id_map(mappings: &[LinuxIdMapping]) -> String {
+    mappings.iter().map(|map| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())).collect()
 }
 
 /// Goes on in a child: only a child enters a pid namespace that was joined, or made by a user namespace's root.

@@ -1,26 +1,33 @@
 //! config.md "Process": what init does to itself, from its first call to the execve of the workload.
 
+pub(super) mod command;
+pub(super) mod credentials;
+pub(super) mod guard;
+pub(super) mod schedule;
+pub(super) mod terminal;
+
 use std::collections::BTreeMap;
 
 use nix::libc;
 use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimit, PosixRlimitType, Process, Spec};
 use runb_init::Point;
 
-use super::command::{Command, additions};
-use super::credentials::{Sets, UserNamespace, become_user};
-use super::exec::undumpable;
-use super::guard::Guard;
-use super::mounts::Mounts;
+use super::environment;
+use super::mounts::list::Mounts;
 use super::namespaces::{Entry, Namespaces, become_child};
 use super::procfs::{HostsProc, write_file};
 use super::program::{
     AT_FDCWD, Added, Mark, Number, O_DIRECTORY, O_PATH, Program, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, Slot,
 };
+use super::request::{Ending, Request};
 use super::seccomp::Filter;
-use super::{Ending, Request, environment, schedule, terminal};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::options::{Keyring, Options};
 use crate::survey::{Destination, Kind, Survey};
+use command::{Command, additions};
+use credentials::{Sets, UserNamespace};
+use guard::Guard;
 
 /// What was changed for the time of the launch, to be set back.
 pub(super) struct Begun {
@@ -35,6 +42,12 @@ pub(super) fn begin(p: &mut Program) -> Begun {
     p.prctl_set_undumpable();
     p.prctl_set_name("runb:[init]");
     Begun { umask: p.umask(0).out(), descriptors: None }
+}
+
+/// Nobody may look into this process. A change of the user sets it anew, to fs.suid_dumpable (commit_creds in the kernel).
+pub(super) fn undumpable(p: &mut Program) {
+    p.section("");
+    p.prctl_set_undumpable();
 }
 
 impl Begun {
@@ -267,13 +280,21 @@ pub(super) fn own_stdio(p: &mut Program, process: &Process, stdio: &[i32]) {
     }
 }
 
+/// Becomes process.user with process.capabilities, in process.cwd.
+pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets: Sets, namespace: UserNamespace) {
+    credentials::groups(p, process, namespace);
+    cwd(p, process);
+    credentials::credentials(p, process, host, sets);
+    cwd_again(p, process);
+}
+
 /// Enters process.cwd as root; [`cwd_again`] tries as the user where root may not.
-pub(super) fn cwd(p: &mut Program, process: &Process) {
+fn cwd(p: &mut Program, process: &Process) {
     let slot = open_cwd(p, process).tolerate(&[libc::EACCES]).out();
     p.fchdir(slot).after_success();
 }
 
-pub(super) fn cwd_again(p: &mut Program, process: &Process) {
+fn cwd_again(p: &mut Program, process: &Process) {
     let slot = open_cwd(p, process).after_failure().out();
     p.fchdir(slot).after_failure();
 }

@@ -12,13 +12,14 @@ mod rules;
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator, Spec};
 
 pub use arch::{Abi, Native};
 pub use explain::{Call, Verdict, explain, run, verdict};
 pub use program::Instruction;
 pub use rules::Action;
 
+use crate::host::Host;
 use crate::{Error, Result};
 use arch::Kind;
 use decide::{Alternative, Decision, Unknown, Uses, X32};
@@ -317,4 +318,16 @@ fn flags(seccomp: &LinuxSeccomp, listener: &Option<Listener>, kernel: &Kernel) -
         flags = flags.with(flag);
     }
     Ok(if listener.is_some() { flags.with(FilterFlags::NEW_LISTENER) } else { flags })
+}
+
+/// linux.seccomp, compiled for this machine; none where the configuration has no profile.
+///
+/// # Errors
+/// As [`compile`].
+pub fn of(spec: &Spec, host: &Host) -> Result<Option<Filter>> {
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let Some(profile) = seccomp else { return Ok(None) };
+    let unsupported = || Error::spec("linux.seccomp", "has no table of system calls for this architecture");
+    let native = Native::of_build().ok_or_else(unsupported)?;
+    compile(profile, native, &Kernel::of_release(host.kernel.0, host.kernel.1)).map(Some)
 }

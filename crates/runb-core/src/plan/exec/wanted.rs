@@ -4,7 +4,8 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Sp
 
 use crate::error::{Error, Kind, Result};
 use crate::options::ExecOptions;
-use crate::plan::{check, schedule};
+use crate::plan::check;
+use crate::plan::process::schedule;
 
 /// The process of an exec: that of the file, or else the container's own, changed by the flags.
 ///

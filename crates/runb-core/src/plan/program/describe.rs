@@ -139,7 +139,7 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
     line.push_str(&name(call.nr));
     line.push('(');
     if libc::c_long::from(call.nr) == libc::SYS_prctl && call.args[0] == libc::PR_CAPBSET_DROP as u64 {
-        let _ = write!(line, "PR_CAPBSET_DROP, {})", crate::plan::credentials::capability_name(call.args[1] as u8));
+        let _ = write!(line, "PR_CAPBSET_DROP, {})", capability_name(call.args[1] as u8));
         return line;
     }
     let forms = TABLE.iter().find(|row| row.0 == libc::c_long::from(call.nr)).map_or(&[][..], |row| row.2);
@@ -173,6 +173,12 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
 /// `CLONE_NEW*` flags by name.
 pub(crate) fn namespace_flags(value: u64) -> String {
     flags(NS, value)
+}
+
+/// `CAP_KILL` for 5.
+pub(crate) fn capability_name(bit: u8) -> String {
+    let named = caps::all().into_iter().find(|capability| capability.index() == bit);
+    named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
 }
 
 fn program_point(number: u64) -> &'static str {

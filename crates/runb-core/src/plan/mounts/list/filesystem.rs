@@ -1,22 +1,14 @@
 //! New filesystems, by fsopen(2) and its family; by mount(2) what those cannot express.
 
 use nix::libc;
-use runb_init::Point;
+use runb_init::{Point, Report};
 
 use super::{Filesystem, Made, MountStep, MountWork, Mounts, Planned, Shown, What};
 use crate::error::{Error, Result};
 use crate::plan::lsm;
-use crate::plan::mount_options::{IVERSION, NOSYMFOLLOW, RDONLY};
-use crate::plan::program::{Arg, Data, Program, Slot};
-use crate::plan::rootfs::T_EMPTY_PATH;
-use crate::plan::terminal::receive_descriptor;
+use crate::plan::mounts::options::{IVERSION, NOSYMFOLLOW, RDONLY};
+use crate::plan::program::{NULL, O_PATH, Program, Slot};
 
-const FSOPEN_CLOEXEC: i32 = 1;
-const FSMOUNT_CLOEXEC: i32 = 1;
-const SET_FLAG: i32 = 0;
-const SET_STRING: i32 = 1;
-const SET_FD: i32 = 5;
-const CMD_CREATE: i32 = 6;
 /// The longest value that fsconfig(2) takes, with its NUL (fs/fsopen.c: `strndup_user(_value, 256)`).
 const LONGEST_VALUE: usize = 256;
 
@@ -83,23 +75,16 @@ impl Mounts<'_> {
         let mut data = recipe.data.to_vec();
         data.extend(lsm::context(recipe.typ, self.label, &data));
         p.doing(what(recipe.typ, &data));
-        let context = context.unwrap_or_else(|| {
-            let name = p.text(recipe.typ);
-            p.call(libc::SYS_fsopen, &[name.into(), FSOPEN_CLOEXEC.into()]).out()
-        });
+        let context = context.unwrap_or_else(|| p.fsopen(recipe.typ).out());
         if let (Shown::Option(namespace), "proc") = (self.shown, recipe.typ) {
-            let key = p.text("pidns");
-            p.call(libc::SYS_fsconfig, &[context.into(), SET_FD.into(), key.into(), 0.into(), namespace.into()]);
+            p.fsconfig_set_fd(context, "pidns", namespace);
         }
-        let key = p.text("source");
-        let value = p.text(recipe.source);
-        p.call(libc::SYS_fsconfig, &[context.into(), SET_STRING.into(), key.into(), value.into(), 0.into()]);
+        p.fsconfig_set_string(context, "source", recipe.source);
         configure(p, context, recipe.flags, &data);
-        p.call(libc::SYS_fsconfig, &[context.into(), CMD_CREATE.into(), 0.into(), 0.into(), 0.into()]);
+        p.fsconfig_cmd_create(context);
         // Where mount_setattr(2) is missing, the new calls do not know this attribute either; mount(2) does.
         let unknown = if self.setter.reaches_detached() { 0 } else { NOSYMFOLLOW };
-        let attributes = recipe.attributes & !unknown;
-        p.call(libc::SYS_fsmount, &[context.into(), FSMOUNT_CLOEXEC.into(), attributes.into()]).out()
+        p.fsmount(context, recipe.attributes & !unknown).out()
     }
 
     /// mount(2), for options that are too long for fsconfig(2) (the layers of an overlay), at the working directory.
@@ -111,19 +96,15 @@ impl Mounts<'_> {
             ));
         }
         let typ = planned.typ();
-        let place = match self.target(p, &planned.seen.path, planned.kind, planned.seen.there) {
-            (Arg::Slot(slot), _, flags) if flags & T_EMPTY_PATH != 0 => slot,
-            (directory, name, _) => super::resolve(p, directory, name, libc::O_PATH),
-        };
-        p.call(libc::SYS_fchdir, &[place.into()]);
+        let place = self.target(p, &planned.seen.path, planned.kind, planned.seen.there).open(p, O_PATH);
+        p.fchdir(place);
         p.doing(what(typ, data));
         let dot = p.text(".");
         let flags = planned.options.classic(planned.options.attributes().set);
         let mut data = data.to_vec();
         data.extend(lsm::context(typ, self.label, &data));
         let joined: Vec<String> = data.iter().map(|option| lsm::in_data(option)).collect();
-        let (source, typ, data) = (p.text(source), p.text(typ), p.text(joined.join(",")));
-        p.call(libc::SYS_mount, &[source.into(), dot.into(), typ.into(), flags.into(), data.into()]);
+        p.mount(source, dot, typ, flags, joined.join(","));
         leave(p);
         Ok(Made::Attached(super::made::top(p, place), Filesystem::New))
     }
@@ -133,7 +114,7 @@ impl Mounts<'_> {
         let Some(label) = self.label.filter(|_| planned.typ() == "mqueue" && matches!(planned.what, What::New)) else {
             return;
         };
-        p.call(libc::SYS_fchdir, &[tree.into()]);
+        p.fchdir(tree);
         lsm::root_label(p, label);
         leave(p);
     }
@@ -146,8 +127,8 @@ impl Mounts<'_> {
         p.doing("set iversion");
         let flags = libc::MS_REMOUNT | planned.options.classic(planned.options.attributes().set & !later(planned));
         let dot = p.text(".");
-        p.call(libc::SYS_fchdir, &[tree.into()]);
-        p.call(libc::SYS_mount, &[0.into(), dot.into(), 0.into(), flags.into(), 0.into()]);
+        p.fchdir(tree);
+        p.mount(NULL, dot, NULL, flags, NULL);
         leave(p);
     }
 }
@@ -156,10 +137,11 @@ impl Mounts<'_> {
 fn foreign_context(p: &mut Program, namespace: Slot) -> Slot {
     p.doing("take a procfs that was begun in the pid namespace");
     p.stop_with(Point::Mount, namespace);
-    let context = receive_descriptor(p);
+    let message = p.message(Report::terminal());
+    p.recvmsg(p.report(), message);
+    let context = message.descriptor;
     // Whoever is there may have exchanged it. No other filesystem takes this option, whose value is what it is anyway.
-    let (key, value) = (p.text("hidepid"), p.text("0"));
-    p.call(libc::SYS_fsconfig, &[context.into(), SET_STRING.into(), key.into(), value.into(), 0.into()]);
+    p.fsconfig_set_string(context, "hidepid", "0");
     context
 }
 
@@ -170,22 +152,19 @@ pub(super) fn later(planned: &Planned<'_>) -> u64 {
 
 /// Back to the root.
 pub(super) fn leave(p: &mut Program) {
-    let slash = p.text("/");
-    p.call(libc::SYS_chdir, &[slash.into()]);
+    p.chdir("/");
 }
 
 /// Superblock flags and the filesystem's own options, for a context.
 pub(super) fn configure(p: &mut Program, context: Slot, flags: &[&str], data: &[String]) {
     for flag in flags {
-        let key = p.text(flag);
-        p.call(libc::SYS_fsconfig, &[context.into(), SET_FLAG.into(), key.into(), 0.into(), 0.into()]);
+        p.fsconfig_set_flag(context, *flag);
     }
     for option in data {
-        let (command, key, value): (i32, Data, Arg) = match option.split_once('=') {
-            Some((key, value)) => (SET_STRING, p.text(key), p.text(value).into()),
-            None => (SET_FLAG, p.text(option), 0.into()),
+        match option.split_once('=') {
+            Some((key, value)) => p.fsconfig_set_string(context, key, value),
+            None => p.fsconfig_set_flag(context, option),
         };
-        p.call(libc::SYS_fsconfig, &[context.into(), command.into(), key.into(), value, 0.into()]);
     }
 }
 

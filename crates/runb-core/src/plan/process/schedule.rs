@@ -5,9 +5,9 @@ use nix::libc;
 use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, Process, Scheduler};
 use runb_init::Point;
 
-use super::namespaces::Entry;
-use super::program::{Hint, Program};
 use crate::error::{Error, Kind, Result};
+use crate::plan::namespaces::Entry;
+use crate::plan::program::{Hint, Program};
 
 /// struct sched_attr with the two clamps of utilization (since kernel commit a509a7cd7974, Linux 5.3), in bytes.
 const ATTR_SIZE: u32 = 56;
@@ -80,7 +80,7 @@ fn times(scheduler: &Scheduler) -> [u64; 3] {
 ///
 /// # Errors
 /// A value is out of the kernel's range.
-pub(super) fn scheduler(p: &mut Program, process: &Process, entry: Entry) -> Result<()> {
+pub(in crate::plan) fn scheduler(p: &mut Program, process: &Process, entry: Entry) -> Result<()> {
     let Some(Attributes { attr, what, hint }) = attributes(process)? else { return Ok(()) };
     if entry != Entry::Born && is_lost_by_fork(process) {
         return Ok(());
@@ -99,7 +99,7 @@ pub(super) fn scheduler(p: &mut Program, process: &Process, entry: Entry) -> Res
 ///
 /// # Errors
 /// As [`scheduler`].
-pub(super) fn of_twin(p: &mut Program, process: &Process) -> Result<Option<Attributes>> {
+pub(in crate::plan) fn of_twin(p: &mut Program, process: &Process) -> Result<Option<Attributes>> {
     let attributes = attributes(process)?.filter(|_| is_lost_by_fork(process));
     if attributes.is_some() {
         p.section(PLACE);
@@ -154,7 +154,7 @@ fn attributes(process: &Process) -> Result<Option<Attributes>> {
 }
 
 /// Whether a fork would not hand process.scheduler on: sched(7), "SCHED_RESET_ON_FORK"; a deadline task cannot fork.
-pub(super) fn is_lost_by_fork(process: &Process) -> bool {
+pub(in crate::plan) fn is_lost_by_fork(process: &Process) -> bool {
     let Some(scheduler) = process.scheduler() else { return false };
     let reset = scheduler.flags().iter().flatten().any(|flag| *flag == LinuxSchedulerFlag::SchedResetOnFork);
     reset || *scheduler.policy() == LinuxSchedulerPolicy::SchedDeadline
@@ -164,7 +164,7 @@ pub(super) fn is_lost_by_fork(process: &Process) -> bool {
 ///
 /// # Errors
 /// The priority is not one of the eight levels.
-pub(super) fn io_priority(p: &mut Program, process: &Process) -> Result<()> {
+pub(in crate::plan) fn io_priority(p: &mut Program, process: &Process) -> Result<()> {
     const CLASS_SHIFT: u32 = 13;
     let Some(io) = process.io_priority() else { return Ok(()) };
     let level = io.priority();
@@ -184,7 +184,7 @@ pub(super) fn io_priority(p: &mut Program, process: &Process) -> Result<()> {
 
 /// The part of process.execCPUAffinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Affinity {
+pub(in crate::plan) enum Affinity {
     /// Before the process is in the container's cgroup.
     Initial,
     /// After it.
@@ -193,7 +193,7 @@ pub(super) enum Affinity {
 
 /// All CPUs of the process's cgroup, and those that are added to it later: not those of the caller, who may be pinned to one.
 /// What is not in the cgroup's cpuset the kernel leaves out by itself.
-pub(super) fn every_cpu(p: &mut Program) {
+pub(in crate::plan) fn every_cpu(p: &mut Program) {
     p.section("");
     p.doing("let it run on every CPU of its cgroup");
     // A filter around the runtime may forbid it: then it has the caller's.
@@ -205,7 +205,7 @@ pub(super) fn every_cpu(p: &mut Program) {
 ///
 /// # Errors
 /// The text is no list of CPUs.
-pub(super) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Result<()> {
+pub(in crate::plan) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Result<()> {
     let Some(mask) = affinity_mask(process, part)? else {
         if part == Affinity::Initial && affinity_mask(process, Affinity::Final)?.is_none() {
             every_cpu(p);
@@ -222,7 +222,7 @@ pub(super) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Re
 ///
 /// # Errors
 /// As [`affinity`].
-pub(super) fn check_affinity(process: &Process) -> Result<()> {
+pub(in crate::plan) fn check_affinity(process: &Process) -> Result<()> {
     affinity_mask(process, Affinity::Initial)?;
     affinity_mask(process, Affinity::Final).map(drop)
 }
@@ -231,7 +231,7 @@ pub(super) fn check_affinity(process: &Process) -> Result<()> {
 ///
 /// # Errors
 /// As [`affinity`].
-pub(super) fn affinity_mask(process: &Process, part: Affinity) -> Result<Option<Vec<u64>>> {
+pub(in crate::plan) fn affinity_mask(process: &Process, part: Affinity) -> Result<Option<Vec<u64>>> {
     let Some(list) = part.list(process) else { return Ok(None) };
     cpus(list).map(Some).map_err(|text| Error::spec(part.place(), text))
 }

@@ -2,29 +2,18 @@
 
 use nix::libc;
 
-use super::Request;
 use super::attributes::{Change, Setter};
-use super::mount_options::{Attributes, RDONLY, Reach, of_statfs, propagation};
-use super::program::{
-    AT_FDCWD, AT_RECURSIVE as RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, NULL, O_DIRECTORY, O_PATH,
-    OPEN_TREE_CLONE as CLONE, Program, Slot,
-};
+use super::options::{Attributes, RDONLY, Reach, of_statfs, propagation};
 use crate::error::{Error, Result};
 use crate::options::RootEntry;
+use crate::plan::program::{
+    AT_FDCWD, AT_RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, NULL, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE, Program, Slot,
+};
+use crate::plan::request::Request;
 use crate::survey::Reader;
 
-// Until all that mounts has them from `program`.
-/// open_tree(2): make a detached copy.
-pub(super) const OPEN_TREE_CLONE: i32 = 1;
-/// With all mounts below it.
-pub(super) const AT_RECURSIVE: i32 = 0x8000;
-/// move_mount(2): the source is the descriptor itself.
-pub(super) const F_EMPTY_PATH: i32 = 0x4;
-/// move_mount(2): the target is the descriptor itself.
-pub(super) const T_EMPTY_PATH: i32 = 0x40;
-
 /// The container's root filesystem, as a detached mount until it is attached.
-pub(super) struct Root {
+pub(in crate::plan) struct Root {
     tree: Slot,
     /// The host's root, the way back out of the chroot in which hooks find the mounts made.
     old: Option<Slot>,
@@ -37,7 +26,7 @@ pub(super) struct Root {
 
 /// Whose mount namespace init is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(in crate::plan) enum Whose {
     /// The container's own, new or joined.
     Own,
     /// The runtime's: nothing of it is changed but that the root filesystem is mounted at its path, and entered by a chroot.
@@ -46,7 +35,7 @@ pub(super) enum Whose {
 
 /// Where the root lies until it becomes `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Site {
+pub(in crate::plan) enum Site {
     /// On top of the old root.
     OnRoot,
     /// At its path on the host, where hooks look for it; init is in a chroot there while it mounts.
@@ -55,7 +44,7 @@ pub(super) enum Site {
 
 impl Root {
     /// Opens it while the host's paths are at hand.
-    pub(super) fn open(p: &mut Program, request: &Request<'_>, setter: Setter, mounts: Whose) -> Result<Self> {
+    pub(in crate::plan) fn open(p: &mut Program, request: &Request<'_>, setter: Setter, mounts: Whose) -> Result<Self> {
         p.section("root.path");
         let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
         if let Some(word) = given.filter(|word| !word.is_empty() && propagation(word).is_none()) {
@@ -71,16 +60,16 @@ impl Root {
 
     /// Opens it if it is for this reader to do: the runtime's equal, or the root of the container's user namespace, which is in
     /// a mount namespace of its own, and still has the host's paths at hand.
-    pub(super) fn open_as(&self, p: &mut Program, reader: Reader) {
+    pub(in crate::plan) fn open_as(&self, p: &mut Program, reader: Reader) {
         if self.reader == reader {
             p.section("root.path");
-            p.open_tree(AT_FDCWD, self.path, CLONE | RECURSIVE).into_slot(self.tree);
+            p.open_tree(AT_FDCWD, self.path, OPEN_TREE_CLONE | AT_RECURSIVE).into_slot(self.tree);
         }
     }
 
     /// Puts it into the mount namespace. Before hooks it lies at its path on the host, where they look for it, and init
     /// works below it by a chroot that it can leave.
-    pub(super) fn attach(&mut self, p: &mut Program, request: &Request<'_>, site: Site) {
+    pub(in crate::plan) fn attach(&mut self, p: &mut Program, request: &Request<'_>, site: Site) {
         p.section("linux.rootfsPropagation");
         let slash = p.text("/");
         let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
@@ -117,7 +106,7 @@ impl Root {
     }
 
     /// Leaves the chroot of [`Root::attach`].
-    pub(super) fn leave(&self, p: &mut Program) {
+    pub(in crate::plan) fn leave(&self, p: &mut Program) {
         let Some(old) = self.old else { return };
         p.section("root.path");
         p.fchdir(old);
@@ -126,7 +115,7 @@ impl Root {
     }
 
     /// Makes it `/`.
-    pub(super) fn pivot(&self, p: &mut Program, request: &Request<'_>, site: Site) {
+    pub(in crate::plan) fn pivot(&self, p: &mut Program, request: &Request<'_>, site: Site) {
         p.section("root.path");
         let dot = p.text(".");
         let slash = p.text("/");
@@ -163,7 +152,7 @@ impl Root {
     }
 
     /// What comes when all is mounted: read-only, and the propagation that the configuration wants.
-    pub(super) fn finish(&self, p: &mut Program, request: &Request<'_>) {
+    pub(in crate::plan) fn finish(&self, p: &mut Program, request: &Request<'_>) {
         let spec = request.spec;
         let slash = p.text("/");
         if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {

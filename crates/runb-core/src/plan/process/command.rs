@@ -5,11 +5,11 @@ use std::rc::Rc;
 use nix::libc;
 use oci_spec::runtime::{Hook, Process};
 
-use super::program::{AT_FDCWD, Data, Hint, O_DIRECTORY, O_RDWR, Program, Strings};
-use super::{Request, hooks};
+use crate::plan::program::{AT_FDCWD, Data, Hint, O_DIRECTORY, O_RDWR, Program, Strings};
+use crate::plan::request::Request;
 
 /// What the workload is: its command, looked for as execvp(3) does.
-pub(super) struct Command {
+pub(in crate::plan) struct Command {
     /// As the configuration has it.
     name: String,
     place: &'static str,
@@ -32,7 +32,7 @@ enum Nowhere {
 }
 
 impl Command {
-    pub(super) fn of(process: &Process, env: Vec<String>) -> Self {
+    pub(in crate::plan) fn of(process: &Process, env: Vec<String>) -> Self {
         let args = process.args().clone().unwrap_or_default();
         let name = args.first().cloned().unwrap_or_default();
         let searched = !name.contains('/');
@@ -48,14 +48,14 @@ impl Command {
         Command { name, place: "process.args[0]", candidates, args, env, searched }
     }
 
-    pub(super) fn of_hook(hook: &Hook, env: Vec<String>) -> Self {
+    pub(in crate::plan) fn of_hook(hook: &Hook, env: Vec<String>) -> Self {
         let candidates = vec![hook.path().as_os_str().as_encoded_bytes().to_vec()];
         let name = hook.path().display().to_string();
-        Command { name, place: "", candidates, args: hooks::args(hook), env, searched: false }
+        Command { name, place: "", candidates, args: arguments(hook), env, searched: false }
     }
 
     /// Asks whether it can be executed, while there is still somebody to tell. The user and the root are the workload's.
-    pub(super) fn check(&self, p: &mut Program) {
+    pub(in crate::plan) fn check(&self, p: &mut Program) {
         p.section(self.place);
         let name = self.name.clone();
         if !self.searched {
@@ -82,7 +82,7 @@ impl Command {
     }
 
     /// Executes it.
-    pub(super) fn execute(&self, p: &mut Program) {
+    pub(in crate::plan) fn execute(&self, p: &mut Program) {
         p.section(self.place);
         p.doing(format!("exec {}", self.name));
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
@@ -122,7 +122,7 @@ impl Command {
 
     /// Executes it, where somebody hears of a failure to the end: what [`Command::check`] asks before is asked only after
     /// the execve has failed.
-    pub(super) fn attempt(&self, p: &mut Program) {
+    pub(in crate::plan) fn attempt(&self, p: &mut Program) {
         p.section(self.place);
         let name = self.name.clone();
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
@@ -142,8 +142,14 @@ impl Command {
     }
 }
 
+/// The arguments of a hook; the first is its path where it has none.
+pub(in crate::plan) fn arguments(hook: &Hook) -> Vec<String> {
+    let given = hook.args().as_ref().filter(|args| !args.is_empty());
+    given.cloned().unwrap_or_else(|| vec![hook.path().display().to_string()])
+}
+
 /// What the environment gets beside process.env.
-pub(super) fn additions(request: &Request<'_>) -> Vec<String> {
+pub(in crate::plan) fn additions(request: &Request<'_>) -> Vec<String> {
     match request.options.listen_fds {
         0 => Vec::new(),
         count => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()],

@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::libc;
 use oci_spec::runtime::Mount;
 
 use super::{Made, MountWork, Mounts, Planned, What};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::host::Host;
 use crate::host::mounts::MountCalls;
-use crate::plan::mount_options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
-use crate::plan::program::{AT_FDCWD, Program, Slot};
-use crate::plan::rootfs::{AT_RECURSIVE, OPEN_TREE_CLONE};
-use crate::plan::{IdMaps, Request, id_map};
+use crate::plan::mounts::options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
+use crate::plan::namespaces::{IdMaps, id_map};
+use crate::plan::program::{AT_FDCWD, AT_RECURSIVE, OPEN_TREE_CLONE, Program, Slot, TreeFlags};
+use crate::plan::request::Request;
 use crate::survey::{Destination, Kind, clean, is_bind};
 
 /// Files below /proc that may be mounted over, as lxcfs does; everything else there is the kernel's word to the runtime.
@@ -192,10 +191,8 @@ fn open_source(p: &mut Program, place: &str, request: &Request<'_>, mount: &Moun
     let source = request.bundle.join(source);
     p.section(place);
     p.doing(format!("bind source {}", source.display()));
-    let path = p.text(source.as_os_str().as_encoded_bytes());
-    let recursive = if options.recursive_bind { AT_RECURSIVE } else { 0 };
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | recursive;
-    Ok(p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out())
+    let recursive = if options.recursive_bind { AT_RECURSIVE } else { TreeFlags::default() };
+    Ok(p.open_tree(AT_FDCWD, &source, OPEN_TREE_CLONE | recursive).out())
 }
 
 /// Why something cannot be on this machine.

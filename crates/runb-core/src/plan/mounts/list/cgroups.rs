@@ -1,16 +1,19 @@
 //! Mounts of the type `cgroup` and `cgroup2`.
 
+use std::path::Path;
+
 use nix::libc;
 
 use super::filesystem::Recipe;
 use super::{Filesystem, Made, Mounts, Planned};
 use crate::host::Host;
 use crate::host::cgroups::CgroupMounts;
-use crate::plan::attributes::Change;
 use crate::plan::cgroup::{Dir, DirKind};
-use crate::plan::mount_options::{Attributes, CGROUP, RDONLY, Reach};
-use crate::plan::program::{AT_FDCWD, Program, Slot};
-use crate::plan::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE};
+use crate::plan::mounts::attributes::Change;
+use crate::plan::mounts::options::{Attributes, CGROUP, RDONLY, Reach};
+use crate::plan::program::{
+    AT_FDCWD, AT_RECURSIVE, MOVE_MOUNT_F_EMPTY_PATH, OPEN_TREE_CLONE, Program, Slot, TreeFlags,
+};
 
 impl<'a> Mounts<'a> {
     /// The cgroup hierarchies: version 2 as one mount; version 1 as a tmpfs with one mount for each hierarchy.
@@ -49,17 +52,15 @@ impl<'a> Mounts<'a> {
                     None,
                 ),
             };
-            p.call(libc::SYS_mkdirat, &[tmpfs.into(), text.into(), 0o755.into()]);
-            let to = [hierarchy.into(), self.empty.into(), tmpfs.into(), text.into(), F_EMPTY_PATH.into()];
-            p.call(libc::SYS_move_mount, &to);
+            p.mkdirat(tmpfs, text, 0o755);
+            p.move_mount(hierarchy, self.empty, tmpfs, text, MOVE_MOUNT_F_EMPTY_PATH);
             if own.get(i).is_some() {
                 self.settle_copy(p, planned, hierarchy);
             }
             for controller in
                 controllers.iter().filter(|controller| controller.as_bytes() != name && !controller.contains('='))
             {
-                let link = p.text(controller);
-                p.call(libc::SYS_symlinkat, &[text.into(), tmpfs.into(), link.into()]);
+                p.symlinkat(text, tmpfs, controller);
             }
         }
         if attributes & RDONLY != 0 {
@@ -87,15 +88,11 @@ impl<'a> Mounts<'a> {
             return Vec::new();
         }
         p.section(place);
-        let mut open = |path: &std::path::Path, reach: i32| {
-            let path = p.text(path.as_os_str().as_encoded_bytes());
-            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | reach;
-            p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out()
-        };
+        let mut open = |path: &Path, reach: TreeFlags| p.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | reach).out();
         match &host.cgroups {
             CgroupMounts::V2(_) if !self.user_namespace => Vec::new(),
             CgroupMounts::V2(unified) => vec![open(&unified.mountpoint, AT_RECURSIVE)],
-            _ => self.v1().map(|dir| open(&dir.path, 0)).collect(),
+            _ => self.v1().map(|dir| open(&dir.path, TreeFlags::default())).collect(),
         }
     }
 }
