@@ -9,7 +9,9 @@ mod end;
 mod exec;
 mod foreground;
 mod hooks;
+mod pause;
 mod pidfd_socket;
+mod processes;
 mod start;
 
 use std::fs;

@@ -53,8 +53,12 @@ impl Container {
                 let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
                 match sys::pidfd_send_signal(&pidfd, signal.number()) {
                     Err(Errno::ESRCH) => Err(not_running()),
-                    result => {
-                        result.map_err(|errno| Error::host(format!("pidfd_send_signal {}", signal.number()), errno))
+                    Err(errno) => Err(Error::host(format!("pidfd_send_signal {}", signal.number()), errno)),
+                    Ok(()) => {
+                        if signal.number() == libc::SIGKILL {
+                            let_go(&self.saved);
+                        }
+                        Ok(())
                     }
                 }
             }
@@ -209,12 +213,16 @@ fn end_init(saved: &Saved) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {pid}"), errno)),
     }
-    // A process that the version 1 freezer holds dies no sooner than it is let go.
-    if saved.cgroup.v1("freezer").is_some() {
-        let _ = saved.cgroup.thaw();
-    }
+    let_go(saved);
     match ended(&pidfd, deadline())? {
         true => Ok(()),
         false => Err(Error::host(format!("wait for the end of init, {pid}, after SIGKILL"), Errno::ETIMEDOUT)),
+    }
+}
+
+/// A process that the version 1 freezer holds dies no sooner than it is let go.
+fn let_go(saved: &Saved) {
+    if saved.cgroup.v1("freezer").is_some() {
+        let _ = saved.cgroup.thaw();
     }
 }
