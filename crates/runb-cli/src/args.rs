@@ -307,6 +307,16 @@ pub struct Update {
     pub id: String,
 }
 
+/// How statistics are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StatsFormat {
+    /// As runc does: one object a line.
+    #[default]
+    Json,
+    /// One scrape, in OpenMetrics' form.
+    Prometheus,
+}
+
 /// `events`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Events {
@@ -316,6 +326,9 @@ pub struct Events {
     /// Print the statistics once
     #[arg(long)]
     pub stats: bool,
+    /// Form of the statistics; prometheus prints them once
+    #[arg(long, value_enum, default_value = "json")]
+    pub format: StatsFormat,
     /// The container's id
     pub id: String,
 }

@@ -140,7 +140,9 @@ fn what_go_runc_sends_besides() {
     assert_eq!(understood("--debug --rootless=true state ID").0.rootless, Rootless::True);
     assert_eq!(understood("--rootless= state ID").0.rootless, Rootless::Auto);
     assert_eq!(verb("list --format=json"), Verb::List(List { format: Listing::Json, quiet: false }));
-    let events = |interval: &str, stats| Verb::Events(Events { interval: interval.into(), stats, id: "ID".into() });
+    let events = |interval: &str, stats| {
+        Verb::Events(Events { interval: interval.into(), stats, format: StatsFormat::Json, id: "ID".into() })
+    };
     assert_eq!(verb("events --interval=10s ID"), events("10s", false));
     assert_eq!(verb("events --stats ID"), events("5s", true));
     assert_eq!(verb("features"), Verb::Features(Features::default()));

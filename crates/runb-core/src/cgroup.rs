@@ -10,6 +10,7 @@ mod make;
 mod oom;
 mod procs;
 mod remove;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -18,11 +19,13 @@ use serde::{Deserialize, Serialize};
 use crate::plan::cgroup::{CgroupPlan, DirKind};
 
 pub use claim::{Claim, claim};
+pub(crate) use files::read_path;
 pub use freeze::FreezerState;
 pub use make::{Made, make};
 pub use oom::OomReport;
 pub(crate) use remove::first_error;
 pub use remove::{Own, remove_if_unused, remove_tree, undo};
+pub use watch::OomWatch;
 
 /// Whose a directory is that was made for a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

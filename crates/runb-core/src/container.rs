@@ -13,6 +13,8 @@ mod pause;
 mod pidfd_socket;
 mod processes;
 mod start;
+mod stats;
+mod watch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
 pub use create::{Planned, planned};
 pub use end::{Force, Scope};
 pub use foreground::{Foreground, Subreaper, Workload};
+pub use watch::{Happening, Watch};
 
 /// What `state` prints (runtime.md "State", and runc's fields).
 #[derive(Clone, Debug, Serialize)]

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod features;
 pub mod kill;
@@ -79,6 +80,7 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Pause(args) => pause::pause(args, context),
         Verb::Resume(args) => pause::resume(args, context),
         Verb::Ps(args) => ps::run(args, context),
+        Verb::Events(args) => events::run(args, context),
         Verb::Plan(args) => plan::run(args, context),
         Verb::Exec(args) => exec::run(args, context),
         Verb::Spec(args) => spec::run(args),

@@ -9,7 +9,6 @@ pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
     let flags = [(global.systemd_cgroup, "--systemd-cgroup"), (global.rootless == Rootless::True, "--rootless true")];
     let verb = match verb {
         Verb::Update(_) => Some("update"),
-        Verb::Events(_) => Some("events"),
         Verb::Checkpoint(_) => Some("checkpoint"),
         Verb::Restore(_) => Some("restore"),
         _ => None,
