@@ -12,6 +12,7 @@ mod hooks;
 mod pause;
 mod pidfd_socket;
 mod processes;
+mod remains;
 mod start;
 mod stats;
 mod watch;

@@ -168,7 +168,7 @@ impl Plan {
                     format!("at a stop Mount: {place}: map ids by {:?}, {:?}", maps.uids, maps.gids)
                 }
                 MountWork::MapIds(None, _) => format!("at a stop Mount: {place}: map ids as the user namespace does"),
-                MountWork::CopyUp(path) => {
+                MountWork::CopyUp { path, .. } => {
                     format!("at a stop Mount: {place}: copy what is in {} into it", path.display())
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
@@ -244,7 +244,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut root = rootfs::Root::open(p, request, setter)?;
     let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
     let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
-    let masks = masks::Masks::open(p, request, devices.null(), setter)?;
+    let masks = masks::Masks::open(p, request, devices.null(spec), setter)?;
     // The way that init works while hooks want to see the mounts.
     let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
 
@@ -275,11 +275,13 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     devices.attach(p, &mounts);
     terminal::open(p, process, &mounts)?;
     process::make_cwd(p, process, &mounts, &request.survey.cwd);
+    mounts.verify(p);
     if site == Site::AtPath {
         root.leave(p);
         p.section("hooks");
         p.stop(Point::Hooks);
         root.pivot(p, request, site);
+        mounts.follow_hooks(p, masks.paths());
     }
     masks.attach(p, &mounts);
     mounts.finish(p);

@@ -186,7 +186,8 @@ impl Saved {
     pub(crate) fn status(&self, folder: &Path) -> Status {
         let lives = self.init.is_some_and(|init| init.is_alive());
         match self.phase {
-            // A create that has been ended: its init ends, too, as nobody hears its report.
+            // A create that has been ended: its init ends, too, as nobody hears its report; or waits for a start that does not
+            // come, until it is deleted.
             Phase::Creating => Status::Stopped,
             _ if !lives => Status::Stopped,
             _ if !matches!(self.cgroup.freezer_state(), Ok(FreezerState::Thawed) | Err(_)) => Status::Paused,

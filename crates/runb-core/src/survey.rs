@@ -91,8 +91,8 @@ pub struct Survey {
     pub destinations: Vec<Destination>,
     /// The same of process.cwd, when all is mounted.
     pub cwd: Destination,
-    /// What each of linux.maskedPaths is on the host, for those below /proc and /sys: a guess at what it is in the
-    /// container, that saves a call where it is right.
+    /// What each of linux.maskedPaths is, as far as it could be seen; for what is mounted at /proc and /sys, what it is on the
+    /// host.
     pub masked: Vec<Kind>,
     /// What the root filesystem has at the paths of devices, where it is looked for.
     pub nodes: Vec<(PathBuf, Found)>,
@@ -188,10 +188,7 @@ impl Survey {
             nodes: root.as_ref().map(|root| nodes(spec, root, &covers)).unwrap_or_default(),
             kcore: Path::new("/proc/kcore").exists(),
             sources: spec.mounts().iter().flatten().map(source).collect(),
-            masked: masked
-                .map(Path::new)
-                .map(|path| if hosts(path) { Kind::of(path) } else { Kind::Unknown })
-                .collect(),
+            masked: masked.map(|path| destination::kind(root.as_ref(), Path::new(path), &covers)).collect(),
             kernel_filesystems: match entry {
                 RootEntry::Pivot => Vec::new(),
                 RootEntry::NoPivot => kernel_filesystems(),
@@ -276,11 +273,6 @@ fn kernel_filesystems() -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = kernels.map(|mount| mount.mount_point).collect();
     paths.reverse();
     paths
-}
-
-/// /proc and /sys are the kernel's: what is there for the host is there for the container.
-fn hosts(path: &Path) -> bool {
-    path.starts_with("/proc") || path.starts_with("/sys")
 }
 
 /// A passwd longer than this is not read: its size is the image's choice.

@@ -171,6 +171,8 @@ pub fn set_window_size(terminal: impl AsFd, size: &libc::winsize) -> Result<(), 
 pub enum Resolve {
     /// The directory is the root: absolute links and `..` stay below it; magic links are refused.
     InRoot,
+    /// No link or `..` leads out of the directory (EXDEV); magic links are refused.
+    Beneath,
     /// As [`Resolve::InRoot`], and a link in the path is the error ELOOP; with `O_PATH | O_NOFOLLOW` the last name may be one.
     InRootNoLinks,
     /// As open(2) takes it.
@@ -184,6 +186,7 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
     how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = match resolve {
         Resolve::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
+        Resolve::Beneath => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS,
         Resolve::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
         Resolve::Anywhere => 0,
     };

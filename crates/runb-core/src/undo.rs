@@ -27,6 +27,8 @@ pub enum Step {
 pub struct Ours {
     /// The process id of init, if one was made.
     pub init: Option<i32>,
+    /// What is known of the cgroups.
+    pub own: Own,
     /// Until when processes that are ending are waited for.
     pub deadline: Instant,
 }
@@ -73,9 +75,8 @@ impl Journal {
     /// # Errors
     /// What could not be taken back by the deadline; the rest is.
     pub fn undo(&self, ours: Ours) -> Result<()> {
-        let own = if ours.init.is_some() { Own::Used } else { Own::Unused };
         first_error(self.steps.iter().rev().map(|step| match step {
-            Step::Cgroup(dir) => cgroup::undo(dir, own, ours.deadline),
+            Step::Cgroup(dir) => cgroup::undo(dir, ours.own, ours.deadline),
             Step::PidFile(path) => remove_pid_file(path, ours.init),
         }))
     }

@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{WaitOptions, wait as wait_any};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait as wait_any};
 
 use crate::host::Test;
 use crate::wait;
 
 /// How long a process that was killed may take to be gone.
-const DYING: Duration = Duration::from_secs(2);
+pub const DYING: Duration = Duration::from_secs(2);
 
 /// What was there when a test began.
 pub struct Snapshot {
@@ -28,7 +29,7 @@ impl Snapshot {
 
     /// What is there now that was not, or the other way round, one line each.
     pub fn leftovers(&self, test: &Test) -> Vec<String> {
-        let mut left = processes();
+        let mut left = processes_but(0);
         left.extend(cgroups(test.tag()).into_iter().map(|path| format!("cgroup {}", path.display())));
         let mounts = mounts();
         left.extend(mounts.symmetric_difference(&self.mounts).map(|line| format!("mount {line}")));
@@ -40,19 +41,37 @@ impl Snapshot {
     }
 }
 
-/// The processes of this pid namespace besides its first one, which is the test itself. Reaps what has ended.
-fn processes() -> Vec<String> {
+/// The processes of this pid namespace besides its first one, which is the test itself, and `known`; those that are ending
+/// are waited for. Reaps what has ended.
+pub fn processes_but(known: i32) -> Vec<String> {
     let deadline = Instant::now() + DYING;
-    let mut left = Vec::new();
-    for entry in fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let name = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
-        if pid != std::process::id() as i32 && !wait::process_end(pid, deadline) {
-            left.push(format!("process {pid}: {name}"));
+    // Anew after each end: one that ended may have made another one, and the first process of a pid namespace ends when all
+    // others in it were reaped, some of them by this test.
+    loop {
+        let alive = alive_but(known);
+        while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {}
+        if alive.is_empty() || !wait::any_readable(alive.iter().map(|(pidfd, _)| pidfd.as_fd()), deadline) {
+            return alive.into_iter().map(|(_, name)| name).collect();
         }
     }
-    while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {}
-    left
+}
+
+/// A pidfd and the command line of each process that has not ended.
+fn alive_but(known: i32) -> Vec<(OwnedFd, String)> {
+    let mut alive = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if pid == std::process::id() as i32 || pid == known {
+            continue;
+        }
+        let name = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
+        if let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).expect("a pid"), PidfdFlags::empty())
+            && !wait::readable(pidfd.as_fd(), Instant::now())
+        {
+            alive.push((pidfd, format!("process {pid}: {name}")));
+        }
+    }
+    alive
 }
 
 /// The cgroups of every hierarchy in sight whose path has `tag` in it, the innermost first.

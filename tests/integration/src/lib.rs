@@ -17,7 +17,8 @@
 //! [`leftovers`]); one is a failure even where all assertions held.
 //!
 //! `RUNB_UNDER_TEST=/usr/sbin/runc` points the tests at another runtime. What a machine or a runtime cannot do is
-//! skipped; each skip is printed with a running number, and appended to the file `RUNB_TESTS_SKIPPED` names, if any.
+//! skipped; each skip is printed with a running number, and appended to the file `RUNB_TESTS_SKIPPED` names, if any. What would
+//! take long is sampled (see [`sample`]); `RUNB_TESTS_ALL=1` leaves nothing out.
 
 pub mod agent;
 pub mod bundle;
@@ -25,8 +26,12 @@ pub mod host;
 pub mod leftovers;
 pub mod modes;
 pub mod runtime;
+pub mod sample;
 pub mod squash;
+pub mod standing;
+pub mod stops;
 pub mod terminal;
+pub mod traced;
 pub mod wait;
 
 pub use agent::{Agent, Answer, Heard};
@@ -35,4 +40,6 @@ pub use host::Test;
 pub use modes::{ALL, HYBRID, LIFECYCLE, Mode, V1, V2, in_modes};
 pub use runtime::{Kind, Outcome};
 pub use serde_json::{Value, json};
+pub use standing::{Place, Standing};
 pub use terminal::{ConsoleSocket, Screen, User};
+pub use traced::Traced;

@@ -13,7 +13,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mou
 
 use crate::host::Test;
 use crate::runtime::{Kind, Runtime};
-use crate::{leftovers, wait};
+use crate::{leftovers, sample, wait};
 
 /// How the controllers are laid out below `/sys/fs/cgroup`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +43,8 @@ const MODE: &str = "RUNB_TEST_MODE";
 const TAG: &str = "RUNB_TEST_TAG";
 /// What a child's line about a skip begins with.
 const SKIP_LINE: &str = "runb-tests: skip: ";
-/// How long one test may take in one mode.
-const TEST_DEADLINE: Duration = Duration::from_secs(300);
+/// How long one test may take in one mode; and where nothing is left out.
+const TEST_DEADLINES: [Duration; 2] = [Duration::from_secs(300), Duration::from_secs(86400)];
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// The payload of the unwinding by which a test ends that cannot run here.
@@ -182,7 +182,7 @@ fn run_in_child(name: &str, mode: Mode, runtime: &Runtime) -> Option<String> {
         .stderr(output.try_clone().expect("dup"))
         .spawn();
     let mut child = child.expect("start unshare(1)");
-    let ended = wait::process_end(child.id() as i32, Instant::now() + TEST_DEADLINE);
+    let ended = wait::process_end(child.id() as i32, Instant::now() + TEST_DEADLINES[usize::from(sample::all())]);
     if !ended {
         child.kill().expect("kill the test");
     }

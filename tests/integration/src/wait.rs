@@ -15,10 +15,16 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until `fd` is readable; whether it became so before `deadline`.
 pub fn readable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
+    any_readable([fd], deadline)
+}
+
+/// Waits until one of `fds` is readable; whether one became so before `deadline`.
+pub fn any_readable<'fd>(fds: impl IntoIterator<Item = BorrowedFd<'fd>>, deadline: Instant) -> bool {
+    let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+        match poll(&mut fds, Some(&timeout)) {
             Ok(0) => return false,
             Ok(_) => return true,
             Err(rustix::io::Errno::INTR) => {}

@@ -279,6 +279,82 @@ fn a_start_that_is_killed_before_its_byte_leaves_a_created_container() {
     });
 }
 
+/// A container whose start was killed after its byte, while its init could not take that; with a start that goes on from there.
+fn started_twice(t: &Test) -> (Container<'_>, wait::Fifo, Traced, impl Fn()) {
+    let bundle = t.bundle().sh("echo up >/share/events; exec sleep 86400");
+    let events = t.fifo(&bundle, "events");
+    let container = bundle.create();
+    let init = rustix::process::Pid::from_raw(container.pid()).expect("a pid");
+    let signal = move |signal| rustix::process::kill_process(init, signal).expect("kill");
+    signal(rustix::process::Signal::STOP);
+    let start = || Traced::start(t, env!("CARGO_BIN_EXE_traceable"), &t.command(["start", container.id()]));
+    let mut first = start();
+    first.step_until("poll", "");
+    first.kill();
+    assert_eq!(container.status(), "created");
+    let second = start();
+    (container, events, second, move || signal(rustix::process::Signal::CONT))
+}
+
+#[test]
+fn a_start_after_a_killed_one_whose_byte_init_takes_meanwhile_leaves_a_running_container() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers remove the fifo first");
+        for (call, text) in [("poll", ""), ("pwrite64", "starting")] {
+            let (container, mut events, mut second, go_on) = started_twice(t);
+            second.step_until(call, text);
+            go_on();
+            assert_eq!(events.line(), "up");
+            second.finish().ok();
+            assert_eq!(container.status(), "running");
+            container.delete_force().ok();
+        }
+    });
+}
+
+#[test]
+fn an_init_that_waits_for_the_start_and_is_not_written_down_is_ended_by_delete() {
+    in_modes(ALL, |t| {
+        t.runb_only("the order of runb's calls");
+        let bundle = t.bundle().idle();
+        let create = bundle.write().command("create", &[]);
+        for flags in [&["--force"][..], &[]] {
+            let mut create = Traced::start(t, env!("CARGO_BIN_EXE_traceable"), &create);
+            create.step_until("clone3", "");
+            create.step();
+            // It has said its last word.
+            create.until_told();
+            create.kill();
+            let begin = Instant::now();
+            t.call([&["delete"], flags, &[bundle.id()]].concat()).ok();
+            assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+            t.call(["state", bundle.id()]).fails_with(&["does not exist"]);
+        }
+    });
+}
+
+#[test]
+fn a_container_whose_cgroup_another_one_has_taken_over_is_deleted_without_harm_to_that_one() {
+    in_modes(ALL, |t| {
+        t.runb_only("runc fails to delete it");
+        let shared = json!(format!("/{}", t.name("shared")));
+        for flags in [&["--force"][..], &[]] {
+            let first = t.bundle().idle().set("/linux/cgroupsPath", shared.clone()).run_detached();
+            let pid = first.pid();
+            first.kill(&["KILL"]).ok();
+            first.reap(pid);
+            let second = t.bundle().idle().set("/linux/cgroupsPath", shared.clone()).run_detached();
+            for signal in ["TERM", "KILL"] {
+                t.call(["kill", "--all", first.id(), signal]).ok();
+            }
+            t.call([&["delete"], flags, &[first.id()]].concat()).ok();
+            assert_eq!(second.status(), "running");
+            second.call("exec", &["true"]).ok();
+            second.delete_force().ok();
+        }
+    });
+}
+
 /// Damages a container's files by `change`, and tells what `delete --force` makes of it.
 fn delete_of_damaged(t: &Test, damage: impl Fn(&std::path::Path)) -> (Container<'_>, Outcome, i32) {
     let container = t.bundle().idle().run_detached();

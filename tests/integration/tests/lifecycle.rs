@@ -434,32 +434,6 @@ fn other_process_with(pid: i32) -> std::process::Child {
 }
 
 #[test]
-fn a_create_killed_at_any_call_leaves_nothing_that_delete_force_cannot_remove() {
-    in_modes(ALL, |t| {
-        if t.is(&[Kind::Crun]) {
-            t.skip("crun leaves the init and its cgroups");
-        }
-        t.needs_program("strace");
-        let mut killed = 0;
-        for moment in 1.. {
-            let bundle = t.bundle().idle();
-            bundle.write();
-            let inject = format!("inject=all:signal=SIGKILL:when={moment}");
-            let mut command = t.wrapped(&["strace", "-qq", "-o", "/dev/null", "-e", &inject], ["create", "--bundle"]);
-            command.arg(bundle.dir()).arg(bundle.id());
-            let outcome = t.finish(command);
-            t.call(["delete", "--force", bundle.id()]).ok();
-            if outcome.code == 0 {
-                break;
-            }
-            assert_eq!(outcome.code, 137, "call {moment}: {outcome:?}");
-            killed += 1;
-        }
-        assert!(killed > 5, "only {killed} moments");
-    });
-}
-
-#[test]
 fn the_init_outlives_the_parent_of_create() {
     in_modes(V2, |t| {
         let bundle = t.bundle().idle();

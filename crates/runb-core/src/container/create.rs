@@ -12,7 +12,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use super::console;
 use super::pidfd_socket::PidfdSocket;
 use super::{Container, Running, Workload, hooks};
-use crate::cgroup::{self, Cgroup, Claim};
+use crate::cgroup::{self, Cgroup, Claim, Own};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{deadline, reap};
 use crate::hooks::of_kind;
@@ -308,7 +308,8 @@ impl Launch<'_> {
         if saved.init.is_some() {
             note(saved.cgroup.kill(deadline()));
         }
-        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), deadline: deadline() }));
+        let own = if saved.init.is_some() { Own::Used } else { Own::Unused };
+        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }));
         note(dir.remove());
         error
     }

@@ -1,20 +1,15 @@
 //! The end of a container: `kill` and `delete`.
 
-use std::fs;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Container, Held, hooks};
+use super::{Container, Held, hooks, remains};
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{deadline, ended};
+use crate::hearing::deadline;
 use crate::options::HookEnvironment;
 use crate::signal::Signal;
-use crate::socket::PATIENCE;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
 use crate::sys;
 use crate::undo::Ours;
@@ -47,6 +42,8 @@ impl Container {
             return Err(not_running());
         }
         match scope {
+            // Who is in the cgroup now is another container's.
+            Scope::All if self.saved.init_fd()?.is_none() && !remains::outlive_init(&self.dir) => Ok(()),
             Scope::All if signal.number() == libc::SIGKILL => end(&self.saved),
             Scope::All => self.saved.cgroup.signal(signal.number()),
             Scope::Init => {
@@ -56,7 +53,7 @@ impl Container {
                     Err(errno) => Err(Error::host(format!("pidfd_send_signal {}", signal.number()), errno)),
                     Ok(()) => {
                         if signal.number() == libc::SIGKILL {
-                            let_go(&self.saved);
+                            remains::let_go(&self.saved);
                         }
                         Ok(())
                     }
@@ -139,7 +136,11 @@ fn load(mut dir: StateDir, force: Force) -> Result<(StateDir, Option<Saved>)> {
         Err(error) => return Err(error),
     };
     match dir.load_intent().ok().filter(|saved| saved.init.is_some()) {
-        Some(saved) => Ok((dir, Some(saved))),
+        Some(saved) => {
+            // First: a removal takes the intent first, and may be killed then.
+            dir.forget_state()?;
+            Ok((dir, Some(saved)))
+        }
         None => Err(error.during(format!(
             "{} does not tell which processes and cgroups are the container's, and nothing was removed",
             dir.path().display()
@@ -161,16 +162,7 @@ impl Held {
         }
         let Held { dir, saved } = &self;
         let spec = saved.hooks.then(|| self.config()).transpose();
-        match saved.init {
-            Some(_) => {
-                end_init(saved)?;
-                // Mostly init was the last: then the cgroup goes at once, and nobody need be looked for.
-                if !saved.journal.undo_if_unused() {
-                    saved.cgroup.kill(deadline())?;
-                }
-            }
-            None => wait_for_orphan(dir, saved)?,
-        }
+        let own = remains::end(dir, saved)?;
         let mut warnings = Vec::new();
         match spec {
             Ok(spec) => {
@@ -179,50 +171,14 @@ impl Held {
             }
             Err(error) => warnings.push(error.during("the poststop hooks are not run")),
         }
-        saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), deadline: deadline() })?;
+        saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() })?;
         self.dir.remove()?;
         Ok(warnings)
     }
 }
 
-/// An init whose create was killed before it wrote down who that is ends by itself, as soon as it reports. It has the fifo
-/// open as long as it lives; without one, it is seen in its cgroup.
-fn wait_for_orphan(dir: &StateDir, saved: &Saved) -> Result<()> {
-    let Ok(fifo) = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(dir.fifo()) else {
-        // Who is there longer than an init that nobody hears is somebody else, and stays.
-        let _ = saved.cgroup.wait_empty(deadline());
-        return Ok(());
-    };
-    let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::empty())];
-    match poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX)) {
-        Ok(0) => Err(Error::host("wait for the end of an init without a runtime", Errno::ETIMEDOUT)),
-        _ => Ok(()),
-    }
-}
-
 /// Kills init and whatever is left in the cgroup, and waits until they are gone.
 fn end(saved: &Saved) -> Result<()> {
-    end_init(saved)?;
+    remains::end_init(saved)?;
     saved.cgroup.kill(deadline())
-}
-
-/// Kills init and waits until it is gone.
-fn end_init(saved: &Saved) -> Result<()> {
-    let Some((pid, pidfd)) = saved.init_fd()? else { return Ok(()) };
-    match sys::pidfd_send_signal(&pidfd, libc::SIGKILL) {
-        Ok(()) | Err(Errno::ESRCH) => {}
-        Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {pid}"), errno)),
-    }
-    let_go(saved);
-    match ended(&pidfd, deadline())? {
-        true => Ok(()),
-        false => Err(Error::host(format!("wait for the end of init, {pid}, after SIGKILL"), Errno::ETIMEDOUT)),
-    }
-}
-
-/// A process that the version 1 freezer holds dies no sooner than it is let go.
-fn let_go(saved: &Saved) {
-    if saved.cgroup.v1("freezer").is_some() {
-        let _ = saved.cgroup.thaw();
-    }
 }

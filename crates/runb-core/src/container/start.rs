@@ -79,8 +79,9 @@ impl Held {
     }
 
     fn execute(&mut self) -> Result<()> {
+        let before = self.saved.phase;
         self.enter(Phase::Starting)?;
-        self.release()?;
+        self.release(before)?;
         self.enter(Phase::Running)?;
         let path = self.dir.fifo();
         fs::remove_file(&path).map_err(|e| Error::io(format!("unlink {}", path.display()), &e))
@@ -92,13 +93,17 @@ impl Held {
     }
 
     /// Writes the byte that init waits for, and learns what became of the execve: the end of init's descriptor, with a
-    /// report in the fifo if it failed.
-    fn release(&self) -> Result<()> {
+    /// report in the fifo if it failed. If a start was killed after its byte ([`Phase::Starting`] is what was `before`), init
+    /// may have gone on by that, and this start is only told of it.
+    fn release(&self, before: Phase) -> Result<()> {
         let path = self.dir.fifo();
         let open =
             |write: bool| fs::OpenOptions::new().write(write).read(!write).custom_flags(libc::O_NONBLOCK).open(&path);
         let mut fifo = match open(true) {
-            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Err(has_stopped()),
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {
+                let goes_on = before == Phase::Starting && self.saved.init.is_some_and(|init| init.is_alive());
+                return if goes_on { Ok(()) } else { Err(has_stopped()) };
+            }
             fifo => fifo.map_err(|e| Error::io(format!("open {}", path.display()), &e))?,
         };
         fifo.write_all(&[0]).map_err(|e| Error::io("write to the exec fifo", &e))?;
@@ -111,12 +116,17 @@ impl Held {
                 Ok(_) => break,
             }
         }
-        let mut said = [0u8; REPORT_SIZE];
-        let length = open(false).and_then(|mut fifo| fifo.read(&mut said)).unwrap_or(0);
-        match length {
-            REPORT_SIZE => Err(self.late(&Report::from_bytes(said))),
-            0 => Ok(()),
-            _ => Err(match self.saved.cgroup.oom().filter(|oom| oom.kills > 0) {
+        let mut left = [0u8; REPORT_SIZE + 1];
+        let length = open(false).and_then(|mut fifo| fifo.read(&mut left)).unwrap_or(0);
+        // The byte, if init did not take it, may lie before a report or behind it.
+        let (byte, report) = match &left[..length] {
+            [0, report @ ..] => (true, report),
+            report => (false, report),
+        };
+        match report.first_chunk() {
+            Some(report) => Err(self.late(&Report::from_bytes(*report))),
+            None if !byte || before == Phase::Starting => Ok(()),
+            None => Err(match self.saved.cgroup.oom().filter(|oom| oom.kills > 0) {
                 Some(oom) => Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit"),
                 None => Error::new(Kind::Init, "init was killed before it started the workload"),
             }),

@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
 use super::check;
 use super::masks::Null;
-use super::mounts::{Mounts, resolve};
+use super::mounts::Mounts;
 use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, Number, OPEN_TREE_CLONE, Program, Slot};
 use crate::error::{Error, Result};
@@ -165,8 +165,16 @@ impl Devices {
     }
 
     /// Whose /dev/null the container will have: what an image has could be exchanged while this program runs.
-    pub(super) fn null(&self) -> Null {
-        if self.dev == Dev::Fresh { Null::Made } else { Null::Brought }
+    pub(super) fn null(&self, spec: &Spec) -> Null {
+        let null = Path::new("/dev/null");
+        let covered = spec.mounts().iter().flatten().any(|mount| clean(mount.destination()) == null);
+        let kernels = |device: &Device| {
+            device.path == null && device.number == libc::makedev(1, 3) && device.mode & libc::S_IFMT == libc::S_IFCHR
+        };
+        match self.dev == Dev::Fresh && !covered && self.list.iter().any(kernels) {
+            true => Null::Made,
+            false => Null::Brought,
+        }
     }
 
     /// Makes them.
@@ -175,7 +183,8 @@ impl Devices {
             return;
         }
         let empty = p.text("");
-        let dev = self.directory(p, mounts);
+        p.section("/dev");
+        let dev: Number = mounts.directory(p, Path::new("/dev")).into();
         for device in &self.list {
             p.section(device.place.as_str());
             let directory = match device.in_dev() {
@@ -187,16 +196,6 @@ impl Devices {
             self.node(p, device, directory, name, empty);
         }
         self.links(p, dev);
-    }
-
-    fn directory(&self, p: &mut Program, mounts: &Mounts<'_>) -> Number {
-        p.section("/dev");
-        if let Some(slot) = mounts.fresh(Path::new("/dev")) {
-            return slot.into();
-        }
-        let name = p.text("dev");
-        p.mkdirat(AT_FDCWD, name, 0o755).tolerate(&[libc::EEXIST, libc::EROFS]);
-        resolve(p, AT_FDCWD.into(), name, libc::O_PATH | libc::O_DIRECTORY).into()
     }
 
     fn node(&self, p: &mut Program, device: &Device, directory: Number, name: Data, empty: Data) {

@@ -1,46 +1,71 @@
 //! linux.maskedPaths and linux.readonlyPaths. Source: config-linux.md. A path that is not there is passed over; any
 //! other failure ends the launch (CVE-2025-31133 was a mask that failed quietly).
+//!
+//! Each path is looked for below the descriptor of the mount that covers it: who renames the directory that procfs lies on
+//! takes the masks along.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use nix::libc;
 
 use super::attributes::{Change, Setter};
 use super::mount_options::{Attributes, RDONLY, Reach};
-use super::mounts::{Mounts, resolve};
-use super::program::{AT_FDCWD, Added, Data, Program, Slot};
-use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE, T_EMPTY_PATH};
+use super::mounts::{Mounts, Start, Target, onto, resolve};
+use super::program::{AT_FDCWD, Added, Program, Slot};
+use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE};
 use super::{Request, lsm};
 use crate::error::Result;
 use crate::host::mounts::MountCalls;
 use crate::survey::{Kind, clean};
 
 const ABSENT: [i32; 2] = [libc::ENOENT, libc::ENOTDIR];
+/// A directory as well: a file's mount does not go onto it.
+const ABSENT_OR_DIRECTORY: [i32; 3] = [libc::ENOENT, libc::ENOTDIR, libc::EINVAL];
 
-/// What a masked path is covered with first. The guess is the survey's; where it is wrong the other one follows.
+/// What a masked path is covered with, by what the survey saw there.
 enum Cover {
     /// A copy of the host's /dev/null, opened before the root is changed.
     File(Slot),
-    /// A copy of the one empty directory.
+    /// The one empty directory.
     Directory,
     /// Nobody saw the path: most likely it is not there. Nothing is opened for it, as a detached mount that is not used
     /// costs a grace period when it is closed.
     Unseen,
 }
 
-struct Mask<'a> {
+struct Mask {
     place: String,
-    path: &'a str,
+    path: PathBuf,
     cover: Cover,
 }
 
 /// The masks of a container.
 pub(super) struct Masks<'a> {
-    masked: Vec<Mask<'a>>,
-    readonly: &'a [String],
+    masked: Vec<Mask>,
+    /// With their places.
+    readonly: Vec<(String, PathBuf)>,
     setter: Setter,
+    copies: Copies,
     /// linux.mountLabel, for the filesystems that cover directories.
     label: Option<&'a str>,
+}
+
+/// Which mounts open_tree(2) copies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    /// Only what is attached.
+    Attached,
+    All,
+}
+
+/// The paths of a list, each once, with its place and its index: what is covered twice is covered once, as with runc.
+fn each_once(name: &str, list: Option<&[String]>) -> Vec<(usize, String, PathBuf)> {
+    let mut known = BTreeSet::new();
+    let all = list.unwrap_or_default().iter().enumerate();
+    all.map(|(i, path)| (i, format!("linux.{name}[{i}] ({path})"), clean(Path::new(path))))
+        .filter(|(.., path)| known.insert(path.clone()))
+        .collect()
 }
 
 impl<'a> Masks<'a> {
@@ -48,17 +73,16 @@ impl<'a> Masks<'a> {
     /// it is the image's, it is not to be trusted, and each mask gets the host's (CVE-2025-31133).
     pub(super) fn open(p: &mut Program, request: &Request<'a>, null: Null, setter: Setter) -> Result<Self> {
         let linux = request.spec.linux().as_ref();
-        let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
-        let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
+        let masked = each_once("maskedPaths", linux.and_then(|linux| linux.masked_paths().as_deref()));
+        let readonly = each_once("readonlyPaths", linux.and_then(|linux| linux.readonly_paths().as_deref()));
         let hosts = p.text("/dev/null");
         let mut list = Vec::new();
-        for (i, path) in masked.iter().enumerate() {
-            let place = format!("linux.maskedPaths[{i}] ({path})");
+        for (i, place, path) in masked {
             p.section(place.as_str());
             let seen = request.survey.masked.get(i).copied().unwrap_or_default();
             let cover = match (seen, null) {
-                (Kind::Directory, Null::Made) if request.host.mounts >= MountCalls::CopyDetached => Cover::Directory,
-                (Kind::Directory | Kind::Unknown, Null::Made) => Cover::Unseen,
+                (Kind::Directory, _) => Cover::Directory,
+                (Kind::Unknown, Null::Made) => Cover::Unseen,
                 _ => {
                     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
                     Cover::File(p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), hosts.into(), flags.into()]).out())
@@ -66,92 +90,170 @@ impl<'a> Masks<'a> {
             };
             list.push(Mask { place, path, cover });
         }
-        Ok(Masks { masked: list, readonly, setter, label: lsm::mount_label(request.spec, request.survey.lsm)? })
+        let copies = if request.host.mounts >= MountCalls::CopyDetached { Copies::All } else { Copies::Attached };
+        Ok(Masks {
+            masked: list,
+            readonly: readonly.into_iter().map(|(_, place, path)| (place, path)).collect(),
+            setter,
+            copies,
+            label: lsm::mount_label(request.spec, request.survey.lsm)?,
+        })
+    }
+
+    /// All paths.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.masked
+            .iter()
+            .map(|mask| &mask.path)
+            .chain(self.readonly.iter().map(|(_, path)| path))
+            .map(PathBuf::as_path)
     }
 
     /// Masks, and makes read-only.
     pub(super) fn attach(&self, p: &mut Program, mounts: &Mounts<'_>) {
-        let empty = p.text("");
-        self.make_readonly(p, empty, mounts);
-        let mut directories = self.masked.iter().filter(|mask| matches!(mask.cover, Cover::Directory)).count();
-        p.section("linux.maskedPaths");
-        let directory = (directories > 0).then(|| self.empty_directory(p));
+        self.make_readonly(p, mounts);
+        let left = self.masked.iter().filter(|mask| matches!(mask.cover, Cover::Directory)).count();
+        let mut shared = Shared { tree: None, left };
         for mask in &self.masked {
+            let start = mounts.start(&mask.path);
             p.section(mask.place.as_str());
-            let path = p.text(mask.path);
-            let tolerated = [ABSENT[0], ABSENT[1], libc::EINVAL];
-            let to = |slot: Slot| {
-                [slot.into(), empty.into(), AT_FDCWD.into(), path.into(), (F_EMPTY_PATH | T_SYMLINKS).into()]
-            };
-            match (&mask.cover, directory) {
-                // A file's mount does not go onto a directory, nor the other way round: EINVAL, and the other one fits.
-                (Cover::File(null), _) => {
-                    p.call(libc::SYS_move_mount, &to(*null)).tolerate(&tolerated);
-                    self.cover_directory(p, path, libc::EINVAL);
-                }
-                (Cover::Directory, Some(directory)) => {
-                    directories -= 1;
-                    // The last one gets the directory itself, so that nothing is left over.
-                    let copy = if directories == 0 { directory } else { directory_copy(p, directory, empty) };
-                    p.call(libc::SYS_move_mount, &to(copy)).tolerate(&tolerated);
-                    bind_null(p, path).after(libc::EINVAL);
-                }
-                (Cover::Directory, None) | (Cover::Unseen, _) => {
-                    bind_null(p, path).tolerate(&ABSENT);
-                    self.cover_directory(p, path, libc::ENOTDIR);
-                }
+            match &mask.cover {
+                Cover::File(null) => self.cover_file(p, &start, *null),
+                Cover::Directory => self.cover_directory(p, &start, &mut shared),
+                Cover::Unseen => self.cover_unseen(p, &start, mounts),
             }
         }
     }
 
-    fn make_readonly(&self, p: &mut Program, empty: Data, mounts: &Mounts<'_>) {
-        for (i, path) in self.readonly.iter().enumerate() {
-            p.section(format!("linux.readonlyPaths[{i}] ({path})"));
-            let had = mounts.attributes_at(&clean(Path::new(path)));
-            let text = path;
-            let path = p.text(text);
-            // Resolved once: what is copied is what it is put on.
-            let flags = libc::O_PATH | libc::O_CLOEXEC;
-            let place = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).tolerate(&ABSENT).out();
-            let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE | libc::AT_EMPTY_PATH;
-            let tree = p.slot();
-            p.call(libc::SYS_open_tree, &[place.into(), empty.into(), flags.into()]).after_success().into_slot(tree);
-            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
-            let detached = self.setter.reaches_detached();
-            if detached {
-                self.setter.change_after_success(p, tree, Reach::Below, change);
+    fn cover_file(&self, p: &mut Program, start: &Start<'_, '_>, null: Slot) {
+        put(p, null, start).tolerate(&ABSENT_OR_DIRECTORY);
+        let place = match start.itself() {
+            Some(mounted) => mounted.tree,
+            None => open(p, start).after(libc::EINVAL).out(),
+        };
+        self.cover_with_tmpfs(p, place);
+    }
+
+    /// Masked directories share one filesystem, as with runc. Where a mount that is not attached can be copied, each gets a copy,
+    /// and the last one the mount itself, so that nothing is left over.
+    fn cover_directory(&self, p: &mut Program, start: &Start<'_, '_>, shared: &mut Shared) {
+        shared.left -= 1;
+        let first = shared.tree.is_none();
+        let tree = *shared.tree.get_or_insert_with(|| self.empty_directory(p));
+        match self.copies {
+            Copies::All if shared.left > 0 => {
+                let copy = p.slot();
+                copy_of(p, tree).into_slot(copy);
+                put(p, copy, start).tolerate(&ABSENT);
             }
-            let to = [tree.into(), empty.into(), place.into(), empty.into(), (F_EMPTY_PATH | T_EMPTY_PATH).into()];
-            p.call(libc::SYS_move_mount, &to).after_success();
-            if !detached {
-                self.setter.change_after_success(p, tree, Reach::Below, change);
-                self.make_readonly_below(p, &clean(Path::new(text)), mounts);
+            Copies::Attached if !first => self.cover_with_copy(p, start, tree),
+            _ => {
+                put(p, tree, start).tolerate(&ABSENT);
             }
         }
     }
 
-    /// mount(2) reaches no mount below: those that this configuration has made there are changed one by one. What came with
-    /// a recursive bind mount stays as it is, as with runc.
-    fn make_readonly_below(&self, p: &mut Program, path: &Path, mounts: &Mounts<'_>) {
-        for (place, had) in mounts.below(path) {
-            let name = p.text(place.as_os_str().as_encoded_bytes());
-            let tree = resolve(p, AT_FDCWD.into(), name, libc::O_PATH);
-            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
-            self.setter.change_after_success(p, tree, Reach::Top, change);
-        }
+    /// A copy of `tree` if that is attached, which it is not where the first directory is not there; then a tmpfs of its own.
+    fn cover_with_copy(&self, p: &mut Program, start: &Start<'_, '_>, tree: Slot) {
+        let (place, when) = place(p, start);
+        let copy = when(copy_of(p, tree)).tolerate(&[libc::EINVAL]).out();
+        let to = onto(p, place);
+        move_mount(p, copy, to).after_success();
+        self.cover_with_tmpfs(p, place);
     }
 
-    /// An empty tmpfs of its own; a component on the way that is no directory means that the path is not there.
-    fn cover_directory(&self, p: &mut Program, path: Data, after: i32) {
+    /// The null of this program's own /dev, or a tmpfs where there is a directory.
+    fn cover_unseen(&self, p: &mut Program, start: &Start<'_, '_>, mounts: &Mounts<'_>) {
+        let (place, when) = place(p, start);
+        let dev = mounts.start(Path::new("/dev/null"));
+        let (name, flags) = (dev.name(p), OPEN_TREE_CLONE | libc::O_CLOEXEC);
+        let null = when(p.call(libc::SYS_open_tree, &[dev.directory(), name.into(), flags.into()])).out();
+        let to = onto(p, place);
+        when(move_mount(p, null, to)).tolerate(&[libc::EINVAL]);
+        self.cover_with_tmpfs(p, place);
+    }
+
+    /// After EINVAL: a tmpfs of its own on the directory `place`.
+    fn cover_with_tmpfs(&self, p: &mut Program, place: Slot) {
         let label = lsm::context("tmpfs", self.label, &[]).map(|option| format!(",{}", lsm::in_data(&option)));
         let options = format!("nr_blocks=1,nr_inodes=1{}", label.unwrap_or_default());
-        let (tmpfs, options) = (p.text("tmpfs"), p.text(options));
-        p.call(libc::SYS_mount, &[tmpfs.into(), path.into(), tmpfs.into(), libc::MS_RDONLY.into(), options.into()])
-            .tolerate(&[libc::ENOTDIR])
-            .after(after);
+        let (tmpfs, dot, options) = (p.text("tmpfs"), p.text("."), p.text(options));
+        p.call(libc::SYS_fchdir, &[place.into()]).after(libc::EINVAL);
+        let args = [tmpfs.into(), dot.into(), tmpfs.into(), libc::MS_RDONLY.into(), options.into()];
+        p.call(libc::SYS_mount, &args).after(libc::EINVAL);
+        let slash = p.text("/");
+        p.call(libc::SYS_chdir, &[slash.into()]).after(libc::EINVAL);
     }
 
-    /// One empty, read-only tmpfs, which every masked directory shares.
+    fn make_readonly(&self, p: &mut Program, mounts: &Mounts<'_>) {
+        for (place, path) in &self.readonly {
+            p.section(place.as_str());
+            let start = mounts.start(path);
+            let had = mounts.attributes_at(path);
+            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
+            match start.itself() {
+                Some(mounted) => {
+                    self.setter.change(p, mounted.tree, Reach::Below, change);
+                    self.make_readonly_below(p, path, mounted.tree, mounts);
+                }
+                None if start.is_mount() => self.setter.change_root(p, change),
+                None => self.make_readonly_part(p, path, &start, change, mounts),
+            }
+        }
+    }
+
+    /// A part of a filesystem is mounted onto itself.
+    fn make_readonly_part(
+        &self,
+        p: &mut Program,
+        path: &Path,
+        start: &Start<'_, '_>,
+        change: Change,
+        mounts: &Mounts<'_>,
+    ) {
+        let tree = p.slot();
+        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
+        let to = if start.is_settled() {
+            let (directory, name) = (start.directory(), start.name(p));
+            let call = p.call(libc::SYS_open_tree, &[directory, name.into(), flags.into()]);
+            call.tolerate(&ABSENT).into_slot(tree);
+            target(p, start)
+        } else {
+            // Resolved once: what is copied is what it is put on.
+            let place = open(p, start).tolerate(&ABSENT).out();
+            let (empty, flags) = (p.text(""), flags | libc::AT_EMPTY_PATH);
+            p.call(libc::SYS_open_tree, &[place.into(), empty.into(), flags.into()]).after_success().into_slot(tree);
+            onto(p, place)
+        };
+        let detached = self.setter.reaches_detached();
+        if detached {
+            self.setter.change_after_success(p, tree, Reach::Below, change);
+        }
+        move_mount(p, tree, to).after_success();
+        if !detached {
+            let first = p.calls().len();
+            self.setter.change(p, tree, Reach::Below, change);
+            self.make_readonly_below(p, path, tree, mounts);
+            p.after_success_from(first);
+        }
+    }
+
+    /// mount(2) reaches no mount below: those that this configuration has made below `path`, which `tree` is, are changed one
+    /// by one. What came with a recursive bind mount stays as it is, as with runc.
+    fn make_readonly_below(&self, p: &mut Program, path: &Path, tree: Slot, mounts: &Mounts<'_>) {
+        if self.setter.reaches_detached() {
+            return;
+        }
+        for (place, had) in mounts.below(path) {
+            let name = place.strip_prefix(path).unwrap_or(place);
+            let name = p.text(name.as_os_str().as_encoded_bytes());
+            let below = resolve(p, tree.into(), name, libc::O_PATH);
+            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
+            self.setter.change(p, below, Reach::Top, change);
+        }
+    }
+
+    /// An empty, read-only tmpfs.
     fn empty_directory(&self, p: &mut Program) -> Slot {
         let tmpfs = p.text("tmpfs");
         let context = p.call(libc::SYS_fsopen, &[tmpfs.into(), 1.into()]).out();
@@ -168,6 +270,13 @@ impl<'a> Masks<'a> {
     }
 }
 
+/// The filesystem of masked directories.
+struct Shared {
+    tree: Option<Slot>,
+    /// How many directories are still to get it.
+    left: usize,
+}
+
 const T_SYMLINKS: i32 = 0x10;
 
 /// Whose /dev/null the container has.
@@ -175,17 +284,46 @@ const T_SYMLINKS: i32 = 0x10;
 pub(super) enum Null {
     /// This program makes it.
     Made,
-    /// It came with a /dev that the configuration binds, or that the image has.
+    /// It came with a /dev that the configuration binds, or that the image has, or with a mount onto it.
     Brought,
 }
 
-fn bind_null(p: &mut Program, path: Data) -> Added<'_> {
-    let null = p.text("/dev/null");
-    p.call(libc::SYS_mount, &[null.into(), path.into(), 0.into(), libc::MS_BIND.into(), 0.into()])
+/// What a path names, through links, as the target of move_mount(2).
+fn target(p: &mut Program, start: &Start<'_, '_>) -> Target {
+    match start.is_mount() {
+        true => onto(p, start.directory()),
+        false => (start.directory(), start.name(p), F_EMPTY_PATH | T_SYMLINKS),
+    }
 }
 
-/// A copy of the empty directory.
-fn directory_copy(p: &mut Program, directory: Slot, empty: Data) -> Slot {
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH;
-    p.call(libc::SYS_open_tree, &[directory.into(), empty.into(), flags.into()]).out()
+/// Opens what a path names, through links.
+fn open<'p>(p: &'p mut Program, start: &Start<'_, '_>) -> Added<'p> {
+    let name = if start.is_mount() { p.text(".") } else { start.name(p) };
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    p.call(libc::SYS_openat, &[start.directory(), name.into(), flags.into()])
+}
+
+/// The object itself, and the condition of what is done to it: that it is there, where that is not known.
+fn place(p: &mut Program, start: &Start<'_, '_>) -> (Slot, fn(Added<'_>) -> Added<'_>) {
+    match start.itself() {
+        Some(mounted) => (mounted.tree, |call| call),
+        None => (open(p, start).tolerate(&ABSENT).out(), |call| call.after_success()),
+    }
+}
+
+fn move_mount(p: &mut Program, tree: Slot, to: Target) -> Added<'_> {
+    let empty = p.text("");
+    p.call(libc::SYS_move_mount, &[tree.into(), empty.into(), to.0, to.1.into(), to.2.into()])
+}
+
+/// Attaches `tree` at what a path names.
+fn put<'p>(p: &'p mut Program, tree: Slot, start: &Start<'_, '_>) -> Added<'p> {
+    let to = target(p, start);
+    move_mount(p, tree, to)
+}
+
+/// A copy of a mount.
+fn copy_of(p: &mut Program, tree: Slot) -> Added<'_> {
+    let (empty, flags) = (p.text(""), OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH);
+    p.call(libc::SYS_open_tree, &[tree.into(), empty.into(), flags.into()])
 }

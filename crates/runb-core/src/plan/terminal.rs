@@ -12,8 +12,8 @@ use runb_init::{Point, REPORT_SIZE, Report};
 
 use super::mounts::{Mounts, resolve};
 use super::program::{
-    AT_EMPTY_PATH, AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, Number, O_NOCTTY, O_NOFOLLOW,
-    O_PATH, O_RDWR, OPEN_TREE_CLONE, Program, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, Slot,
+    AT_EMPTY_PATH, AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, O_NOCTTY, O_NOFOLLOW, O_PATH,
+    O_RDWR, OPEN_TREE_CLONE, Program, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, Slot,
 };
 use crate::error::{Error, Result};
 
@@ -150,15 +150,9 @@ fn size(p: &mut Program, process: &Process, slave: Slot) -> Result<()> {
 /// Mounts the slave on /dev/console. What the image has there may be a link: it is not followed, and refused.
 fn console(p: &mut Program, terminal: Terminal, mounts: &Mounts<'_>) {
     p.section("process.terminal");
-    p.doing("make /dev/console");
     let (name, empty) = (p.text("console"), p.text(""));
-    let dev: Number = match mounts.fresh(Path::new("/dev")) {
-        Some(slot) => slot.into(),
-        None => {
-            let dev = p.text("dev");
-            resolve(p, AT_FDCWD.into(), dev, libc::O_PATH | libc::O_DIRECTORY).into()
-        }
-    };
+    let dev = mounts.directory(p, Path::new("/dev"));
+    p.doing("make /dev/console");
     p.mknodat(dev, name, libc::S_IFREG | 0o620, 0).tolerate(&[libc::EEXIST, libc::EROFS]);
     let resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
     let target = p.openat2(dev, name, O_PATH, resolve).out();

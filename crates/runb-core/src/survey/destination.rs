@@ -17,7 +17,7 @@ use nix::libc;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::Mount;
 
-use super::{Found, is_bind};
+use super::{Found, Kind, is_bind};
 use crate::sys::{Resolve, openat2};
 
 /// What is at the destination of a mount.
@@ -82,9 +82,9 @@ impl<T> Covers<T> {
         self.list.push(item);
     }
 
-    /// The last one at `path`.
-    pub(crate) fn at(&self, path: &Path) -> Option<&T> {
-        self.last_at(path.as_os_str().as_bytes()).map(|index| &self.list[index])
+    /// The last one at `path`, to change it.
+    pub(crate) fn at_mut(&mut self, path: &Path) -> Option<&mut T> {
+        self.last_at(path.as_os_str().as_bytes()).map(|index| &mut self.list[index])
     }
 
     /// The last one at `path` or above it.
@@ -196,10 +196,14 @@ pub(super) fn look(root: BorrowedFd<'_>, path: &Path, covers: &Covers<Cover>, wa
 }
 
 fn at(root: BorrowedFd<'_>, path: &Path, flags: i32) -> Result<OwnedFd, Errno> {
+    openat2(root, &relative(path)?, libc::O_PATH | flags, Resolve::InRootNoLinks)
+}
+
+/// `path` from a directory that stands for the root.
+fn relative(path: &Path) -> Result<CString, Errno> {
     let relative = path.strip_prefix("/").unwrap_or(path).as_os_str();
     let relative = if relative.is_empty() { ".".as_ref() } else { relative };
-    let path = CString::new(relative.as_bytes()).map_err(|_| Errno::EINVAL)?;
-    openat2(root, &path, libc::O_PATH | flags, Resolve::InRootNoLinks)
+    CString::new(relative.as_bytes()).map_err(|_| Errno::EINVAL)
 }
 
 fn mode(place: OwnedFd, wanted: Wanted) -> Option<u32> {
@@ -221,6 +225,30 @@ pub(super) fn found(root: BorrowedFd<'_>, path: &Path, covers: &Covers<Cover>) -
             .metadata()
             .map_or(Found::Unknown, |meta| Found::Node { kind: meta.mode() & libc::S_IFMT, number: meta.rdev() }),
     }
+}
+
+/// What is at `path` when all of `covers` is mounted; links are followed.
+pub(super) fn kind(root: Option<&OwnedFd>, path: &Path, covers: &Covers<Cover>) -> Kind {
+    let path = clean(path);
+    let below = |directory: BorrowedFd<'_>, path: &Path| {
+        let place = openat2(directory, &relative(path).ok()?, libc::O_PATH, Resolve::InRoot).ok()?;
+        Some(if File::from(place).metadata().ok()?.is_dir() { Kind::Directory } else { Kind::File })
+    };
+    let seen = match covers.over(&path) {
+        None => root.and_then(|root| below(root.as_fd(), &path)),
+        Some(cover) => match &cover.with {
+            With::Bind(source) => {
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                let source = open(source, flags, Mode::empty()).ok();
+                source.and_then(|source| below(source.as_fd(), path.strip_prefix(&cover.at).ok()?))
+            }
+            With::Tmpfs(_) => (cover.at == path).then_some(Kind::Directory),
+            // The kernel's: what is there for the host is there for the container.
+            With::Other if ["/proc", "/sys"].iter().any(|place| cover.at == Path::new(place)) => Some(Kind::of(&path)),
+            With::Other => None,
+        },
+    };
+    seen.unwrap_or_default()
 }
 
 /// A destination that an earlier mount covers.
@@ -340,7 +368,8 @@ mod tests {
             [over("/a"), over("/a/b"), over("/a/b/c/d"), over("/ab"), over("/")],
             [Some(3), Some(3), Some(3), None, None]
         );
-        assert_eq!([covers.above(Path::new("/a")), covers.at(Path::new("/a/b"))], [None, Some(&1)]);
+        assert_eq!(covers.above(Path::new("/a")), None);
+        assert_eq!(covers.at_mut(Path::new("/a/b")), Some(&mut 1));
         covers.push(Path::new("/"), 4);
         assert_eq!(covers.over(Path::new("/x")), Some(&4));
     }

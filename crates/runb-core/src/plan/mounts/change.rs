@@ -21,7 +21,8 @@ impl Mounts<'_> {
         let options = &planned.options;
         let text = |text: &str| Err(Error::spec(planned.place.as_str(), text));
         let whole = !is_bind(planned.mount);
-        let last = self.done.at(&planned.seen.path);
+        let start = self.start(&planned.seen.path);
+        let last = start.itself();
         if whole && last.is_none_or(|mounted| mounted.filesystem == Filesystem::Hosts) {
             return text("remount: no filesystem was made there; \"bind\" beside it changes the mount alone");
         }
@@ -34,7 +35,7 @@ impl Mounts<'_> {
         if options.superblock.contains(&IVERSION) {
             return text("iversion is for a new filesystem");
         }
-        let tree = super::target::existing(p, &planned.seen.path);
+        let tree = last.map_or_else(|| super::target::existing(p, &start), |mounted| mounted.tree);
         p.doing("remount");
         if whole {
             let context = p

@@ -75,14 +75,7 @@ impl Mounts<'_> {
         }
         // What was copied up may have links.
         let fresh = typ == "tmpfs" && !options.copy_up;
-        Ok(Made::Detached(
-            slot,
-            match typ {
-                "tmpfs" if fresh => Filesystem::Fresh(slot),
-                "devpts" => Filesystem::Devpts(slot),
-                _ => Filesystem::New,
-            },
-        ))
+        Ok(Made::Detached(slot, if fresh { Filesystem::Fresh } else { Filesystem::of(typ) }))
     }
 
     /// Makes it; from `context`, if somebody has begun it.
@@ -118,11 +111,11 @@ impl Mounts<'_> {
             ));
         }
         let typ = planned.typ();
-        let slot = match self.target(p, &planned.seen.path, planned.kind, planned.seen.there) {
+        let place = match self.target(p, &planned.seen.path, planned.kind, planned.seen.there) {
             (Arg::Slot(slot), _, flags) if flags & T_EMPTY_PATH != 0 => slot,
             (directory, name, _) => super::resolve(p, directory, name, libc::O_PATH),
         };
-        p.call(libc::SYS_fchdir, &[slot.into()]);
+        p.call(libc::SYS_fchdir, &[place.into()]);
         p.doing(what(typ, data));
         let dot = p.text(".");
         let flags = planned.options.classic(planned.options.attributes().set);
@@ -132,7 +125,7 @@ impl Mounts<'_> {
         let (source, typ, data) = (p.text(source), p.text(typ), p.text(joined.join(",")));
         p.call(libc::SYS_mount, &[source.into(), dot.into(), typ.into(), flags.into(), data.into()]);
         leave(p);
-        Ok(Made::Attached(super::target::existing(p, &planned.seen.path), Filesystem::New))
+        Ok(Made::Attached(super::made::top(p, place), Filesystem::New))
     }
 
     /// linux.mountLabel for what takes it on its root only.
@@ -176,7 +169,7 @@ pub(super) fn later(planned: &Planned<'_>) -> u64 {
 }
 
 /// Back to the root.
-fn leave(p: &mut Program) {
+pub(super) fn leave(p: &mut Program) {
     let slash = p.text("/");
     p.call(libc::SYS_chdir, &[slash.into()]);
 }

@@ -4,26 +4,36 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
-use super::{Filesystem, Mounted, Mounts, Planned};
+use super::{Filesystem, Mounts, Planned, Start};
 use crate::plan::program::{AT_FDCWD, Arg, Data, Program, Slot};
 use crate::plan::rootfs::{F_EMPTY_PATH, T_EMPTY_PATH};
 use crate::survey::Kind;
 
 /// openat2(2).
 const RESOLVE_NO_MAGICLINKS: u64 = 0x2;
-const RESOLVE_IN_ROOT: u64 = 0x10;
+pub(super) const RESOLVE_IN_ROOT: u64 = 0x10;
 
-/// openat2(2) below the root, which is the working directory here, without magic links: those lead out of every root.
+/// Where something is mounted, for move_mount(2): a directory, a name in it, and flags.
+pub(in crate::plan) type Target = (Arg, Data, i32);
+
+/// openat2(2) without magic links: those lead out of every root. From the working directory, which is the root, no path leads
+/// out either; below a mount's descriptor links are those of the container, whose root is the process's own.
 pub(in crate::plan) fn resolve(p: &mut Program, base: Arg, path: Data, flags: i32) -> Slot {
-    let how = p.longs(&[(flags | libc::O_CLOEXEC) as u64, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS]);
+    let root = if base == AT_FDCWD.into() { RESOLVE_IN_ROOT } else { 0 };
+    let how = p.longs(&[(flags | libc::O_CLOEXEC) as u64, 0, root | RESOLVE_NO_MAGICLINKS]);
     p.call(libc::SYS_openat2, &[base, path.into(), how.into(), 24.into()]).out()
 }
 
-/// What is at `path` now.
-pub(super) fn existing(p: &mut Program, path: &Path) -> Slot {
-    let names: Vec<&[u8]> = path.iter().skip(1).map(|name| name.as_encoded_bytes()).collect();
+/// The very object of a descriptor.
+pub(in crate::plan) fn onto(p: &mut Program, object: impl Into<Arg>) -> Target {
+    (object.into(), p.text(""), F_EMPTY_PATH | T_EMPTY_PATH)
+}
+
+/// What is there now.
+pub(super) fn existing(p: &mut Program, start: &Start<'_, '_>) -> Slot {
     p.doing("open the destination");
-    below(p, AT_FDCWD.into(), &names)
+    let name = start.name(p);
+    resolve(p, start.directory(), name, libc::O_PATH)
 }
 
 impl Mounts<'_> {
@@ -32,36 +42,44 @@ impl Mounts<'_> {
         let typ = planned.typ();
         let target = match typ {
             // A link there would lead the kernel's own filesystems elsewhere (CVE-2019-19921).
-            "proc" | "sysfs" => self.ordinary_directory(p, &planned.destination),
+            "proc" | "sysfs" => self.ordinary_directory(p, planned),
             _ => self.target(p, &planned.seen.path, planned.kind, planned.seen.there),
         };
         p.doing(format!("attach {}", if typ.is_empty() { "bind" } else { typ }));
         p.call(libc::SYS_move_mount, &[tree.into(), self.empty.into(), target.0, target.1.into(), target.2.into()]);
     }
 
-    fn ordinary_directory(&self, p: &mut Program, destination: &Path) -> (Arg, Data, i32) {
-        let path = p.text(destination.as_os_str().as_encoded_bytes());
-        p.doing("make the directory");
-        p.call(libc::SYS_mkdirat, &[AT_FDCWD.into(), path.into(), 0o755.into()]).tolerate(&[libc::EEXIST, libc::EROFS]);
+    fn ordinary_directory(&self, p: &mut Program, planned: &Planned<'_>) -> Target {
+        let Planned { destination, seen, .. } = planned;
+        let start = self.start(destination);
+        if start.is_mount() {
+            return onto(p, start.directory());
+        }
+        let (directory, name) = (start.directory(), start.name(p));
+        if seen.path != *destination || seen.path.iter().count() > seen.there + 1 {
+            p.doing("make the directory");
+            p.mkdirat(directory, name, 0o755).tolerate(&[libc::EEXIST, libc::EROFS]);
+        }
         p.doing("must be mounted on an ordinary directory");
         let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        let slot = p.call(libc::SYS_openat, &[AT_FDCWD.into(), path.into(), flags.into()]).out();
-        (slot.into(), self.empty, F_EMPTY_PATH | T_EMPTY_PATH)
+        let slot = p.call(libc::SYS_openat, &[directory, name.into(), flags.into()]).out();
+        onto(p, slot)
     }
 
     /// Makes `path` where it is missing, as `kind`, and returns it as the target of move_mount(2). `there` leading
-    /// names are known to exist.
-    pub(in crate::plan) fn target(&self, p: &mut Program, path: &Path, kind: Kind, there: usize) -> (Arg, Data, i32) {
-        let inside = self.done.above(path);
-        let there = match inside {
-            Some(Mounted { at, filesystem: Filesystem::Fresh(slot), .. }) => {
-                return self.name_in(p, *slot, path.strip_prefix(at).unwrap_or(path), kind);
-            }
-            Some(Mounted { at, .. }) => at.iter().count() - 1,
+    /// names are known to exist in the root filesystem.
+    pub(in crate::plan) fn target(&self, p: &mut Program, path: &Path, kind: Kind, there: usize) -> Target {
+        let start = self.start(path);
+        let base = start.directory();
+        let names: Vec<&[u8]> = start.rest.iter().map(|name| name.as_encoded_bytes()).collect();
+        let there = match start.mount.map(|mounted| mounted.filesystem) {
+            _ if start.is_mount() => return onto(p, base),
+            Some(Filesystem::Fresh) => return self.name_in(p, &start, kind),
+            // Nobody makes anything there.
+            Some(Filesystem::Kernels) => names.len(),
+            Some(_) => 0,
             None => there,
         };
-        let base = Arg::from(AT_FDCWD);
-        let names: Vec<&[u8]> = path.iter().skip(1).map(|name| name.as_encoded_bytes()).collect();
         p.doing("make the destination");
         let mut parent = base;
         for (i, name) in names.iter().enumerate().skip(there) {
@@ -72,17 +90,11 @@ impl Mounts<'_> {
             make_entry(p, parent, text, if i + 1 < names.len() { Kind::Directory } else { kind });
         }
         let slot = below(p, base, &names);
-        (slot.into(), self.empty, F_EMPTY_PATH | T_EMPTY_PATH)
+        onto(p, slot)
     }
 
     /// Makes the directory `path` where it is missing, and returns it.
     pub(in crate::plan) fn directory(&self, p: &mut Program, path: &Path) -> Arg {
-        if path == Path::new("/") {
-            return AT_FDCWD.into();
-        }
-        if let Some(slot) = self.fresh(path) {
-            return slot.into();
-        }
         let (directory, name, flags) = self.target(p, path, Kind::Directory, 0);
         if flags & T_EMPTY_PATH != 0 {
             return directory;
@@ -91,25 +103,26 @@ impl Mounts<'_> {
     }
 
     /// A name in a filesystem that is new: no links can be there but those that this program makes.
-    fn name_in(&self, p: &mut Program, directory: Slot, path: &Path, kind: Kind) -> (Arg, Data, i32) {
+    fn name_in(&self, p: &mut Program, start: &Start<'_, '_>, kind: Kind) -> Target {
         p.doing("make the destination");
+        let directory = start.directory();
         let mut so_far = PathBuf::new();
-        let count = path.iter().count();
+        let count = start.rest.iter().count();
         let mut text = self.empty;
-        for (i, name) in path.iter().enumerate() {
+        for (i, name) in start.rest.iter().enumerate() {
             so_far.push(name);
             text = p.text(so_far.as_os_str().as_encoded_bytes());
             let kind = if i + 1 < count { Kind::Directory } else { kind };
-            make_entry(p, directory.into(), text, kind);
+            make_entry(p, directory, text, kind);
         }
-        (directory.into(), text, F_EMPTY_PATH)
+        (directory, text, F_EMPTY_PATH)
     }
 }
 
 fn make_entry(p: &mut Program, parent: Arg, name: Data, kind: Kind) {
     match kind {
         Kind::File => p.call(libc::SYS_mknodat, &[parent, name.into(), (libc::S_IFREG | 0o755).into(), 0.into()]),
-        _ => p.call(libc::SYS_mkdirat, &[parent, name.into(), 0o755.into()]),
+        _ => p.mkdirat(parent, name, 0o755),
     }
     .tolerate(&[libc::EEXIST, libc::EROFS]);
 }

@@ -8,7 +8,8 @@ use runb_init::{After, Call, Kind};
 
 use super::Program;
 use super::flags::{
-    AT, CLONE, Fsconfig, IOCTL, MOUNT_ATTR, MS, MoveFlags, NS, Names, OpenFlags, PRCTL, RLIMIT, TreeFlags, UMOUNT,
+    AT, CLONE, FUTEX, Fsconfig, IOCTL, MOUNT_ATTR, MS, MoveFlags, NS, Names, OpenFlags, PRCTL, RLIMIT, TreeFlags,
+    UMOUNT,
 };
 
 /// How an argument is printed.
@@ -61,6 +62,9 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_mknodat, "mknodat", &[Descriptor, Text, Octal, Hexadecimal]),
     (libc::SYS_symlinkat, "symlinkat", &[Text, Descriptor, Text]),
     (libc::SYS_unlinkat, "unlinkat", &[Descriptor, Text, Hexadecimal]),
+    (libc::SYS_renameat2, "renameat2", &[Descriptor, Text, Descriptor, Text, Hexadecimal]),
+    (libc::SYS_statx, "statx", &[Descriptor, Text, Flags(AT), Hexadecimal, Opaque]),
+    (libc::SYS_futex, "futex", &[Opaque, Named(FUTEX), Decimal, Decimal, Opaque, Decimal]),
     (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_fchownat, "fchownat", &[Descriptor, Text, Decimal, Decimal, Flags(AT)]),
     (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),

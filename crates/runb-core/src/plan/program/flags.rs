@@ -158,13 +158,15 @@ pub(super) const RLIMIT: Names = names!(
     RLIMIT_STACK,
 );
 pub(super) const IOCTL: Names = names!(SIOCSIFFLAGS, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ, TIOCSCTTY);
-pub(super) const AT: Names = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW);
+pub(super) const AT: Names = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC);
+pub(super) const FUTEX: Names = &[(4 | 128, "FUTEX_CMP_REQUEUE_PRIVATE")];
 
 /// The commands of fsconfig(2), which libc lacks (include/uapi/linux/mount.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fsconfig {
     SetFlag = 0,
     SetString = 1,
+    SetFd = 5,
     CmdCreate = 6,
     CmdReconfigure = 7,
 }
@@ -173,6 +175,7 @@ impl Fsconfig {
     pub(super) const NAMES: Names = &[
         (Fsconfig::SetFlag as u64, "FSCONFIG_SET_FLAG"),
         (Fsconfig::SetString as u64, "FSCONFIG_SET_STRING"),
+        (Fsconfig::SetFd as u64, "FSCONFIG_SET_FD"),
         (Fsconfig::CmdCreate as u64, "FSCONFIG_CMD_CREATE"),
         (Fsconfig::CmdReconfigure as u64, "FSCONFIG_CMD_RECONFIGURE"),
     ];

@@ -21,6 +21,11 @@ pub(crate) const NULL: Data = Data(0);
 pub(crate) struct Strings(pub(super) Data);
 
 impl Data {
+    /// The place that lies `offset` bytes further.
+    pub(crate) fn at(self, offset: usize) -> Data {
+        Data(self.0 + offset as u32)
+    }
+
     /// The address in init.
     pub(crate) fn address(self) -> u64 {
         u64::from(self.0)
