@@ -3,13 +3,16 @@
 //! There is no difference between the versions here but in the files that a verb uses. Nothing polls where the kernel has an
 //! event: cgroup.events on version 2, pidfds on version 1.
 
+mod apply;
 mod claim;
+mod devices;
 mod files;
 mod freeze;
 mod make;
 mod oom;
 mod procs;
 mod remove;
+mod update;
 mod watch;
 
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ mod processes;
 mod remains;
 mod start;
 mod stats;
+mod update;
 mod watch;
 
 use std::fs;

@@ -150,12 +150,12 @@ impl Plan {
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
         steps.push(format!("clone3({}){into}, execveat(runb-init)", namespace_flags(self.clone)));
-        for write in &self.cgroup.writes {
-            let dir = self.cgroup.dirs[write.dir].path.display();
+        for write in &self.cgroup.limits.writes {
+            let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
         }
-        if let Some(devices) = &self.cgroup.devices {
-            let dir = self.cgroup.dirs[devices.dir].path.display();
+        if let Some(devices) = &self.cgroup.limits.devices {
+            let dir = devices.dir.display();
             steps.push(format!("attach a device program of {} instructions to {dir}", devices.instructions.len()));
         }
         if let Some(maps) = &self.id_maps {
@@ -223,6 +223,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         request.options.cgroup_manager,
         &request.host.cgroups,
     )?;
+    warnings.extend_from_slice(&cgroup.limits.warnings);
     let namespaces = namespaces::Namespaces::of(spec)?;
     let filter = filter(spec, request.host)?;
     let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Capability, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -61,6 +61,25 @@ pub fn load_process(file: &Path) -> Result<(Process, Vec<String>)> {
     parse(&read(file)?, &file.display().to_string(), "")
 }
 
+/// Reads what an update gives: the object `linux.resources` of config.json, from a text of its own; `name` is where it is from.
+///
+/// # Errors
+/// As [`Bundle::load`].
+pub fn parse_resources(text: &[u8], name: &str) -> Result<LinuxResources> {
+    let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::new(Kind::Spec, format!("{name}: {e}")))?;
+    without_empty_pids(&mut value);
+    typed(value, name)
+}
+
+/// Processes without a limit are not processes with the limit 0, which the types cannot tell apart.
+fn without_empty_pids(resources: &mut Value) {
+    if let Some(resources) = resources.as_object_mut()
+        && resources.get("pids").is_some_and(|pids| pids.get("limit").is_none_or(Value::is_null))
+    {
+        resources.remove("pids");
+    }
+}
+
 fn read(file: &Path) -> Result<Vec<u8>> {
     input::read(file, MAX_CONFIG).map_err(|e| Error::io(format!("open {}", file.display()), &e).with_kind(Kind::Spec))
 }
@@ -73,20 +92,23 @@ fn parse<T: DeserializeOwned>(text: &[u8], name: &str, process: &str) -> Result<
         return Ok((value, Vec::new()));
     }
     let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::new(Kind::Spec, format!("{name}: {e}")))?;
+    let object = if process.is_empty() { Some(&mut value) } else { value.get_mut("process") };
+    let warnings = object.map(|object| tolerate(object, process)).unwrap_or_default();
+    Ok((typed(value, name)?, warnings))
+}
+
+fn typed<T: DeserializeOwned>(value: Value, name: &str) -> Result<T> {
     if let Some(place) = nul(&value, String::new()) {
         return Err(Error::spec(place, "a string with a NUL byte in it"));
     }
-    let object = if process.is_empty() { Some(&mut value) } else { value.get_mut("process") };
-    let warnings = object.map(|object| tolerate(object, process)).unwrap_or_default();
-    let parsed = serde_path_to_error::deserialize(value).map_err(|e| {
+    serde_path_to_error::deserialize(value).map_err(|e| {
         let place = e.path().to_string();
         let text = e.into_inner().to_string();
         match place.as_str() {
             "" | "." => Error::new(Kind::Spec, format!("{name}: {text}")),
             _ => Error::spec(place, text),
         }
-    })?;
-    Ok((parsed, warnings))
+    })
 }
 
 /// What runtimes must take, and the strict types do not: names of capabilities that this kernel or version does not know

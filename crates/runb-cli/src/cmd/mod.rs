@@ -18,6 +18,7 @@ pub mod spec;
 pub mod start;
 pub mod state;
 pub mod undelivered;
+pub mod update;
 
 use nix::errno::Errno;
 use runb_core::{Error, Result, Stdout};
@@ -81,6 +82,7 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Resume(args) => pause::resume(args, context),
         Verb::Ps(args) => ps::run(args, context),
         Verb::Events(args) => events::run(args, context),
+        Verb::Update(args) => update::run(args, context),
         Verb::Plan(args) => plan::run(args, context),
         Verb::Exec(args) => exec::run(args, context),
         Verb::Spec(args) => spec::run(args),

@@ -8,7 +8,6 @@ use crate::args::{Global, Rootless, Verb};
 pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
     let flags = [(global.systemd_cgroup, "--systemd-cgroup"), (global.rootless == Rootless::True, "--rootless true")];
     let verb = match verb {
-        Verb::Update(_) => Some("update"),
         Verb::Checkpoint(_) => Some("checkpoint"),
         Verb::Restore(_) => Some("restore"),
         _ => None,

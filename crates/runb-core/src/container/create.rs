@@ -171,6 +171,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         namespaces: planned.plan.namespaces,
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
         cgroup: Cgroup::of(&planned.plan.cgroup),
+        resources: None,
         keyring: options.keyring,
         journal: Journal::default(),
         late: planned.plan.late(),
