@@ -158,6 +158,9 @@ impl Plan {
             let dir = devices.dir.display();
             steps.push(format!("attach a device program of {} instructions to {dir}", devices.instructions.len()));
         }
+        if let Some(owner) = self.cgroup.owner {
+            steps.push(format!("give the cgroup to the user {owner}, unless it is already"));
+        }
         if let Some(maps) = &self.id_maps {
             steps.push(format!("at the stop IdMap: write {:?} to uid_map, {:?} to gid_map", maps.uids, maps.gids));
         }
@@ -216,13 +219,14 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let spec = request.spec;
     let mut warnings = check(spec, request.host)?;
     let linux = spec.linux().as_ref();
-    let cgroup = cgroup::plan(
+    let mut cgroup = cgroup::plan(
         linux.and_then(|linux| linux.resources().as_ref()),
         linux.and_then(|linux| linux.cgroups_path().as_deref()),
         &request.options.id,
         request.options.cgroup_manager,
         &request.host.cgroups,
     )?;
+    cgroup.owner = cgroup::owner(spec, &cgroup);
     warnings.extend_from_slice(&cgroup.limits.warnings);
     let namespaces = namespaces::Namespaces::of(spec)?;
     let filter = filter(spec, request.host)?;

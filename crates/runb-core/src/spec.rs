@@ -1,13 +1,17 @@
 //! config.json: reading it, and naming the place where it is wrong.
 
+mod resources;
+
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Capability, LinuxResources, Process, Spec};
+use oci_spec::runtime::{Capability, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::input;
+
+pub use resources::parse_resources;
 
 /// The largest config.json, and process of an exec, that is read, in bytes. A config of 70,000 mounts has about 10 MB.
 pub const MAX_CONFIG: u64 = 64 << 20;
@@ -35,7 +39,7 @@ impl Bundle {
         let path =
             dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
         let text = read(&path.join("config.json"))?;
-        let (spec, warnings) = parse::<Spec>(&text, "config.json", "process.")?;
+        let (spec, warnings) = parse_spec(&text, "config.json")?;
         Ok(Bundle { path, spec, text, warnings })
     }
 
@@ -50,7 +54,7 @@ impl Bundle {
 /// # Errors
 /// As [`Bundle::load`].
 pub fn load_spec(file: &Path) -> Result<Spec> {
-    parse(&read(file)?, &file.display().to_string(), "process.").map(|(spec, _)| spec)
+    parse_spec(&read(file)?, &file.display().to_string()).map(|(spec, _)| spec)
 }
 
 /// Reads the process of an exec: the object `process` of config.json in a file of its own.
@@ -61,23 +65,10 @@ pub fn load_process(file: &Path) -> Result<(Process, Vec<String>)> {
     parse(&read(file)?, &file.display().to_string(), "")
 }
 
-/// Reads what an update gives: the object `linux.resources` of config.json, from a text of its own; `name` is where it is from.
-///
-/// # Errors
-/// As [`Bundle::load`].
-pub fn parse_resources(text: &[u8], name: &str) -> Result<LinuxResources> {
-    let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::new(Kind::Spec, format!("{name}: {e}")))?;
-    without_empty_pids(&mut value);
-    typed(value, name)
-}
-
-/// Processes without a limit are not processes with the limit 0, which the types cannot tell apart.
-fn without_empty_pids(resources: &mut Value) {
-    if let Some(resources) = resources.as_object_mut()
-        && resources.get("pids").is_some_and(|pids| pids.get("limit").is_none_or(Value::is_null))
-    {
-        resources.remove("pids");
-    }
+fn parse_spec(text: &[u8], name: &str) -> Result<(Spec, Vec<String>)> {
+    let (mut spec, warnings) = parse::<Spec>(text, name, "process.")?;
+    resources::reread(&mut spec, text)?;
+    Ok((spec, warnings))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

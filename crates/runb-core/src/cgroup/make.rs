@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::stat::Mode;
-use nix::unistd::mkdir;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{Uid, fchownat, mkdir};
 
 use super::claim::{self, Claim};
 use super::files::{open_dir, read_file, read_path, rmdir, write_file, write_path};
@@ -178,9 +179,36 @@ impl Made {
         };
         apply::in_order(&limits.writes, |write| if has(&write.dir) { apply::put(write, &call) } else { Ok(()) })?;
         match limits.devices.as_ref().filter(|devices| has(&devices.dir)) {
-            None => Ok(()),
-            Some(devices) if self.taken_over => devices::replace(devices).map(drop),
-            Some(devices) => devices::attach(devices),
+            None => {}
+            Some(devices) if self.taken_over => drop(devices::replace(devices)?),
+            Some(devices) => devices::attach(devices)?,
+        }
+        match (plan.owner, &self.unified) {
+            (Some(owner), Some(dir)) => give(dir, owner),
+            _ => Ok(()),
         }
     }
+}
+
+/// What config-linux.md says to give away where the kernel does not say it.
+const DELEGATED: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+
+/// Gives a cgroup, and of its files those that are safe in the hands of whoever runs in it, to the user `owner`.
+fn give(dir: &OwnedFd, owner: u32) -> Result<()> {
+    const LIST: &str = "/sys/kernel/cgroup/delegate";
+    let error = |what: &str, errno| Error::host(format!("chown of {what} to {owner}"), errno).at("linux.cgroupsPath");
+    let change = |name: &str, flags| fchownat(dir, name, Some(Uid::from_raw(owner)), None, flags);
+    if fstat(dir).map_err(|errno| error("the cgroup", errno))?.st_uid == owner {
+        return Ok(());
+    }
+    change("", AtFlags::AT_EMPTY_PATH).map_err(|errno| error("the cgroup", errno))?;
+    let list = std::fs::read_to_string(LIST).unwrap_or_else(|_| DELEGATED.to_owned());
+    for name in list.lines() {
+        match change(name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // Those of controllers that the cgroup has not.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(error(name, errno)),
+        }
+    }
+    Ok(())
 }

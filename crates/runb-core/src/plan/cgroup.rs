@@ -5,6 +5,7 @@
 //! Source: config-linux.md, "Control groups"; cgroups(7); the kernel's admin-guide/cgroup-v1 and cgroup-v2.
 
 mod bpf;
+mod delegate;
 mod devices;
 mod limits;
 mod merge;
@@ -21,6 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::cgroups::CgroupMounts;
 use crate::options::CgroupManager;
 
+pub use delegate::owner;
 pub use devices::Change as DeviceChange;
 pub use limits::{Absent, DeviceProgram, Limits, Target, UnifiedTarget, V1Target, Write};
 pub use update::{Update, update};
@@ -107,11 +109,19 @@ pub struct CgroupPlan {
     pub join: Join,
     /// What follows where the caller may not make a cgroup.
     pub denied: Denied,
+    /// The user who is to own the cgroup of version 2, if it is not the runtime's.
+    pub owner: Option<u32>,
 }
 
 impl CgroupPlan {
     fn empty() -> Self {
-        CgroupPlan { dirs: Vec::new(), limits: Limits::default(), join: Join::default(), denied: Denied::Fails }
+        CgroupPlan {
+            dirs: Vec::new(),
+            limits: Limits::default(),
+            join: Join::default(),
+            denied: Denied::Fails,
+            owner: None,
+        }
     }
 
     /// The directories that making the cgroups may make, the outermost first, hierarchy by hierarchy.
@@ -148,7 +158,7 @@ pub fn plan(
         CgroupMounts::V2(unified) => vec![v2::dir(&place, unified)],
     };
     let denied = if cgroups_path.is_none() && asks_nothing(resources) { Denied::Skips } else { Denied::Fails };
-    Ok(CgroupPlan { limits: Target::of(&dirs).limits(resources)?, join: Join::of(&dirs), dirs, denied })
+    Ok(CgroupPlan { limits: Target::of(&dirs).limits(resources)?, join: Join::of(&dirs), dirs, denied, owner: None })
 }
 
 /// Whether the configuration has no limit; the device rules are not asked, as every configuration has the default ones.
