@@ -105,13 +105,16 @@ impl Plan {
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
         steps.push(format!("clone3({}){into}, execveat(runb-init)", namespace_flags(self.clone)));
-        for write in &self.cgroup.writes {
-            let dir = self.cgroup.dirs[write.dir].path.display();
+        for write in &self.cgroup.limits.writes {
+            let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
         }
-        if let Some(devices) = &self.cgroup.devices {
-            let dir = self.cgroup.dirs[devices.dir].path.display();
+        if let Some(devices) = &self.cgroup.limits.devices {
+            let dir = devices.dir.display();
             steps.push(format!("attach a device program of {} instructions to {dir}", devices.instructions.len()));
+        }
+        if let Some(owner) = self.cgroup.owner {
+            steps.push(format!("give the cgroup to the user {owner}, unless it is already"));
         }
         if let Some(maps) = &self.id_maps {
             steps.push(format!("at the stop IdMap: write {:?} to uid_map, {:?} to gid_map", maps.uids, maps.gids));
@@ -156,6 +159,7 @@ impl Plan {
 pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut warnings = check(request.spec, request.host)?;
     let cgroup = cgroup_of(request)?;
+    warnings.extend_from_slice(&cgroup.limits.warnings);
     let launch = Launch::of(request)?;
     let filter = seccomp::of(request.spec, request.host)?;
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
@@ -329,13 +333,15 @@ fn can_be_told_apart(program: &Program) -> Result<()> {
 
 fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     let linux = request.spec.linux().as_ref();
-    cgroup::plan(
+    let mut cgroup = cgroup::plan(
         linux.and_then(|linux| linux.resources().as_ref()),
         linux.and_then(|linux| linux.cgroups_path().as_deref()),
         &request.options.id,
         request.options.cgroup_manager,
         &request.host.cgroups,
-    )
+    )?;
+    cgroup.owner = cgroup::owner(request.spec, &cgroup);
+    Ok(cgroup)
 }
 
 /// Version 1: init writes itself into each hierarchy.

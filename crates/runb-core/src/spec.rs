@@ -1,6 +1,7 @@
 //! config.json: reading it, and naming the place where it is wrong.
 
 mod keys;
+mod resources;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,6 +13,8 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::socket::PATIENCE;
+
+pub use resources::parse_resources;
 
 /// The largest config.json, and process of an exec, that is read, in bytes. A config of 70,000 mounts has about 10 MB.
 pub const MAX_CONFIG: u64 = 64 << 20;
@@ -39,7 +42,7 @@ impl Bundle {
         let path =
             dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
         let text = read(&path.join("config.json"))?;
-        let (spec, warnings) = parse::<Spec>(&text, "config.json", "process.")?;
+        let (spec, warnings) = parse_spec(&text, "config.json")?;
         Ok(Bundle { path, spec, text, warnings })
     }
 
@@ -54,7 +57,7 @@ impl Bundle {
 /// # Errors
 /// As [`Bundle::load`].
 pub fn load_spec(file: &Path) -> Result<Spec> {
-    parse(&read(file)?, &file.display().to_string(), "process.").map(|(spec, _)| spec)
+    parse_spec(&read(file)?, &file.display().to_string()).map(|(spec, _)| spec)
 }
 
 /// Reads the process of an exec: the object `process` of config.json in a file of its own.
@@ -64,6 +67,12 @@ pub fn load_spec(file: &Path) -> Result<Spec> {
 pub fn load_process(file: &Path) -> Result<(Process, Vec<String>)> {
     let text = input::read_or_pipe(file, MAX_CONFIG, Instant::now() + PATIENCE).map_err(|e| unread(file, &e))?;
     parse(&text, &file.display().to_string(), "")
+}
+
+fn parse_spec(text: &[u8], name: &str) -> Result<(Spec, Vec<String>)> {
+    let (mut spec, warnings) = parse::<Spec>(text, name, "process.")?;
+    resources::reread(&mut spec, text)?;
+    Ok((spec, warnings))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
@@ -83,9 +92,6 @@ fn parse<T: DeserializeOwned>(text: &[u8], name: &str, process: &str) -> Result<
         return Ok((value, Vec::new()));
     }
     let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::new(Kind::Spec, format!("{name}: {e}")))?;
-    if let Some(place) = nul(&value, String::new()) {
-        return Err(Error::spec(place, "a string with a NUL byte in it"));
-    }
     let mut warnings = Vec::new();
     // The names of keys are told up to the first fault that is none of those that are tolerated; a new name may bring more.
     loop {
@@ -97,15 +103,21 @@ fn parse<T: DeserializeOwned>(text: &[u8], name: &str, process: &str) -> Result<
         }
         warnings.extend(renamed);
     }
-    let parsed = serde_path_to_error::deserialize(value).map_err(|e| {
+    Ok((typed(value, name)?, warnings))
+}
+
+fn typed<T: DeserializeOwned>(value: Value, name: &str) -> Result<T> {
+    if let Some(place) = nul(&value, String::new()) {
+        return Err(Error::spec(place, "a string with a NUL byte in it"));
+    }
+    serde_path_to_error::deserialize(value).map_err(|e| {
         let place = e.path().to_string();
         let text = e.into_inner().to_string();
         match place.as_str() {
             "" | "." => Error::new(Kind::Spec, format!("{name}: {text}")),
             _ => Error::spec(place, text),
         }
-    })?;
-    Ok((parsed, warnings))
+    })
 }
 
 /// The value, if it can be read and there is nothing in `text` that it does not know.
