@@ -252,7 +252,7 @@ impl<'a> Launch<'a> {
         join_cgroups(p, cgroup);
         let root = rootfs::Root::open(p, request, setter, self.whose)?;
         let mounts = list::Mounts::open(p, request, cgroup, namespaces, setter)?;
-        let devices = devices::Devices::open(p, request.spec, namespaces, request.survey)?;
+        let devices = devices::Devices::open(p, request, namespaces)?;
         let masks = masks::Masks::open(p, request, devices.null(request.spec), setter)?;
         Ok(Files { root, mounts, devices, masks, setter })
     }
@@ -286,7 +286,8 @@ impl<'a> Launch<'a> {
     fn mount(&self, p: &mut Program, files: &mut Files<'_>) -> Result<()> {
         let Launch { request, process, site, .. } = self;
         let Files { root, mounts, devices, masks, .. } = files;
-        mounts.prepare(p)?;
+        root.seclude(p, request);
+        mounts.make(p)?;
         root.attach(p, request, *site);
         if *site == Site::OnRoot {
             root.pivot(p, request, *site);

@@ -669,7 +669,7 @@ fn a_cgroup_of_one_controller_is_joined_on_version_1() {
         fs::create_dir(own.join("sub")).expect("make a cgroup");
         let line = ["sh", "-c", "grep -E '[:,](pids|memory)[:,]' /proc/self/cgroup | cut -d: -f3 | sort"];
         prints(t, &container, &["--cgroup", "pids:sub"], &line, "/\n/sub");
-        refused(t, exec(t, &container, &["--cgroup", "none:sub"], &["true"]), &["no cgroup of this controller"]);
+        refused(t, exec(t, &container, &["--cgroup", "none:sub"], &["true"]), &["unknown controller \"none\""]);
         container.delete_force().ok();
     });
 }

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::remains::{self, let_go, outlives_init};
-use super::{Container, Held, hooks};
+use super::{Container, Held, hooks, traced};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::deadline;
@@ -14,6 +14,7 @@ use crate::options::HookEnvironment;
 use crate::signal::Signal;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
 use crate::sys;
+use crate::trace::{Step, Trace, What};
 use crate::undo::Ours;
 
 /// Which processes a signal is for.
@@ -32,6 +33,19 @@ pub enum Force {
     No,
     /// It is killed; one that does not exist is no error.
     Yes,
+}
+
+/// What a removal came to.
+#[derive(Debug)]
+pub struct Removal {
+    /// What went wrong in poststop hooks, which is no error (runtime.md, lifecycle step 13).
+    pub warnings: Vec<Error>,
+    /// What was done, and how long it took.
+    pub steps: Vec<Step>,
+}
+
+fn removal(work: impl FnOnce(&mut Trace) -> Result<Vec<Error>>) -> Result<Removal> {
+    traced(work).map(|(warnings, steps)| Removal { warnings, steps })
 }
 
 impl Container {
@@ -80,16 +94,16 @@ impl Container {
         }
     }
 
-    /// Removes the container: `delete`. Returns what went wrong in poststop hooks, which is no error.
+    /// Removes the container: `delete`.
     ///
     /// # Errors
     /// It runs and `force` is [`Force::No`]; or something of it could not be removed, and the container is still there.
-    pub fn delete(&self, force: Force) -> Result<Vec<Error>> {
-        match self.hold_for(force) {
-            Ok(held) => held.delete(force, &self.hook_environment),
+    pub fn delete(&self, force: Force) -> Result<Removal> {
+        removal(|trace| match self.hold_for(force) {
+            Ok(held) => held.delete(force, &self.hook_environment, trace),
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => Ok(Vec::new()),
             Err(error) => Err(error),
-        }
+        })
     }
 
     /// Removes the container `id` of `root`, also one whose `create` was killed at any moment. Its poststop hooks have
@@ -97,14 +111,23 @@ impl Container {
     ///
     /// # Errors
     /// As [`Container::delete`]; with [`Force::Yes`] a container that does not exist is no error.
-    pub fn remove(root: &Path, id: &str, force: Force, environment: &HookEnvironment) -> Result<Vec<Error>> {
+    pub fn remove(root: &Path, id: &str, force: Force, environment: &HookEnvironment) -> Result<Removal> {
+        removal(|trace| Container::remove_traced((root, id), force, environment, trace))
+    }
+
+    fn remove_traced(
+        (root, id): (&Path, &str),
+        force: Force,
+        environment: &HookEnvironment,
+        trace: &mut Trace,
+    ) -> Result<Vec<Error>> {
         let dir = match open(root, id, force) {
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => return Ok(Vec::new()),
             dir => dir?,
         };
         let (dir, saved) = load(dir, force)?;
         if let Some(saved) = saved {
-            return Held { dir, saved }.delete(force, environment);
+            return Held { dir, saved }.delete(force, environment, trace);
         }
         // A create that was ended before it did anything.
         dir.remove()?;
@@ -172,7 +195,8 @@ impl Held {
         end(&self.saved)
     }
 
-    fn delete(self, force: Force, environment: &HookEnvironment) -> Result<Vec<Error>> {
+    /// Returns what went wrong in poststop hooks.
+    fn delete(self, force: Force, environment: &HookEnvironment, trace: &mut Trace) -> Result<Vec<Error>> {
         let status = self.status();
         if force == Force::No && matches!(status, Status::Running | Status::Paused) {
             let text = format!("cannot delete container {} that is not stopped: {status}", self.saved.id);
@@ -181,16 +205,18 @@ impl Held {
         let Held { dir, saved } = &self;
         let spec = saved.hooks.then(|| self.config()).transpose();
         let own = remains::end(dir, saved)?;
+        trace.done(What::Ended);
         let mut warnings = Vec::new();
         match spec {
             Ok(spec) => {
                 let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
-                warnings.extend(hooks::poststop(list, saved, environment));
+                warnings.extend(hooks::poststop(list, saved, environment, trace));
             }
             Err(error) => warnings.push(error.during("the poststop hooks are not run")),
         }
         saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() })?;
         self.dir.remove()?;
+        trace.done(What::Removed);
         Ok(warnings)
     }
 }

@@ -33,6 +33,8 @@ pub fn check(spec: &Spec, _host: &Host) -> Result<Vec<String>> {
             ));
         }
     }
+    let resources = spec.linux().iter().filter_map(|linux| linux.resources().as_ref());
+    warnings.extend(resources.flat_map(super::cgroup::odd_access));
     Ok(warnings)
 }
 

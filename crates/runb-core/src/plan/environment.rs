@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::survey::{HOME, Survey, home_is_given};
 
 /// The environment of `process`, with `more` after its own variables, and HOME by what the survey found where none is given.
-pub(super) fn of(process: &Process, more: Vec<String>, survey: &Survey) -> Vec<String> {
+pub(in crate::plan) fn of(process: &Process, more: Vec<String>, survey: &Survey) -> Vec<String> {
     let mut env = last_of_each(process.env().iter().flatten().cloned().chain(more));
     if !home_is_given(process) {
         env.retain(|entry| !entry.starts_with(HOME));
@@ -18,7 +18,7 @@ pub(super) fn of(process: &Process, more: Vec<String>, survey: &Survey) -> Vec<S
 }
 
 /// The environment that a hook names, if it names one.
-pub(super) fn of_hook(hook: &Hook) -> Option<Vec<String>> {
+pub(in crate::plan) fn of_hook(hook: &Hook) -> Option<Vec<String>> {
     hook.env().as_ref().map(|env| last_of_each(env.iter().cloned()))
 }
 
@@ -34,7 +34,7 @@ fn last_of_each(list: impl DoubleEndedIterator<Item = String>) -> Vec<String> {
 }
 
 /// Refuses an entry of process.env that is no variable. Its text may be a secret, and is not told.
-pub(super) fn check(process: &Process) -> Result<()> {
+pub(in crate::plan) fn check(process: &Process) -> Result<()> {
     for (i, entry) in process.env().iter().flatten().enumerate() {
         let wrong = |text| Err(Error::spec(format!("process.env[{i}]"), text));
         match entry.find('=') {

@@ -183,7 +183,7 @@ pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
     p.section("linux.cgroupsPath");
     for dir in dirs {
         let file = dir.join("cgroup.procs");
-        p.doing(format!("write \"0\" to {}", file.display()));
+        p.doing(format!("adding pid of the process to cgroups: write \"0\" to {}", file.display()));
         write_file(p, file.as_os_str().as_encoded_bytes(), "0");
     }
 }

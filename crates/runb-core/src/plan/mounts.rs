@@ -2,6 +2,7 @@
 
 pub(super) mod attributes;
 pub(super) mod devices;
+mod flags;
 pub(super) mod list;
 pub(super) mod masks;
 pub(super) mod options;

@@ -74,8 +74,6 @@ impl FilterFlags {
     pub const SPEC_ALLOW: FilterFlags = FilterFlags(1 << 2);
     /// The call returns the listener's descriptor.
     pub const NEW_LISTENER: FilterFlags = FilterFlags(1 << 3);
-    /// TSYNC fails with ESRCH instead of a thread's id, so that the result can be a descriptor (Linux 5.7).
-    pub const TSYNC_ESRCH: FilterFlags = FilterFlags(1 << 4);
     /// A call that waits for a listener which has received it is interrupted by deadly signals only (Linux 5.19).
     pub const WAIT_KILLABLE_RECV: FilterFlags = FilterFlags(1 << 5);
 
@@ -305,11 +303,8 @@ fn flags(seccomp: &LinuxSeccomp, listener: &Option<Listener>, kernel: &Kernel) -
     for (i, &flag) in written.iter().enumerate() {
         let flag = match flag {
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => FilterFlags::LOG,
-            // With a listener the result is its descriptor, so a thread's id cannot be (kernel commit 51891498f2da).
-            LinuxSeccompFilterFlag::SeccompFilterFlagTsync if listener.is_some() => {
-                FilterFlags::TSYNC.with(FilterFlags::TSYNC_ESRCH)
-            }
-            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => FilterFlags::TSYNC,
+            // Whoever loads the filter has one thread, which is the one that gets it: there is nobody to bring it to.
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => continue,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => FilterFlags::SPEC_ALLOW,
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => FilterFlags::WAIT_KILLABLE_RECV,
         };

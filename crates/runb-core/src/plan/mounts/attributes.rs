@@ -22,6 +22,8 @@ pub(in crate::plan) struct Change {
     pub(in crate::plan) attributes: Attributes,
     /// The attributes that it has so far: mount(2) sets them all.
     pub(in crate::plan) had: u64,
+    /// What is changed instead where the kernel says that one of the attributes is locked.
+    pub(in crate::plan) beside_locked: Option<Attributes>,
     /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE`, `MS_UNBINDABLE`; 0 is no change.
     pub(in crate::plan) propagation: u64,
 }
@@ -136,8 +138,13 @@ impl Setter {
 
 fn set_attributes(p: &mut Program, dir: impl Into<Number>, path: Data, flags: TreeFlags, reach: Reach, change: Change) {
     let flags = if reach == Reach::Below { flags | AT_RECURSIVE } else { flags };
-    let Change { attributes, propagation, .. } = change;
-    p.mount_setattr(dir, path, flags, MountAttr { set: attributes.set, clear: attributes.clear, propagation });
+    let dir = dir.into();
+    let attr = |Attributes { set, clear }| MountAttr { set, clear, propagation: change.propagation };
+    let call = p.mount_setattr(dir, path, flags, attr(change.attributes));
+    if let Some(attributes) = change.beside_locked {
+        call.tolerate(&[libc::EPERM]);
+        p.mount_setattr(dir, path, flags, attr(attributes)).after(libc::EPERM);
+    }
 }
 
 fn by_path(p: &mut Program, path: Data, reach: Reach, change: Change) {
@@ -146,7 +153,11 @@ fn by_path(p: &mut Program, path: Data, reach: Reach, change: Change) {
         p.mount(NULL, path, NULL, change.propagation | below, NULL);
     }
     if !change.attributes.is_empty() {
-        let flags = libc::MS_REMOUNT | libc::MS_BIND | classic(change.had, change.attributes);
-        p.mount(NULL, path, NULL, flags, NULL);
+        let flags = |attributes| libc::MS_REMOUNT | libc::MS_BIND | classic(change.had, attributes);
+        let call = p.mount(NULL, path, NULL, flags(change.attributes), NULL);
+        if let Some(attributes) = change.beside_locked {
+            call.tolerate(&[libc::EPERM]);
+            p.mount(NULL, path, NULL, flags(attributes), NULL).after(libc::EPERM);
+        }
     }
 }

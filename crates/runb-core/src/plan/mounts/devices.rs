@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::plan::check;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::program::{AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, Number, OPEN_TREE_CLONE, Program, Slot};
-use crate::survey::{DEFAULT_DEVICES, Found, Survey, clean, is_bind};
+use crate::plan::request::Request;
+use crate::survey::{DEFAULT_DEVICES, Found, clean, is_bind};
 
 const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
@@ -126,19 +127,15 @@ pub(in crate::plan) struct Devices {
 
 impl Devices {
     /// Lists them. A user namespace forbids mknod(2): then the host's nodes are bound, and they are opened here.
-    pub(in crate::plan) fn open(
-        p: &mut Program,
-        spec: &Spec,
-        namespaces: &Namespaces,
-        survey: &Survey,
-    ) -> Result<Self> {
+    pub(in crate::plan) fn open(p: &mut Program, request: &Request<'_>, namespaces: &Namespaces) -> Result<Self> {
+        let (spec, survey) = (request.spec, request.survey);
         let at_dev = spec.mounts().iter().flatten().rfind(|mount| clean(mount.destination()) == Path::new("/dev"));
         let dev = match at_dev {
             Some(mount) if is_bind(mount) => Dev::Bound,
             Some(mount) if mount.typ().as_deref() == Some("tmpfs") => Dev::Fresh,
             _ => Dev::Images,
         };
-        let bind = namespaces.has(libc::CLONE_NEWUSER as u64);
+        let bind = namespaces.has(libc::CLONE_NEWUSER as u64) || request.host.in_user_namespace;
         let mut devices = Devices { list: Vec::new(), dev, core: survey.kcore };
         if dev == Dev::Bound {
             return Ok(devices);

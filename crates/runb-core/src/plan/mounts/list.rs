@@ -1,12 +1,14 @@
-//! config.md "Mounts": sources opened on the host, filesystems made inside, each attached at its destination.
+//! config.md "Mounts": sources are opened and filesystems made while the host is in view, and attached in order inside.
 //!
 //! A destination is resolved once, into a descriptor, without magic links: below the descriptor of what is mounted above it, or
 //! else below the container's root; or it is a name in a filesystem that was just made and that nobody else can reach.
 
+mod bind;
 mod cgroups;
 mod change;
 mod entry;
 mod filesystem;
+mod inside;
 mod made;
 mod target;
 
@@ -17,8 +19,8 @@ use oci_spec::runtime::Mount;
 use runb_init::Point;
 
 use super::attributes::{Change, Setter};
-use super::options::{Attributes, NOSYMFOLLOW, Parsed, RDONLY, Reach, of_statfs};
-use crate::error::Result;
+use super::options::{Attributes, Parsed, RDONLY, Reach, of_statfs};
+use crate::error::{Error, Result};
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::lsm;
 use crate::plan::namespaces::IdMaps;
@@ -27,6 +29,7 @@ use crate::plan::program::{Data, Program, Slot};
 use crate::plan::request::Request;
 use crate::survey::{Covers, Destination, Kind, Survey};
 
+use cgroups::Shown as Cgroups;
 pub(in crate::plan) use made::Start;
 use made::{Filesystem, Mounted};
 pub(in crate::plan) use target::{Target, onto, resolve};
@@ -68,18 +71,38 @@ enum Shown {
     Stop(Slot),
 }
 
+/// When what the host has is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    /// Before the namespaces are entered: in another user namespace the host's paths may be closed, and a mount namespace of others
+    /// has other ones.
+    First,
+    /// With what is made, in the order of the list: so the kernel numbers the mounts, and mountinfo shows them (since Linux 6.8).
+    InOrder,
+}
+
 /// What is to be mounted.
 enum What {
+    /// What a path of the host names; not opened yet.
+    Source(PathBuf),
     /// A detached copy of a host's tree.
     Tree(Slot),
     /// A new filesystem.
     New,
-    /// A new filesystem that was made in advance.
-    Prepared(Slot),
+    /// What this path of the container names when its turn comes.
+    Inside(PathBuf),
+    /// A new filesystem that is made of what the container has when its turn comes.
+    NewInside,
+    /// A new filesystem that was made, and is detached.
+    Made(Slot),
     /// Nothing: what is there is changed.
     Change,
-    /// The cgroup hierarchies; without a cgroup namespace, version 1 shows the container's own cgroup in each.
-    Cgroups(Vec<Slot>),
+    /// The cgroup hierarchies.
+    Cgroups(Cgroups),
+    /// A detached copy of the host's cgroup filesystem, version 2.
+    CgroupCopy(Slot),
+    /// The hierarchies of version 1: a tmpfs, and what is mounted below it; all detached.
+    Hierarchies(Slot, Vec<Slot>),
 }
 
 /// How an entry's mount comes to its destination.
@@ -94,6 +117,8 @@ struct Planned<'a> {
     place: String,
     mount: &'a Mount,
     destination: PathBuf,
+    /// The source of a filesystem.
+    source: PathBuf,
     seen: Destination,
     options: Parsed,
     what: What,
@@ -120,6 +145,8 @@ impl Planned<'_> {
 /// The mounts of a container.
 pub(in crate::plan) struct Mounts<'a> {
     planned: Vec<Planned<'a>>,
+    request: Request<'a>,
+    opened: Opened,
     cgroup: &'a CgroupPlan,
     cgroup_namespace: bool,
     user_namespace: bool,
@@ -150,6 +177,11 @@ impl<'a> Mounts<'a> {
         p.section("");
         let mut mounts = Mounts {
             planned: Vec::new(),
+            request: *request,
+            opened: match namespaces.has(libc::CLONE_NEWUSER as u64) || namespaces.joins_mounts() {
+                true => Opened::First,
+                false => Opened::InOrder,
+            },
             cgroup,
             cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP as u64),
             user_namespace: namespaces.has(libc::CLONE_NEWUSER as u64),
@@ -164,9 +196,14 @@ impl<'a> Mounts<'a> {
             warnings: Vec::new(),
         };
         for (i, mount) in request.spec.mounts().iter().flatten().enumerate() {
-            let mut planned = mounts.entry(p, request, i, mount)?;
+            let mut planned = mounts.entry(i, mount)?;
+            if mounts.opened == Opened::First {
+                p.section(planned.place.as_str());
+                let what = std::mem::replace(&mut planned.what, What::Change);
+                planned.what = mounts.opened(p, &planned, what);
+            }
             if planned.options.copy_up && mounts.user_namespace {
-                mounts.prepare_copy(p, request, &mut planned)?;
+                mounts.prepare_copy(p, &mut planned)?;
             }
             mounts.planned.push(planned);
         }
@@ -182,20 +219,18 @@ impl<'a> Mounts<'a> {
         };
     }
 
-    /// Makes what a user namespace may make only while the host's own is in sight: procfs and sysfs (mount_too_revealing in
-    /// fs/namespace.c, asked by fsmount(2)).
-    pub(in crate::plan) fn prepare(&mut self, p: &mut Program) -> Result<()> {
-        if !self.user_namespace {
-            return Ok(());
-        }
+    /// Makes what is new, in the order of the list, while the host is in view: what a filesystem's source and options name is the
+    /// host's, and a user namespace may make procfs and sysfs only while whole ones are in sight (mount_too_revealing in
+    /// fs/namespace.c, asked by fsmount(2)). All that is made is detached.
+    pub(in crate::plan) fn make(&mut self, p: &mut Program) -> Result<()> {
         let mut all = std::mem::take(&mut self.planned);
         for planned in &mut all {
-            if matches!(planned.what, What::New) && ["proc", "sysfs"].contains(&planned.typ()) {
-                p.section(planned.place.as_str());
-                if let Made::Detached(slot, _) = self.filesystem(p, planned)? {
-                    planned.what = What::Prepared(slot);
-                }
-            }
+            p.section(planned.place.as_str());
+            planned.what = match std::mem::replace(&mut planned.what, What::Change) {
+                What::New => What::Made(self.filesystem(p, planned)?),
+                What::Cgroups(shown) => self.make_cgroups(p, planned, shown),
+                what => self.opened(p, planned, what),
+            };
         }
         self.planned = all;
         Ok(())
@@ -205,12 +240,18 @@ impl<'a> Mounts<'a> {
     pub(in crate::plan) fn attach(&mut self, p: &mut Program) -> Result<()> {
         for mut planned in std::mem::take(&mut self.planned) {
             p.section(planned.place.as_str());
+            self.open_inside(p, &mut planned)?;
             let made = match planned.what {
-                What::Tree(slot) => Made::Detached(slot, Filesystem::Hosts),
-                What::New => self.filesystem(p, &planned)?,
-                What::Prepared(slot) => Made::Detached(slot, Filesystem::of(planned.typ())),
+                What::Tree(slot) | What::CgroupCopy(slot) => Made::Detached(slot, Filesystem::Hosts),
+                What::Made(slot) => Made::Detached(slot, Filesystem::of(&planned)),
                 What::Change => Made::Attached(self.change(p, &planned)?, Filesystem::Hosts),
-                What::Cgroups(ref own) => self.cgroups(p, &planned, own),
+                What::Hierarchies(tmpfs, ref list) => {
+                    self.attach_hierarchies(p, &planned, tmpfs, list);
+                    Made::Attached(tmpfs, Filesystem::Hosts)
+                }
+                What::Source(_) | What::New | What::Cgroups(_) | What::Inside(_) | What::NewInside => {
+                    return Err(Error::internal(format!("{} was not made", planned.place)));
+                }
             };
             for work in std::mem::take(&mut planned.work) {
                 let (Made::Detached(tree, _) | Made::Attached(tree, _)) = made;
@@ -269,51 +310,8 @@ impl<'a> Mounts<'a> {
     pub(in crate::plan) fn finish(&self, p: &mut Program) {
         for (place, tree, had) in &self.readonly_later {
             p.section(place.as_str());
-            let change = Change { attributes: Attributes::setting(RDONLY), had: *had, propagation: 0 };
+            let change = Change { attributes: Attributes::setting(RDONLY), had: *had, ..Change::default() };
             self.setter.change(p, *tree, Reach::Top, change);
-        }
-    }
-}
-
-impl Mounts<'_> {
-    /// Gives the copy of a host's tree its attributes; it is a peer of what the host has, and must not stay it. As few calls as
-    /// do: propagation with either of the attributes, where it reaches as far.
-    fn settle(&self, p: &mut Program, tree: Slot, options: &Parsed, had: u64) {
-        let mut set = |reach: Reach, attributes: Attributes, propagation: u64| {
-            self.setter.change(p, tree, reach, Change { attributes, had, propagation });
-        };
-        match (options.recursive_bind, options.recursive.is_empty()) {
-            (false, _) => set(Reach::Top, options.attributes(), libc::MS_SLAVE),
-            (true, false) => {
-                if !options.own.is_empty() {
-                    set(Reach::Top, options.own, 0);
-                }
-                set(Reach::Below, options.recursive, libc::MS_SLAVE);
-            }
-            (true, true) => {
-                set(Reach::Below, Attributes::default(), libc::MS_SLAVE);
-                if !options.own.is_empty() {
-                    set(Reach::Top, options.own, 0);
-                }
-            }
-        }
-    }
-
-    /// What could not be done to a detached mount.
-    fn settle_attached(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
-        if self.setter.reaches_detached() {
-            return;
-        }
-        match planned.what {
-            What::Tree(_) => self.settle(p, tree, &planned.options, planned.had),
-            What::New | What::Prepared(_) if planned.attributes() & NOSYMFOLLOW != 0 => {
-                // fsmount(2) has taken the others. What is made read-only later is not yet.
-                let had = planned.attributes() & !filesystem::later(planned);
-                let change = Change { attributes: Attributes::setting(NOSYMFOLLOW), had, propagation: 0 };
-                self.setter.change(p, tree, Reach::Top, change);
-            }
-            What::Cgroups(ref own) if !own.is_empty() => self.settle_copy(p, planned, tree),
-            _ => {}
         }
     }
 }

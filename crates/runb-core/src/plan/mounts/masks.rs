@@ -188,7 +188,7 @@ impl<'a> Masks<'a> {
             p.section(place.as_str());
             let start = mounts.start(path);
             let had = mounts.attributes_at(path);
-            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
+            let change = Change { attributes: Attributes::setting(RDONLY), had, ..Change::default() };
             match start.itself() {
                 Some(mounted) => {
                     self.setter.change(p, mounted.tree, Reach::Below, change);
@@ -244,7 +244,7 @@ impl<'a> Masks<'a> {
             let name = place.strip_prefix(path).unwrap_or(place);
             let name = p.text(name.as_os_str().as_encoded_bytes());
             let below = resolve(p, tree.into(), name, O_PATH);
-            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
+            let change = Change { attributes: Attributes::setting(RDONLY), had, ..Change::default() };
             self.setter.change(p, below, Reach::Top, change);
         }
     }

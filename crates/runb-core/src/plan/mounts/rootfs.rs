@@ -7,7 +7,8 @@ use super::options::{Attributes, RDONLY, Reach, of_statfs, propagation};
 use crate::error::{Error, Result};
 use crate::options::RootEntry;
 use crate::plan::program::{
-    AT_FDCWD, AT_RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, NULL, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE, Program, Slot,
+    AT_FDCWD, AT_RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_SYMLINKS, NULL, O_DIRECTORY, O_PATH,
+    OPEN_TREE_CLONE, Program, Slot,
 };
 use crate::plan::request::Request;
 use crate::survey::Reader;
@@ -67,27 +68,31 @@ impl Root {
         }
     }
 
+    /// Nothing that is mounted from here on may reach the host; what the host mounts does arrive, if it is a slave. The runtime's
+    /// own mount namespace is left as it is.
+    pub(in crate::plan) fn seclude(&self, p: &mut Program, request: &Request<'_>) {
+        if self.mounts == Whose::Runtimes {
+            return;
+        }
+        p.section("linux.rootfsPropagation");
+        let old = if given(request) & libc::MS_PRIVATE != 0 { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+        p.mount(NULL, "/", NULL, libc::MS_REC | old, NULL);
+    }
+
     /// Puts it into the mount namespace. Before hooks it lies at its path on the host, where they look for it, and init
     /// works below it by a chroot that it can leave.
     pub(in crate::plan) fn attach(&mut self, p: &mut Program, request: &Request<'_>, site: Site) {
         p.section("linux.rootfsPropagation");
         let slash = p.text("/");
-        let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
-        let given = given.and_then(propagation).unwrap_or(libc::MS_SLAVE);
-        // Nothing that is mounted here may reach the host; what the host mounts below the root does arrive, if it is a slave.
-        let old = if given & libc::MS_PRIVATE != 0 { libc::MS_PRIVATE } else { libc::MS_SLAVE };
-        if self.mounts == Whose::Own {
-            p.mount(NULL, slash, NULL, libc::MS_REC | old, NULL);
-        }
         // A peer group of its own, and an unbindable mount, have no master, as with runc.
-        let own = if given & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+        let own = if given(request) & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
         let slave = Change { propagation: own, ..Change::default() };
         if self.setter.reaches_detached() {
             self.setter.change(p, self.tree, Reach::Below, slave);
         }
         p.section("root.path");
         let target = if site == Site::AtPath { self.path } else { slash };
-        p.move_mount(self.tree, self.empty, AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+        p.move_mount(self.tree, self.empty, AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
         match self.mounts {
             Whose::Own if self.setter.reaches_detached() => {}
             Whose::Own => self.setter.change_from_inside(p, self.tree, Reach::Below, slave),
@@ -158,7 +163,7 @@ impl Root {
         if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
             p.section("root.readonly");
             let had = of_statfs(request.survey.mount_flags.root);
-            self.setter.change_root(p, Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 });
+            self.setter.change_root(p, Change { attributes: Attributes::setting(RDONLY), had, ..Change::default() });
         }
         let given = spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
         if let Some(flags) = given.and_then(propagation)
@@ -168,4 +173,10 @@ impl Root {
             p.mount(NULL, slash, NULL, flags, NULL);
         }
     }
+}
+
+/// linux.rootfsPropagation as MS_* flags.
+fn given(request: &Request<'_>) -> u64 {
+    let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
+    given.and_then(propagation).unwrap_or(libc::MS_SLAVE)
 }

@@ -62,6 +62,9 @@ fn sysctl_path(place: &str, key: &str, namespaces: &Namespaces) -> Result<String
     if path.split('/').any(|name| name.is_empty() || name == "." || name == "..") {
         return Err(Error::spec(place, "is no name of a sysctl"));
     }
+    if path == "kernel/hostname" {
+        return Err(Error::spec(place, "conflicts with \"hostname\", which is the field for it"));
+    }
     const IPC: [&str; 8] = [
         "kernel/msgmax",
         "kernel/msgmnb",
@@ -76,7 +79,7 @@ fn sysctl_path(place: &str, key: &str, namespaces: &Namespaces) -> Result<String
         Some((libc::CLONE_NEWIPC, "ipc"))
     } else if path.starts_with("net/") {
         Some((libc::CLONE_NEWNET, "network"))
-    } else if path == "kernel/domainname" || path == "kernel/hostname" {
+    } else if path == "kernel/domainname" {
         Some((libc::CLONE_NEWUTS, "uts"))
     } else if path.starts_with("user/") {
         Some((libc::CLONE_NEWUSER, "user"))

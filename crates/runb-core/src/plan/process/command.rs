@@ -1,5 +1,7 @@
 //! process.args and process.env: what the workload executes. Source: config.md "Process", execve(2), execvp(3).
 
+use std::rc::Rc;
+
 use nix::libc;
 use oci_spec::runtime::{Hook, Process};
 
@@ -82,7 +84,7 @@ impl Command {
     /// Executes it.
     pub(in crate::plan) fn execute(&self, p: &mut Program) {
         p.section(self.place);
-        p.doing(format!("exec: {:?}", self.name));
+        p.doing(format!("exec {}", self.name));
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
         if self.searched {
             // It was there when it was asked for: then what is not there is its interpreter.
@@ -95,11 +97,15 @@ impl Command {
     /// Tries each candidate. If none is executed, the first that may not be is the reason, as for execvp(3): a security module
     /// refuses what access(2) has allowed. Else there is none, which `nowhere` explains.
     fn search(&self, p: &mut Program, argv: Strings, envp: Strings, nowhere: Nowhere) {
-        let paths: Vec<Data> = self.candidates.iter().map(|candidate| p.text(candidate)).collect();
+        let named = |candidate: &Vec<u8>| {
+            let what = format!("exec {}", String::from_utf8_lossy(candidate));
+            (p.text(candidate), Rc::from(what))
+        };
+        let paths: Vec<(Data, Rc<str>)> = self.candidates.iter().map(named).collect();
         let absences = &NOT_HERE[1..];
-        for (i, path) in paths.iter().chain(&paths).enumerate() {
+        for (i, (path, what)) in paths.iter().chain(&paths).enumerate() {
             let passed = if i < paths.len() { &NOT_HERE[..] } else { absences };
-            let call = p.execve(*path, argv, envp).tolerate(passed);
+            let call = p.execve(*path, argv, envp).doing(what.clone()).tolerate(passed);
             if i > 0 {
                 call.after_failure();
             }
@@ -121,17 +127,18 @@ impl Command {
         let name = self.name.clone();
         let (argv, envp) = (p.strings(&self.args), p.strings(&self.env));
         if self.searched {
-            p.doing(format!("exec: {name:?}"));
             self.search(p, argv, envp, Nowhere::NotFound);
             return;
         }
         let path = p.text(&name);
-        p.doing(format!("exec: {name:?}"));
+        p.doing(format!("exec {name}"));
         p.execve(path, argv, envp).tolerate(&[libc::ENOENT, libc::EACCES]);
         p.access(path, libc::F_OK).after(libc::ENOENT).doing(format!("exec: {name:?}: stat {name}"));
+        p.execve(path, argv, envp).after(libc::ENOENT).hint(Hint::InterpreterMissing);
+        p.doing(format!("exec: {name:?}"));
         // A directory answers EISDIR to a wish to write, anything else ENOTDIR, and nothing is opened.
         p.openat(AT_FDCWD, path, O_RDWR | O_DIRECTORY).after(libc::EACCES).tolerate(&[libc::ENOTDIR]);
-        p.execve(path, argv, envp).hint(Hint::InterpreterMissing);
+        p.execve(path, argv, envp);
     }
 }
 

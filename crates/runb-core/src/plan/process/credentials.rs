@@ -75,7 +75,10 @@ impl Sets {
         let never = self.ambient & !(self.permitted & self.inheritable);
         self.ambient &= !never;
         warnings.extend(names(never).map(|name| {
-            format!("process.capabilities.ambient: {name} is not both permitted and inheritable, and left out")
+            format!(
+                "process.capabilities.ambient: can't raise ambient capability {name}: not both permitted and inheritable, \
+                 it is left out"
+            )
         }));
         warnings
     }

@@ -46,7 +46,7 @@ impl Mounts<'_> {
         for (reach, attributes) in [(Reach::Top, options.own), (Reach::Below, options.recursive)] {
             if !attributes.is_empty() {
                 let had = last.map_or(0, |mounted| mounted.attributes);
-                self.setter.change(p, tree, reach, Change { attributes, had, propagation: 0 });
+                self.setter.change(p, tree, reach, Change { attributes, had, ..Change::default() });
             }
         }
         Ok(tree)

@@ -3,11 +3,11 @@
 use nix::libc;
 use runb_init::{Point, Report};
 
-use super::{Filesystem, Made, MountStep, MountWork, Mounts, Planned, Shown, What};
+use super::{MountStep, MountWork, Mounts, Planned, Shown, What};
 use crate::error::{Error, Result};
 use crate::plan::lsm;
 use crate::plan::mounts::options::{IVERSION, NOSYMFOLLOW, RDONLY};
-use crate::plan::program::{NULL, O_PATH, Program, Slot};
+use crate::plan::program::{AT_EMPTY_PATH, AT_FDCWD, NULL, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE, Program, Slot};
 
 /// The longest value that fsconfig(2) takes, with its NUL (fs/fsopen.c: `strndup_user(_value, 256)`).
 const LONGEST_VALUE: usize = 256;
@@ -21,9 +21,18 @@ pub(super) struct Recipe<'r> {
     pub(super) attributes: u64,
 }
 
+impl Recipe<'_> {
+    /// Whether fsconfig(2) does not take all of it.
+    fn is_too_long(&self) -> bool {
+        let too_long = |text: &[u8]| text.len() >= LONGEST_VALUE;
+        let value = |option: &String| too_long(option.split_once('=').map_or("", |(_, value)| value).as_bytes());
+        too_long(self.source) || self.data.iter().any(value)
+    }
+}
+
 impl Mounts<'_> {
-    /// Makes a filesystem of the mount's type.
-    pub(super) fn filesystem(&mut self, p: &mut Program, planned: &Planned<'_>) -> Result<Made> {
+    /// Makes a filesystem of the mount's type, detached.
+    pub(super) fn filesystem(&mut self, p: &mut Program, planned: &Planned<'_>) -> Result<Slot> {
         let typ = planned.typ();
         let options = &planned.options;
         let mut data = options.data.clone();
@@ -31,21 +40,10 @@ impl Mounts<'_> {
             // As runc: a tmpfs takes over the mode of the directory that it covers; without one it is the kernel's, 1777.
             data.insert(0, format!("mode={mode:04o}"));
         }
-        let source =
-            planned.mount.source().as_ref().map_or(typ.as_bytes(), |source| source.as_os_str().as_encoded_bytes());
-        let mut attributes = options.attributes().set;
-        let too_long = |text: &[u8]| text.len() >= LONGEST_VALUE;
-        if too_long(source)
-            || data.iter().any(|option| too_long(option.split_once('=').map_or("", |(_, value)| value).as_bytes()))
-        {
-            if typ == "proc" && !matches!(self.shown, Shown::Own) {
-                let text = "a procfs of a pid namespace that is joined takes no option of more than 255 bytes";
-                return Err(Error::spec(planned.place.as_str(), text));
-            }
-            return self.classic(p, planned, source, &data);
-        }
+        let source = planned.source.as_os_str().as_encoded_bytes();
         let mut flags = options.superblock.clone();
         flags.retain(|name| *name != IVERSION);
+        let mut attributes = options.attributes().set;
         let readonly = attributes & RDONLY != 0;
         match typ {
             // What is mounted below it needs its directories first.
@@ -54,24 +52,31 @@ impl Mounts<'_> {
             _ if readonly => flags.push("ro"),
             _ => {}
         }
-        let context = match self.shown {
-            Shown::Stop(namespace) if typ == "proc" => {
-                self.steps.push(MountStep { place: planned.place.clone(), work: MountWork::Procfs });
-                Some(foreign_context(p, namespace))
+        let recipe = Recipe { typ, source, flags: &flags, data: &data, attributes };
+        let slot = if recipe.is_too_long() {
+            if typ == "proc" && !matches!(self.shown, Shown::Own) {
+                let text = "a procfs of a pid namespace that is joined takes no option of more than 255 bytes";
+                return Err(Error::spec(planned.place.as_str(), text));
             }
-            _ => None,
+            self.classic(p, &recipe, options.classic(attributes))
+        } else {
+            let context = match self.shown {
+                Shown::Stop(namespace) if typ == "proc" => {
+                    self.steps.push(MountStep { place: planned.place.clone(), work: MountWork::Procfs });
+                    Some(foreign_context(p, namespace))
+                }
+                _ => None,
+            };
+            self.create(p, &recipe, context)
         };
-        let slot = self.make(p, &Recipe { typ, source, flags: &flags, data: &data, attributes }, context);
         if typ == "tmpfs" && readonly {
             self.readonly_later.push((planned.place.clone(), slot, attributes));
         }
-        // What was copied up may have links.
-        let fresh = typ == "tmpfs" && !options.copy_up;
-        Ok(Made::Detached(slot, if fresh { Filesystem::Fresh } else { Filesystem::of(typ) }))
+        Ok(slot)
     }
 
     /// Makes it; from `context`, if somebody has begun it.
-    pub(super) fn make(&self, p: &mut Program, recipe: &Recipe<'_>, context: Option<Slot>) -> Slot {
+    pub(super) fn create(&self, p: &mut Program, recipe: &Recipe<'_>, context: Option<Slot>) -> Slot {
         let mut data = recipe.data.to_vec();
         data.extend(lsm::context(recipe.typ, self.label, &data));
         p.doing(what(recipe.typ, &data));
@@ -87,31 +92,30 @@ impl Mounts<'_> {
         p.fsmount(context, recipe.attributes & !unknown).out()
     }
 
-    /// mount(2), for options that are too long for fsconfig(2) (the layers of an overlay), at the working directory.
-    fn classic(&self, p: &mut Program, planned: &Planned<'_>, source: &[u8], data: &[String]) -> Result<Made> {
-        if !planned.work.is_empty() {
-            return Err(Error::spec(
-                planned.place.as_str(),
-                "an option of more than 255 bytes goes with no id mapping or tmpcopyup",
-            ));
-        }
-        let typ = planned.typ();
-        let place = self.target(p, &planned.seen.path, planned.kind, planned.seen.there).open(p, O_PATH);
-        p.fchdir(place);
-        p.doing(what(typ, data));
-        let dot = p.text(".");
-        let flags = planned.options.classic(planned.options.attributes().set);
-        let mut data = data.to_vec();
-        data.extend(lsm::context(typ, self.label, &data));
+    /// mount(2), for options that are too long for fsconfig(2) (the layers of an overlay): onto the root that is about to be left,
+    /// which nobody else sees, and as a copy away from there. The working directory becomes that root.
+    fn classic(&self, p: &mut Program, recipe: &Recipe<'_>, flags: u64) -> Slot {
+        let mut data = recipe.data.to_vec();
+        data.extend(lsm::context(recipe.typ, self.label, &data));
+        p.doing(what(recipe.typ, &data));
         let joined: Vec<String> = data.iter().map(|option| lsm::in_data(option)).collect();
-        p.mount(source, dot, typ, flags, joined.join(","));
-        leave(p);
-        Ok(Made::Attached(super::made::top(p, place), Filesystem::New))
+        let root = p.openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY).out();
+        p.mount(recipe.source, "/", recipe.typ, flags, joined.join(","));
+        let mounted = super::made::top(p, root);
+        p.doing(what(recipe.typ, &data));
+        let tree = p.open_tree(mounted, self.empty, OPEN_TREE_CLONE | AT_EMPTY_PATH).out();
+        p.fchdir(mounted);
+        p.umount_detach(".");
+        p.fchdir(root);
+        p.close(root);
+        p.close(mounted);
+        tree
     }
 
     /// linux.mountLabel for what takes it on its root only.
     pub(super) fn label_root(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
-        let Some(label) = self.label.filter(|_| planned.typ() == "mqueue" && matches!(planned.what, What::New)) else {
+        let Some(label) = self.label.filter(|_| planned.typ() == "mqueue" && matches!(planned.what, What::Made(_)))
+        else {
             return;
         };
         p.fchdir(tree);
@@ -121,7 +125,7 @@ impl Mounts<'_> {
 
     /// `iversion`, which only mount(2) sets: on what is attached, from its own root.
     pub(super) fn versions(&self, p: &mut Program, planned: &Planned<'_>, tree: Slot) {
-        if !planned.options.superblock.contains(&IVERSION) || !matches!(planned.what, What::New | What::Prepared(_)) {
+        if !planned.options.superblock.contains(&IVERSION) || !matches!(planned.what, What::Made(_)) {
             return;
         }
         p.doing("set iversion");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
-use super::Mounts;
+use super::{Mounts, Planned};
 use crate::plan::program::{AT_FDCWD, Data, MountIds, Number, O_DIRECTORY, O_PATH, Program, RESOLVE_IN_ROOT, Slot};
 use crate::survey::Kind;
 
@@ -43,11 +43,14 @@ pub(super) enum Filesystem {
 }
 
 impl Filesystem {
-    /// Of a new one of the type `typ`, which may have names in it.
-    pub(super) fn of(typ: &str) -> Self {
-        match typ {
+    /// That of a mount which was made.
+    pub(super) fn of(planned: &Planned<'_>) -> Self {
+        match planned.typ() {
             "proc" | "sysfs" => Filesystem::Kernels,
             "devpts" => Filesystem::Devpts,
+            // What was copied up may have links.
+            "tmpfs" if !planned.options.copy_up => Filesystem::Fresh,
+            "cgroup" | "cgroup2" => Filesystem::Hosts,
             _ => Filesystem::New,
         }
     }

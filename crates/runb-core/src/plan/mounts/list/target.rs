@@ -79,7 +79,7 @@ impl Mounts<'_> {
             p.doing("make the directory");
             p.mkdirat(directory, name, 0o755).tolerate(&[libc::EEXIST, libc::EROFS]);
         }
-        p.doing("must be mounted on an ordinary directory");
+        p.doing("must be mounted on ordinary directory");
         let slot = p.openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW).out();
         onto(p, slot)
     }
