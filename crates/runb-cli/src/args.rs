@@ -285,6 +285,12 @@ pub struct Update {
     /// Memory nodes to use
     #[arg(long)]
     pub cpuset_mems: Option<String>,
+    /// Kernel memory limit; of version 1 before Linux 5.16
+    #[arg(long, hide = true)]
+    pub kernel_memory: Option<String>,
+    /// Limit of the memory in TCP's buffers; of version 1
+    #[arg(long, hide = true)]
+    pub kernel_memory_tcp: Option<String>,
     /// Memory limit, bytes
     #[arg(long)]
     pub memory: Option<String>,

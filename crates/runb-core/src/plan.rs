@@ -281,8 +281,8 @@ impl<'a> Launch<'a> {
         Ok(scheduler)
     }
 
-    /// Changes the root, and makes what is in it: mounts, devices, the terminal, the working directory; masks last, as hooks may
-    /// mount before.
+    /// Makes what is to be mounted while the host is in view, changes the root, and puts it there: mounts, devices, the terminal,
+    /// the working directory; masks last, as hooks may mount before.
     fn mount(&self, p: &mut Program, files: &mut Files<'_>) -> Result<()> {
         let Launch { request, process, site, .. } = self;
         let Files { root, mounts, devices, masks, .. } = files;
