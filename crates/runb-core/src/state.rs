@@ -149,6 +149,9 @@ pub struct Saved {
     pub init: Option<ProcessRef>,
     /// `CLONE_NEW*` of the namespaces that are the container's own.
     pub namespaces: u64,
+    /// Those of them that were made for it; none is known of a container of an older version.
+    #[serde(default)]
+    pub made: u64,
     /// Whether a startContainer, poststart or poststop hook is configured.
     pub hooks: bool,
     /// Which session keyring the container's processes have.

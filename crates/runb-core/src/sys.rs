@@ -46,6 +46,18 @@ pub fn begin_process() -> Stdout {
     stdout
 }
 
+/// sigaction(2): whether this process ignores a signal.
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: nothing is installed; the action so far is written to `action`, which is made of integers and an optional function, so
+    // that zeroes are a value of it where the call fails.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
+}
+
 /// pidfd_open(2): a descriptor of the process `pid`.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two numbers; its result is a new descriptor that nobody else owns.
@@ -73,6 +85,16 @@ pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64), Errno> {
         libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
     };
     Errno::result(result).map(|_| (limit.rlim_cur, limit.rlim_max))
+}
+
+/// sched_setattr(2) of the process `pid`; `attr` is a struct sched_attr, whose first word is its size.
+pub fn sched_setattr(pid: i32, attr: &[u8]) -> Result<(), Errno> {
+    let size = attr.first_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
+    if size as usize != attr.len() {
+        return Err(Errno::E2BIG);
+    }
+    // SAFETY: the kernel reads as many bytes of `attr` as its first word says, which is all of them; it lives until the call returns.
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, attr.as_ptr(), 0) }).map(drop)
 }
 
 /// A message of a socket with SO_PASSCRED.
@@ -204,6 +226,21 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
             other => return other,
         }
     }
+}
+
+/// statx(2): the number of the mount that `path` leads to; since Linux 6.8 no other mount ever has it.
+pub fn mount_number(path: &std::path::Path) -> Result<u64, Errno> {
+    const STATX_MNT_ID_UNIQUE: libc::c_uint = 0x4000;
+    let path =
+        std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).map_err(|_| Errno::EINVAL)?;
+    let (flags, mask) = (libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT, libc::STATX_MNT_ID | STATX_MNT_ID_UNIQUE);
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `path` lives until the call returns; `found` has room for a struct statx, which is made of integers.
+    let found = unsafe {
+        Errno::result(libc::syscall(libc::SYS_statx, libc::AT_FDCWD, path.as_ptr(), flags, mask, found.as_mut_ptr()))?;
+        found.assume_init()
+    };
+    Ok(found.stx_mnt_id)
 }
 
 /// mount_setattr(2): the ids are mapped.

@@ -57,6 +57,7 @@ pub struct Traced {
 
 impl Traced {
     /// Starts `command`, which stands still before its first call. `traceable` is the program of that name.
+    #[expect(clippy::zombie_processes, reason = "waitpid(2) is called here, which tells of its stops as well")]
     pub fn start(t: &Test, traceable: &str, command: &Command) -> Traced {
         let mut traced = Command::new(traceable);
         traced.arg(command.get_program()).args(command.get_args());

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use runb_tests::*;
 
@@ -239,4 +239,98 @@ fn a_create_of_which_any_call_fails_leaves_nothing_or_succeeds() {
 #[test]
 fn a_create_with_hooks_of_which_any_call_fails_leaves_nothing_or_succeeds() {
     in_modes(V2, |t| failing(t, Has::UserNamespaceAndHooks));
+}
+
+#[test]
+fn a_start_that_is_killed_after_its_byte_leaves_a_running_container() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers remove the fifo first");
+        t.needs_program("strace");
+        let bundle = t.bundle().sh("echo up >/share/events; exec sleep 86400");
+        let mut events = t.fifo(&bundle, "events");
+        let container = bundle.create();
+        let inject = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=poll:signal=SIGKILL:when=1"];
+        let killed = t.finish(t.wrapped(&inject, ["start", container.id()]));
+        assert_eq!(killed.code, 137, "{killed:?}");
+        assert_eq!(events.line(), "up");
+        assert_eq!(container.status(), "running");
+        container.start().fails_with(&["cannot start an already running container"]);
+        assert_eq!(container.status(), "running");
+        container.delete().fails_with(&["is not stopped"]);
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn a_start_that_is_killed_before_its_byte_leaves_a_created_container() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers remove the fifo first");
+        t.needs_program("strace");
+        let bundle = t.bundle().sh("echo up >/share/events; exec sleep 86400");
+        let mut events = t.fifo(&bundle, "events");
+        let container = bundle.create();
+        // The change of the phase is its only pwrite64.
+        let inject = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=pwrite64:signal=SIGKILL:when=1"];
+        let killed = t.finish(t.wrapped(&inject, ["start", container.id()]));
+        assert_eq!(killed.code, 137, "{killed:?}");
+        assert_eq!(container.status(), "created");
+        container.start().ok();
+        assert_eq!(events.line(), "up");
+        assert_eq!(container.status(), "running");
+        container.delete_force().ok();
+    });
+}
+
+/// A container whose start was killed after its byte, while its init could not take that; with a start that goes on from there.
+fn started_twice(t: &Test) -> (Container<'_>, wait::Fifo, Traced, impl Fn()) {
+    let bundle = t.bundle().sh("echo up >/share/events; exec sleep 86400");
+    let events = t.fifo(&bundle, "events");
+    let container = bundle.create();
+    let init = rustix::process::Pid::from_raw(container.pid()).expect("a pid");
+    let signal = move |signal| rustix::process::kill_process(init, signal).expect("kill");
+    signal(rustix::process::Signal::STOP);
+    let start = || Traced::start(t, env!("CARGO_BIN_EXE_traceable"), &t.command(["start", container.id()]));
+    let mut first = start();
+    first.step_until("poll", "");
+    first.kill();
+    assert_eq!(container.status(), "created");
+    let second = start();
+    (container, events, second, move || signal(rustix::process::Signal::CONT))
+}
+
+#[test]
+fn a_start_after_a_killed_one_whose_byte_init_takes_meanwhile_leaves_a_running_container() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers remove the fifo first");
+        for (call, text) in [("poll", ""), ("pwrite64", "starting")] {
+            let (container, mut events, mut second, go_on) = started_twice(t);
+            second.step_until(call, text);
+            go_on();
+            assert_eq!(events.line(), "up");
+            second.finish().ok();
+            assert_eq!(container.status(), "running");
+            container.delete_force().ok();
+        }
+    });
+}
+
+#[test]
+fn an_init_that_waits_for_the_start_and_is_not_written_down_is_ended_by_delete() {
+    in_modes(ALL, |t| {
+        t.runb_only("the order of runb's calls");
+        let bundle = t.bundle().idle();
+        let create = bundle.write().command("create", &[]);
+        for flags in [&["--force"][..], &[]] {
+            let mut create = Traced::start(t, env!("CARGO_BIN_EXE_traceable"), &create);
+            create.step_until("clone3", "");
+            create.step();
+            // It has said its last word.
+            create.until_told();
+            create.kill();
+            let begin = Instant::now();
+            t.call([&["delete"], flags, &[bundle.id()]].concat()).ok();
+            assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+            t.call(["state", bundle.id()]).fails_with(&["does not exist"]);
+        }
+    });
 }

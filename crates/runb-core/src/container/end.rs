@@ -5,19 +5,22 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::{Container, Held, hooks, remains};
+use super::remains::{self, let_go, outlives_init};
+use super::{Container, Held, hooks, traced};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::deadline;
 use crate::options::HookEnvironment;
 use crate::signal::Signal;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
 use crate::sys;
+use crate::trace::{Step, Trace, What};
 use crate::undo::Ours;
 
 /// Which processes a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Init.
+    /// Init; SIGKILL without a pid namespace of the container's own is for all, as under runc.
     Init,
     /// Every process in the container's cgroup.
     All,
@@ -32,6 +35,19 @@ pub enum Force {
     Yes,
 }
 
+/// What a removal came to.
+#[derive(Debug)]
+pub struct Removal {
+    /// What went wrong in poststop hooks, which is no error (runtime.md, lifecycle step 13).
+    pub warnings: Vec<Error>,
+    /// What was done, and how long it took.
+    pub steps: Vec<Step>,
+}
+
+fn removal(work: impl FnOnce(&mut Trace) -> Result<Vec<Error>>) -> Result<Removal> {
+    traced(work).map(|(warnings, steps)| Removal { warnings, steps })
+}
+
 impl Container {
     /// Sends a signal: `kill`. It waits for no other verb: what is signalled is the init that this handle knows.
     ///
@@ -43,35 +59,51 @@ impl Container {
         }
         match scope {
             // Who is in the cgroup now is another container's.
-            Scope::All if self.saved.init_fd()?.is_none() && !remains::outlive_init(&self.dir) => Ok(()),
+            Scope::All if self.saved.init_fd()?.is_none() && !outlives_init(&self.saved) => Ok(()),
             Scope::All if signal.number() == libc::SIGKILL => end(&self.saved),
             Scope::All => self.saved.cgroup.signal(signal.number()),
-            Scope::Init => {
-                let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
-                match sys::pidfd_send_signal(&pidfd, signal.number()) {
-                    Err(Errno::ESRCH) => Err(not_running()),
-                    Err(errno) => Err(Error::host(format!("pidfd_send_signal {}", signal.number()), errno)),
-                    Ok(()) => {
-                        if signal.number() == libc::SIGKILL {
-                            remains::let_go(&self.saved);
-                        }
-                        Ok(())
-                    }
-                }
+            Scope::Init
+                if signal.number() == libc::SIGKILL && outlives_init(&self.saved) && !self.saved.cgroup.is_empty() =>
+            {
+                self.kill_everyone()
             }
+            Scope::Init => self.signal_init(signal),
         }
     }
 
-    /// Removes the container: `delete`. Returns what went wrong in poststop hooks, which is no error.
+    fn signal_init(&self, signal: Signal) -> Result<()> {
+        let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
+        match sys::pidfd_send_signal(&pidfd, signal.number()) {
+            Ok(()) => {}
+            Err(Errno::ESRCH) => return Err(not_running()),
+            Err(errno) => return Err(Error::host(format!("pidfd_send_signal {}", signal.number()), errno)),
+        }
+        if signal.number() == libc::SIGKILL {
+            let_go(&self.saved);
+        }
+        Ok(())
+    }
+
+    /// Also what init has left behind, as long as there is a cgroup that would tell.
+    fn kill_everyone(&self) -> Result<()> {
+        let Cgroup { unified, v1 } = &self.saved.cgroup;
+        let mut dirs = unified.iter().chain(v1.iter().map(|dir| &dir.path));
+        match self.saved.init_fd()? {
+            None if !dirs.any(|dir| dir.exists()) => Err(not_running()),
+            _ => end(&self.saved),
+        }
+    }
+
+    /// Removes the container: `delete`.
     ///
     /// # Errors
     /// It runs and `force` is [`Force::No`]; or something of it could not be removed, and the container is still there.
-    pub fn delete(&self, force: Force) -> Result<Vec<Error>> {
-        match self.hold_for(force) {
-            Ok(held) => held.delete(force, &self.hook_environment),
+    pub fn delete(&self, force: Force) -> Result<Removal> {
+        removal(|trace| match self.hold_for(force) {
+            Ok(held) => held.delete(force, &self.hook_environment, trace),
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => Ok(Vec::new()),
             Err(error) => Err(error),
-        }
+        })
     }
 
     /// Removes the container `id` of `root`, also one whose `create` was killed at any moment. Its poststop hooks have
@@ -79,14 +111,23 @@ impl Container {
     ///
     /// # Errors
     /// As [`Container::delete`]; with [`Force::Yes`] a container that does not exist is no error.
-    pub fn remove(root: &Path, id: &str, force: Force, environment: &HookEnvironment) -> Result<Vec<Error>> {
+    pub fn remove(root: &Path, id: &str, force: Force, environment: &HookEnvironment) -> Result<Removal> {
+        removal(|trace| Container::remove_traced((root, id), force, environment, trace))
+    }
+
+    fn remove_traced(
+        (root, id): (&Path, &str),
+        force: Force,
+        environment: &HookEnvironment,
+        trace: &mut Trace,
+    ) -> Result<Vec<Error>> {
         let dir = match open(root, id, force) {
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => return Ok(Vec::new()),
             dir => dir?,
         };
         let (dir, saved) = load(dir, force)?;
         if let Some(saved) = saved {
-            return Held { dir, saved }.delete(force, environment);
+            return Held { dir, saved }.delete(force, environment, trace);
         }
         // A create that was ended before it did anything.
         dir.remove()?;
@@ -154,7 +195,8 @@ impl Held {
         end(&self.saved)
     }
 
-    fn delete(self, force: Force, environment: &HookEnvironment) -> Result<Vec<Error>> {
+    /// Returns what went wrong in poststop hooks.
+    fn delete(self, force: Force, environment: &HookEnvironment, trace: &mut Trace) -> Result<Vec<Error>> {
         let status = self.status();
         if force == Force::No && matches!(status, Status::Running | Status::Paused) {
             let text = format!("cannot delete container {} that is not stopped: {status}", self.saved.id);
@@ -163,16 +205,18 @@ impl Held {
         let Held { dir, saved } = &self;
         let spec = saved.hooks.then(|| self.config()).transpose();
         let own = remains::end(dir, saved)?;
+        trace.done(What::Ended);
         let mut warnings = Vec::new();
         match spec {
             Ok(spec) => {
                 let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
-                warnings.extend(hooks::poststop(list, saved, environment));
+                warnings.extend(hooks::poststop(list, saved, environment, trace));
             }
             Err(error) => warnings.push(error.during("the poststop hooks are not run")),
         }
         saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() })?;
         self.dir.remove()?;
+        trace.done(What::Removed);
         Ok(warnings)
     }
 }

@@ -4,20 +4,17 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::cgroup::Own;
 use crate::error::{Error, Result};
 use crate::hearing::{deadline, ended};
 use crate::socket::PATIENCE;
-use crate::spec::load_spec;
-use crate::state::{self, Saved, StateDir};
+use crate::state::{Saved, StateDir};
 use crate::sys;
 
 /// How long an exec may take to notice that init is gone.
@@ -36,7 +33,7 @@ pub(super) fn end(dir: &StateDir, saved: &Saved) -> Result<Own> {
         return Ok(Own::Used);
     }
     // Nobody takes over a cgroup that somebody is in.
-    if lived == Lived::Yes || outlive_init(dir.path()) {
+    if lived == Lived::Yes || outlives_init(saved) {
         saved.cgroup.kill(deadline())?;
         return Ok(Own::Used);
     }
@@ -55,12 +52,16 @@ pub(super) enum Lived {
     No,
 }
 
-/// Whether processes of the container in `folder` can outlive its init: it is not the first one of a pid namespace.
-pub(super) fn outlive_init(folder: &Path) -> bool {
-    let Ok(spec) = load_spec(&state::config(folder)) else { return true };
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let mut namespaces = namespaces.into_iter().flatten();
-    !namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none())
+/// Whether processes of the container can outlive its init: it is not the first one of a pid namespace.
+pub(super) fn outlives_init(saved: &Saved) -> bool {
+    saved.made & libc::CLONE_NEWPID as u64 == 0
+}
+
+/// A process that the version 1 freezer holds dies no sooner than it is let go.
+pub(super) fn let_go(saved: &Saved) {
+    if saved.cgroup.v1("freezer").is_some() {
+        let _ = saved.cgroup.thaw();
+    }
 }
 
 /// Kills init and waits until it is gone.
@@ -74,13 +75,6 @@ pub(super) fn end_init(saved: &Saved) -> Result<Lived> {
     match ended(&pidfd, deadline())? {
         true => Ok(Lived::Yes),
         false => Err(Error::host(format!("wait for the end of init, {pid}, after SIGKILL"), Errno::ETIMEDOUT)),
-    }
-}
-
-/// A process that the version 1 freezer holds dies no sooner than it is let go.
-pub(super) fn let_go(saved: &Saved) {
-    if saved.cgroup.v1("freezer").is_some() {
-        let _ = saved.cgroup.thaw();
     }
 }
 

@@ -11,21 +11,22 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runb_init::{REPORT_SIZE, Report};
 
-use super::{Container, Held, hooks};
+use super::{Container, Held, hooks, traced};
 use crate::error::{Error, Kind, Result};
-use crate::launch::{late_failure, out_of_memory};
+use crate::launch::failure::{late_failure, out_of_memory};
 use crate::notify::{self, Readiness};
 use crate::options::HookEnvironment;
 use crate::plan::Late;
 use crate::state::{Phase, Status};
+use crate::trace::{Step, Trace, What};
 
 impl Container {
-    /// Lets the workload run: `start`.
+    /// Lets the workload run: `start`. Returns what was done.
     ///
     /// # Errors
     /// The status is not `created`; a hook failed; the execve failed. The container is stopped in the last two cases.
-    pub fn start(&self) -> Result<()> {
-        self.hold()?.start(&self.hook_environment)
+    pub fn start(&self) -> Result<Vec<Step>> {
+        traced(|trace| self.hold()?.start(&self.hook_environment, trace)).map(|((), steps)| steps)
     }
 
     /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
@@ -33,15 +34,19 @@ impl Container {
     ///
     /// # Errors
     /// As [`Container::start`]; or its readiness cannot be passed on, while it runs.
-    pub fn start_until_ready(&self, callers: &Path) -> Result<()> {
+    pub fn start_until_ready(&self, callers: &Path) -> Result<Vec<Step>> {
+        traced(|trace| self.start_and_report(callers, trace)).map(|((), steps)| steps)
+    }
+
+    fn start_and_report(&self, callers: &Path, trace: &mut Trace) -> Result<()> {
         let mut held = self.hold()?;
         held.must_be_created()?;
         if !self.dir.join(notify::FOLDER).exists() {
-            return held.start(&self.hook_environment);
+            return held.start(&self.hook_environment, trace);
         }
         let Some((pid, pidfd)) = held.saved.init_fd()? else { return Err(has_stopped()) };
         let readiness = Readiness::listen(&self.dir, callers)?;
-        held.start(&self.hook_environment)?;
+        held.start(&self.hook_environment, trace)?;
         drop(held);
         readiness.wait(pid, pidfd)
     }
@@ -63,15 +68,16 @@ impl Held {
         }
     }
 
-    fn start(&mut self, environment: &HookEnvironment) -> Result<()> {
+    fn start(&mut self, environment: &HookEnvironment, trace: &mut Trace) -> Result<()> {
         self.must_be_created()?;
         let spec = self.saved.hooks.then(|| self.config()).transpose()?;
         let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
         let result = spec
             .as_ref()
-            .map_or(Ok(()), |spec| hooks::start_container_of(spec, &self.saved))
+            .map_or(Ok(()), |spec| hooks::start_container_of(spec, &self.saved, trace))
             .and_then(|()| self.execute())
-            .and_then(|()| hooks::poststart(list, &self.saved, environment));
+            .inspect(|()| trace.done(What::Executed))
+            .and_then(|()| hooks::poststart(list, &self.saved, environment, trace));
         result.map_err(|error| match self.end() {
             Ok(()) => error,
             Err(more) => error.and_cleanup(more),

@@ -24,6 +24,7 @@ use crate::options::CgroupManager;
 
 pub use delegate::owner;
 pub use devices::Change as DeviceChange;
+pub(super) use devices::odd_access;
 pub use limits::{Absent, DeviceProgram, Limits, Target, UnifiedTarget, V1Target, Write};
 pub use update::{Update, update};
 

@@ -80,9 +80,6 @@ flags! {
     MoveFlags: MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_SYMLINKS, MOVE_MOUNT_T_EMPTY_PATH,
 }
 
-// Until plan/masks.rs has it from here.
-const _: MoveFlags = MOVE_MOUNT_T_SYMLINKS;
-
 pub(super) const MS: Names = names!(
     MS_RDONLY,
     MS_NOSUID,
@@ -158,8 +155,10 @@ pub(super) const RLIMIT: Names = names!(
     RLIMIT_STACK,
 );
 pub(super) const IOCTL: Names = names!(SIOCSIFFLAGS, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ, TIOCSCTTY);
-pub(super) const AT: Names = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC);
-pub(super) const FUTEX: Names = &[(4 | 128, "FUTEX_CMP_REQUEUE_PRIVATE")];
+pub(super) const AT: Names =
+    names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC, AT_EACCESS);
+pub(super) const FUTEX: Names =
+    &[((libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG) as u64, "FUTEX_CMP_REQUEUE_PRIVATE")];
 
 /// The commands of fsconfig(2), which libc lacks (include/uapi/linux/mount.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,13 +10,16 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::attributes::{Change, Setter};
-use super::mount_options::{Attributes, RDONLY, Reach};
-use super::mounts::{Mounts, Start, Target, onto, resolve};
-use super::program::{AT_FDCWD, Added, Program, Slot};
-use super::rootfs::{AT_RECURSIVE, F_EMPTY_PATH, OPEN_TREE_CLONE};
-use super::{Request, lsm};
+use super::list::{Mounts, Start, Target, onto, resolve};
+use super::options::{Attributes, RDONLY, Reach};
 use crate::error::Result;
 use crate::host::mounts::MountCalls;
+use crate::plan::lsm;
+use crate::plan::program::{
+    AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, Added, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_SYMLINKS, O_PATH,
+    OPEN_TREE_CLONE, Program, Slot,
+};
+use crate::plan::request::Request;
 use crate::survey::{Kind, clean};
 
 const ABSENT: [i32; 2] = [libc::ENOENT, libc::ENOTDIR];
@@ -41,7 +44,7 @@ struct Mask {
 }
 
 /// The masks of a container.
-pub(super) struct Masks<'a> {
+pub(in crate::plan) struct Masks<'a> {
     masked: Vec<Mask>,
     /// With their places.
     readonly: Vec<(String, PathBuf)>,
@@ -71,7 +74,7 @@ fn each_once(name: &str, list: Option<&[String]>) -> Vec<(usize, String, PathBuf
 impl<'a> Masks<'a> {
     /// Opens the host's /dev/null for what is a file. `null` is whether the container's own is this program's work; where
     /// it is the image's, it is not to be trusted, and each mask gets the host's (CVE-2025-31133).
-    pub(super) fn open(p: &mut Program, request: &Request<'a>, null: Null, setter: Setter) -> Result<Self> {
+    pub(in crate::plan) fn open(p: &mut Program, request: &Request<'a>, null: Null, setter: Setter) -> Result<Self> {
         let linux = request.spec.linux().as_ref();
         let masked = each_once("maskedPaths", linux.and_then(|linux| linux.masked_paths().as_deref()));
         let readonly = each_once("readonlyPaths", linux.and_then(|linux| linux.readonly_paths().as_deref()));
@@ -83,10 +86,7 @@ impl<'a> Masks<'a> {
             let cover = match (seen, null) {
                 (Kind::Directory, _) => Cover::Directory,
                 (Kind::Unknown, Null::Made) => Cover::Unseen,
-                _ => {
-                    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC;
-                    Cover::File(p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), hosts.into(), flags.into()]).out())
-                }
+                _ => Cover::File(p.open_tree(AT_FDCWD, hosts, OPEN_TREE_CLONE).out()),
             };
             list.push(Mask { place, path, cover });
         }
@@ -101,7 +101,7 @@ impl<'a> Masks<'a> {
     }
 
     /// All paths.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub(in crate::plan) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.masked
             .iter()
             .map(|mask| &mask.path)
@@ -110,7 +110,7 @@ impl<'a> Masks<'a> {
     }
 
     /// Masks, and makes read-only.
-    pub(super) fn attach(&self, p: &mut Program, mounts: &Mounts<'_>) {
+    pub(in crate::plan) fn attach(&self, p: &mut Program, mounts: &Mounts<'_>) {
         self.make_readonly(p, mounts);
         let left = self.masked.iter().filter(|mask| matches!(mask.cover, Cover::Directory)).count();
         let mut shared = Shared { tree: None, left };
@@ -166,8 +166,8 @@ impl<'a> Masks<'a> {
     fn cover_unseen(&self, p: &mut Program, start: &Start<'_, '_>, mounts: &Mounts<'_>) {
         let (place, when) = place(p, start);
         let dev = mounts.start(Path::new("/dev/null"));
-        let (name, flags) = (dev.name(p), OPEN_TREE_CLONE | libc::O_CLOEXEC);
-        let null = when(p.call(libc::SYS_open_tree, &[dev.directory(), name.into(), flags.into()])).out();
+        let name = dev.name(p);
+        let null = when(p.open_tree(dev.directory(), name, OPEN_TREE_CLONE)).out();
         let to = onto(p, place);
         when(move_mount(p, null, to)).tolerate(&[libc::EINVAL]);
         self.cover_with_tmpfs(p, place);
@@ -178,11 +178,9 @@ impl<'a> Masks<'a> {
         let label = lsm::context("tmpfs", self.label, &[]).map(|option| format!(",{}", lsm::in_data(&option)));
         let options = format!("nr_blocks=1,nr_inodes=1{}", label.unwrap_or_default());
         let (tmpfs, dot, options) = (p.text("tmpfs"), p.text("."), p.text(options));
-        p.call(libc::SYS_fchdir, &[place.into()]).after(libc::EINVAL);
-        let args = [tmpfs.into(), dot.into(), tmpfs.into(), libc::MS_RDONLY.into(), options.into()];
-        p.call(libc::SYS_mount, &args).after(libc::EINVAL);
-        let slash = p.text("/");
-        p.call(libc::SYS_chdir, &[slash.into()]).after(libc::EINVAL);
+        p.fchdir(place).after(libc::EINVAL);
+        p.mount(tmpfs, dot, tmpfs, libc::MS_RDONLY, options).after(libc::EINVAL);
+        p.chdir("/").after(libc::EINVAL);
     }
 
     fn make_readonly(&self, p: &mut Program, mounts: &Mounts<'_>) {
@@ -190,7 +188,7 @@ impl<'a> Masks<'a> {
             p.section(place.as_str());
             let start = mounts.start(path);
             let had = mounts.attributes_at(path);
-            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
+            let change = Change { attributes: Attributes::setting(RDONLY), had, ..Change::default() };
             match start.itself() {
                 Some(mounted) => {
                     self.setter.change(p, mounted.tree, Reach::Below, change);
@@ -212,17 +210,15 @@ impl<'a> Masks<'a> {
         mounts: &Mounts<'_>,
     ) {
         let tree = p.slot();
-        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | AT_RECURSIVE;
+        let flags = OPEN_TREE_CLONE | AT_RECURSIVE;
         let to = if start.is_settled() {
             let (directory, name) = (start.directory(), start.name(p));
-            let call = p.call(libc::SYS_open_tree, &[directory, name.into(), flags.into()]);
-            call.tolerate(&ABSENT).into_slot(tree);
+            p.open_tree(directory, name, flags).tolerate(&ABSENT).into_slot(tree);
             target(p, start)
         } else {
             // Resolved once: what is copied is what it is put on.
             let place = open(p, start).tolerate(&ABSENT).out();
-            let (empty, flags) = (p.text(""), flags | libc::AT_EMPTY_PATH);
-            p.call(libc::SYS_open_tree, &[place.into(), empty.into(), flags.into()]).after_success().into_slot(tree);
+            p.open_tree(place, "", flags | AT_EMPTY_PATH).after_success().into_slot(tree);
             onto(p, place)
         };
         let detached = self.setter.reaches_detached();
@@ -247,26 +243,23 @@ impl<'a> Masks<'a> {
         for (place, had) in mounts.below(path) {
             let name = place.strip_prefix(path).unwrap_or(place);
             let name = p.text(name.as_os_str().as_encoded_bytes());
-            let below = resolve(p, tree.into(), name, libc::O_PATH);
-            let change = Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 };
+            let below = resolve(p, tree.into(), name, O_PATH);
+            let change = Change { attributes: Attributes::setting(RDONLY), had, ..Change::default() };
             self.setter.change(p, below, Reach::Top, change);
         }
     }
 
     /// An empty, read-only tmpfs.
     fn empty_directory(&self, p: &mut Program) -> Slot {
-        let tmpfs = p.text("tmpfs");
-        let context = p.call(libc::SYS_fsopen, &[tmpfs.into(), 1.into()]).out();
+        let context = p.fsopen("tmpfs").out();
         for (key, value) in [("source", "tmpfs"), ("nr_blocks", "1"), ("nr_inodes", "1")] {
-            let (key, value) = (p.text(key), p.text(value));
-            p.call(libc::SYS_fsconfig, &[context.into(), 1.into(), key.into(), value.into(), 0.into()]);
+            p.fsconfig_set_string(context, key, value);
         }
         if let Some(label) = self.label {
-            let (key, value) = (p.text("context"), p.text(label));
-            p.call(libc::SYS_fsconfig, &[context.into(), 1.into(), key.into(), value.into(), 0.into()]);
+            p.fsconfig_set_string(context, "context", label);
         }
-        p.call(libc::SYS_fsconfig, &[context.into(), 6.into(), 0.into(), 0.into(), 0.into()]);
-        p.call(libc::SYS_fsmount, &[context.into(), 1.into(), RDONLY.into()]).out()
+        p.fsconfig_cmd_create(context);
+        p.fsmount(context, RDONLY).out()
     }
 }
 
@@ -277,11 +270,9 @@ struct Shared {
     left: usize,
 }
 
-const T_SYMLINKS: i32 = 0x10;
-
 /// Whose /dev/null the container has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Null {
+pub(in crate::plan) enum Null {
     /// This program makes it.
     Made,
     /// It came with a /dev that the configuration binds, or that the image has, or with a mount onto it.
@@ -292,15 +283,18 @@ pub(super) enum Null {
 fn target(p: &mut Program, start: &Start<'_, '_>) -> Target {
     match start.is_mount() {
         true => onto(p, start.directory()),
-        false => (start.directory(), start.name(p), F_EMPTY_PATH | T_SYMLINKS),
+        false => Target {
+            directory: start.directory(),
+            name: start.name(p),
+            flags: MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS,
+        },
     }
 }
 
 /// Opens what a path names, through links.
 fn open<'p>(p: &'p mut Program, start: &Start<'_, '_>) -> Added<'p> {
     let name = if start.is_mount() { p.text(".") } else { start.name(p) };
-    let flags = libc::O_PATH | libc::O_CLOEXEC;
-    p.call(libc::SYS_openat, &[start.directory(), name.into(), flags.into()])
+    p.openat(start.directory(), name, O_PATH)
 }
 
 /// The object itself, and the condition of what is done to it: that it is there, where that is not known.
@@ -313,7 +307,7 @@ fn place(p: &mut Program, start: &Start<'_, '_>) -> (Slot, fn(Added<'_>) -> Adde
 
 fn move_mount(p: &mut Program, tree: Slot, to: Target) -> Added<'_> {
     let empty = p.text("");
-    p.call(libc::SYS_move_mount, &[tree.into(), empty.into(), to.0, to.1.into(), to.2.into()])
+    to.attach(p, tree, empty)
 }
 
 /// Attaches `tree` at what a path names.
@@ -324,6 +318,5 @@ fn put<'p>(p: &'p mut Program, tree: Slot, start: &Start<'_, '_>) -> Added<'p> {
 
 /// A copy of a mount.
 fn copy_of(p: &mut Program, tree: Slot) -> Added<'_> {
-    let (empty, flags) = (p.text(""), OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_EMPTY_PATH);
-    p.call(libc::SYS_open_tree, &[tree.into(), empty.into(), flags.into()])
+    p.open_tree(tree, "", OPEN_TREE_CLONE | AT_EMPTY_PATH)
 }

@@ -5,35 +5,54 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::{Filesystem, Mounts, Planned, Start};
-use crate::plan::program::{AT_FDCWD, Arg, Data, Program, Slot};
-use crate::plan::rootfs::{F_EMPTY_PATH, T_EMPTY_PATH};
+use crate::plan::program::{
+    AT_FDCWD, Added, Data, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MoveFlags, Number, O_DIRECTORY,
+    O_NOFOLLOW, O_PATH, OpenFlags, Program, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, Resolve, Slot,
+};
 use crate::survey::Kind;
 
-/// openat2(2).
-const RESOLVE_NO_MAGICLINKS: u64 = 0x2;
-pub(super) const RESOLVE_IN_ROOT: u64 = 0x10;
+/// Where something is mounted, for move_mount(2).
+#[derive(Clone, Copy)]
+pub(in crate::plan) struct Target {
+    pub(in crate::plan) directory: Number,
+    pub(in crate::plan) name: Data,
+    pub(in crate::plan) flags: MoveFlags,
+}
 
-/// Where something is mounted, for move_mount(2): a directory, a name in it, and flags.
-pub(in crate::plan) type Target = (Arg, Data, i32);
+impl Target {
+    /// Attaches the detached mount `tree` there.
+    pub(in crate::plan) fn attach(self, p: &mut Program, tree: Slot, empty: Data) -> Added<'_> {
+        p.move_mount(tree, empty, self.directory, self.name, self.flags)
+    }
+
+    /// The object itself, if that is what is mounted on.
+    fn itself(self) -> Option<Number> {
+        (self.flags == MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH).then_some(self.directory)
+    }
+
+    /// The object, opened if it is not.
+    pub(super) fn open(self, p: &mut Program, flags: OpenFlags) -> Number {
+        self.itself().unwrap_or_else(|| resolve(p, self.directory, self.name, flags).into())
+    }
+}
 
 /// openat2(2) without magic links: those lead out of every root. From the working directory, which is the root, no path leads
 /// out either; below a mount's descriptor links are those of the container, whose root is the process's own.
-pub(in crate::plan) fn resolve(p: &mut Program, base: Arg, path: Data, flags: i32) -> Slot {
-    let root = if base == AT_FDCWD.into() { RESOLVE_IN_ROOT } else { 0 };
-    let how = p.longs(&[(flags | libc::O_CLOEXEC) as u64, 0, root | RESOLVE_NO_MAGICLINKS]);
-    p.call(libc::SYS_openat2, &[base, path.into(), how.into(), 24.into()]).out()
+pub(in crate::plan) fn resolve(p: &mut Program, base: Number, path: Data, flags: OpenFlags) -> Slot {
+    let root = if base == AT_FDCWD.into() { RESOLVE_IN_ROOT } else { Resolve::default() };
+    p.openat2(base, path, flags, root | RESOLVE_NO_MAGICLINKS).out()
 }
 
 /// The very object of a descriptor.
-pub(in crate::plan) fn onto(p: &mut Program, object: impl Into<Arg>) -> Target {
-    (object.into(), p.text(""), F_EMPTY_PATH | T_EMPTY_PATH)
+pub(in crate::plan) fn onto(p: &mut Program, object: impl Into<Number>) -> Target {
+    Target { directory: object.into(), name: p.text(""), flags: MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH }
 }
 
 /// What is there now.
 pub(super) fn existing(p: &mut Program, start: &Start<'_, '_>) -> Slot {
     p.doing("open the destination");
     let name = start.name(p);
-    resolve(p, start.directory(), name, libc::O_PATH)
+    resolve(p, start.directory(), name, O_PATH)
 }
 
 impl Mounts<'_> {
@@ -46,7 +65,7 @@ impl Mounts<'_> {
             _ => self.target(p, &planned.seen.path, planned.kind, planned.seen.there),
         };
         p.doing(format!("attach {}", if typ.is_empty() { "bind" } else { typ }));
-        p.call(libc::SYS_move_mount, &[tree.into(), self.empty.into(), target.0, target.1.into(), target.2.into()]);
+        target.attach(p, tree, self.empty);
     }
 
     fn ordinary_directory(&self, p: &mut Program, planned: &Planned<'_>) -> Target {
@@ -60,9 +79,8 @@ impl Mounts<'_> {
             p.doing("make the directory");
             p.mkdirat(directory, name, 0o755).tolerate(&[libc::EEXIST, libc::EROFS]);
         }
-        p.doing("must be mounted on an ordinary directory");
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        let slot = p.call(libc::SYS_openat, &[directory, name.into(), flags.into()]).out();
+        p.doing("must be mounted on ordinary directory");
+        let slot = p.openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW).out();
         onto(p, slot)
     }
 
@@ -94,12 +112,8 @@ impl Mounts<'_> {
     }
 
     /// Makes the directory `path` where it is missing, and returns it.
-    pub(in crate::plan) fn directory(&self, p: &mut Program, path: &Path) -> Arg {
-        let (directory, name, flags) = self.target(p, path, Kind::Directory, 0);
-        if flags & T_EMPTY_PATH != 0 {
-            return directory;
-        }
-        resolve(p, directory, name, libc::O_PATH | libc::O_DIRECTORY).into()
+    pub(in crate::plan) fn directory(&self, p: &mut Program, path: &Path) -> Number {
+        self.target(p, path, Kind::Directory, 0).open(p, O_PATH | O_DIRECTORY)
     }
 
     /// A name in a filesystem that is new: no links can be there but those that this program makes.
@@ -115,19 +129,19 @@ impl Mounts<'_> {
             let kind = if i + 1 < count { Kind::Directory } else { kind };
             make_entry(p, directory, text, kind);
         }
-        (directory, text, F_EMPTY_PATH)
+        Target { directory, name: text, flags: MOVE_MOUNT_F_EMPTY_PATH }
     }
 }
 
-fn make_entry(p: &mut Program, parent: Arg, name: Data, kind: Kind) {
+fn make_entry(p: &mut Program, parent: Number, name: Data, kind: Kind) {
     match kind {
-        Kind::File => p.call(libc::SYS_mknodat, &[parent, name.into(), (libc::S_IFREG | 0o755).into(), 0.into()]),
+        Kind::File => p.mknodat(parent, name, libc::S_IFREG | 0o755, 0),
         _ => p.mkdirat(parent, name, 0o755),
     }
     .tolerate(&[libc::EEXIST, libc::EROFS]);
 }
 
-fn below(p: &mut Program, base: Arg, names: &[&[u8]]) -> Slot {
+fn below(p: &mut Program, base: Number, names: &[&[u8]]) -> Slot {
     let path = p.text(names.join(&b'/'));
-    resolve(p, base, path, libc::O_PATH)
+    resolve(p, base, path, O_PATH)
 }

@@ -1,18 +1,17 @@
-//! What one entry of the list asks for: checked, and its source opened while the host's paths are at hand.
+//! What one entry of the list asks for, checked.
 
 use std::path::{Path, PathBuf};
 
-use nix::libc;
 use oci_spec::runtime::Mount;
 
-use super::{Made, MountWork, Mounts, Planned, What};
+use super::bind::Locks;
+use super::{MountWork, Mounts, Planned, What};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::host::Host;
 use crate::host::mounts::MountCalls;
-use crate::plan::mount_options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
-use crate::plan::program::{AT_FDCWD, Program, Slot};
-use crate::plan::rootfs::{AT_RECURSIVE, OPEN_TREE_CLONE};
-use crate::plan::{IdMaps, Request, id_map};
+use crate::plan::mounts::options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
+use crate::plan::namespaces::{IdMaps, id_map};
+use crate::plan::program::Program;
 use crate::survey::{Destination, Kind, clean, is_bind};
 
 /// Files below /proc that may be mounted over, as lxcfs does; everything else there is the kernel's word to the runtime.
@@ -31,18 +30,13 @@ const PROC_EXCEPTIONS: [&str; 10] = [
 
 impl<'a> Mounts<'a> {
     /// Reads entry `i`.
-    pub(super) fn entry(
-        &mut self,
-        p: &mut Program,
-        request: &Request<'a>,
-        i: usize,
-        mount: &'a Mount,
-    ) -> Result<Planned<'a>> {
+    pub(super) fn entry(&mut self, i: usize, mount: &'a Mount) -> Result<Planned<'a>> {
+        let request = self.request;
         let destination = clean(mount.destination());
         let place = format!("mounts[{i}] ({})", destination.display());
         let field = |name: &str| format!("mounts[{i}].{name} ({})", destination.display());
         check_destination(&destination, mount).map_err(|text| Error::spec(field("destination"), text))?;
-        let options = parse(mount.options().as_deref().unwrap_or_default());
+        let mut options = parse(mount.options().as_deref().unwrap_or_default());
         let wrong = |text: String| Err(Error::spec(field("options"), text));
         let typ = mount.typ().as_deref().unwrap_or("none");
         let bound = is_bind(mount);
@@ -76,25 +70,37 @@ impl<'a> Mounts<'a> {
             }
             work.push(MountWork::MapIds(maps, reach));
         }
-        let source = request.survey.sources.get(i).copied().unwrap_or_default();
-        let had = of_statfs(request.survey.mount_flags.sources.get(i).copied().unwrap_or_default());
+        let kind = request.survey.sources.get(i).copied().unwrap_or_default();
+        let mut source = mount.source().clone().unwrap_or_else(|| typ.into());
+        let flags = request.survey.mount_flags.sources.get(i).copied().unwrap_or_default();
+        let had = of_statfs(flags);
         let (what, kind) = if options.remount {
             (What::Change, Kind::Unknown)
         } else if bound {
-            let tree = open_source(p, &place, request, mount, &options)?;
-            if self.setter.reaches_detached() {
-                self.settle(p, tree, &options, had);
-            }
-            (What::Tree(tree), source)
+            let Some(path) = mount.source() else { return Err(Error::spec(place, "source is missing")) };
+            let path = request.bundle.join(path);
+            let seen = || request.survey.inside.get(i).cloned().flatten();
+            (self.inside(&path).map_or(What::Source(path), |path| What::Inside(seen().unwrap_or(path))), kind)
         } else if typ == "cgroup" || typ == "cgroup2" {
-            (What::Cgroups(self.open_cgroups(p, &place, request.host)), Kind::Directory)
+            (What::Cgroups(self.cgroups()), Kind::Directory)
         } else if typ == "none" {
             return Err(Error::spec(field("type"), "is missing, and it is no bind mount"));
+        } else if let Some((own, data)) =
+            self.names_inside(typ, &source, &options.data).map_err(|text| Error::spec(place.as_str(), text))?
+        {
+            (source, options.data) = (own, data);
+            (What::NewInside, Kind::Directory)
         } else {
             (What::New, Kind::Directory)
         };
         let seen = request.survey.destinations.get(i).cloned().unwrap_or_else(|| Destination::unseen(&destination));
-        Ok(Planned { place, mount, destination, seen, options, what, kind, work, had })
+        let mut planned = Planned { place, mount, destination, source, seen, options, what, kind, work, had };
+        if matches!(planned.what, What::Source(_)) {
+            // Of what nobody has asked for nothing is known to be locked.
+            let locks = if self.user_namespace && flags != 0 { Locks::Locked } else { Locks::Free };
+            self.bind_flags(&mut planned, locks)?;
+        }
+        Ok(planned)
     }
 
     /// The mapping of a mount's ids: its own, or that of the container (`None`). An error names the field.
@@ -123,13 +129,8 @@ impl<'a> Mounts<'a> {
 
     /// A tmpfs that the runtime is to fill is made in the runtime's user namespace: in one of the container's the runtime's
     /// own ids would not be mapped (EOVERFLOW). Its root belongs to the container's.
-    pub(super) fn prepare_copy(
-        &mut self,
-        p: &mut Program,
-        request: &Request<'_>,
-        planned: &mut Planned<'_>,
-    ) -> Result<()> {
-        let linux = request.spec.linux().as_ref();
+    pub(super) fn prepare_copy(&mut self, p: &mut Program, planned: &mut Planned<'_>) -> Result<()> {
+        let linux = self.request.spec.linux().as_ref();
         for (name, maps) in [
             ("uid", linux.and_then(|l| l.uid_mappings().as_ref())),
             ("gid", linux.and_then(|l| l.gid_mappings().as_ref())),
@@ -147,9 +148,7 @@ impl<'a> Mounts<'a> {
             planned.options.data.push(format!("{name}={}", root.host_id()));
         }
         p.section(planned.place.as_str());
-        if let Made::Detached(slot, _) = self.filesystem(p, planned)? {
-            planned.what = What::Prepared(slot);
-        }
+        planned.what = What::Made(self.filesystem(p, planned)?);
         Ok(())
     }
 
@@ -184,18 +183,6 @@ fn check_destination(destination: &Path, mount: &Mount) -> std::result::Result<(
         true => Ok(()),
         false => Err("lies in /proc, where only procfs may be mounted"),
     }
-}
-
-/// Opens a bind mount's source as a detached copy.
-fn open_source(p: &mut Program, place: &str, request: &Request<'_>, mount: &Mount, options: &Parsed) -> Result<Slot> {
-    let Some(source) = mount.source() else { return Err(Error::spec(place, "source is missing")) };
-    let source = request.bundle.join(source);
-    p.section(place);
-    p.doing(format!("bind source {}", source.display()));
-    let path = p.text(source.as_os_str().as_encoded_bytes());
-    let recursive = if options.recursive_bind { AT_RECURSIVE } else { 0 };
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | recursive;
-    Ok(p.call(libc::SYS_open_tree, &[AT_FDCWD.into(), path.into(), flags.into()]).out())
 }
 
 /// Why something cannot be on this machine.

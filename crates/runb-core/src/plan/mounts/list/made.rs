@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
-use super::Mounts;
-use super::target::RESOLVE_IN_ROOT;
-use crate::plan::program::{AT_FDCWD, Arg, Data, Program, Slot};
+use super::{Mounts, Planned};
+use crate::plan::program::{AT_FDCWD, Data, MountIds, Number, O_DIRECTORY, O_PATH, Program, RESOLVE_IN_ROOT, Slot};
 use crate::survey::Kind;
 
 /// What is at a destination that was mounted.
@@ -44,11 +43,14 @@ pub(super) enum Filesystem {
 }
 
 impl Filesystem {
-    /// Of a new one of the type `typ`, which may have names in it.
-    pub(super) fn of(typ: &str) -> Self {
-        match typ {
+    /// That of a mount which was made.
+    pub(super) fn of(planned: &Planned<'_>) -> Self {
+        match planned.typ() {
             "proc" | "sysfs" => Filesystem::Kernels,
             "devpts" => Filesystem::Devpts,
+            // What was copied up may have links.
+            "tmpfs" if !planned.options.copy_up => Filesystem::Fresh,
+            "cgroup" | "cgroup2" => Filesystem::Hosts,
             _ => Filesystem::New,
         }
     }
@@ -69,7 +71,7 @@ pub(in crate::plan) struct Start<'m, 'p> {
 
 impl Start<'_, '_> {
     /// The directory: that of the mount, or the root, which is the working directory.
-    pub(in crate::plan) fn directory(&self) -> Arg {
+    pub(in crate::plan) fn directory(&self) -> Number {
         self.mount.map_or(AT_FDCWD.into(), |mounted| mounted.tree.into())
     }
 
@@ -140,7 +142,7 @@ impl Mounts<'_> {
     /// Fails unless the name of each mount leads to it: who shares the filesystem that it lies on may have renamed the
     /// directory under it.
     pub(in crate::plan) fn verify(&self, p: &mut Program) {
-        let mut ids = None;
+        let mut ids: Option<MountIds> = None;
         for mounted in self.done.iter().filter(|mounted| self.is_seen(mounted)) {
             let above = self.done.above(&mounted.at);
             if above.is_some_and(|above| above.filesystem.keeps_names()) {
@@ -157,7 +159,11 @@ impl Mounts<'_> {
             ));
             match mounted.kind {
                 Kind::Directory => same_directory(p, mounted.tree, &start),
-                Kind::File | Kind::Unknown => ids.get_or_insert_with(|| Ids::new(p)).same(p, mounted.tree, &start),
+                Kind::File | Kind::Unknown => {
+                    let ids = *ids.get_or_insert_with(|| p.mount_ids());
+                    let name = start.name(p);
+                    p.compare_mounts(&ids, mounted.tree, start.directory(), name);
+                }
             }
         }
     }
@@ -169,60 +175,20 @@ fn same_directory(p: &mut Program, tree: Slot, start: &Start<'_, '_>) {
     let dot = p.text(".");
     let name = p.text([start.rest.as_os_str().as_encoded_bytes(), b"/."].concat());
     let to = start.directory();
-    p.call(libc::SYS_renameat2, &[tree.into(), dot.into(), to, name.into(), 0.into()]).tolerate(&[libc::EBUSY]);
-}
-
-/// The numbers of two mounts.
-struct Ids {
-    /// Two of struct statx.
-    results: [Data; 2],
-    /// `stx_mnt_id` in the first, and its lower half in the second as an argument.
-    compared: (Data, Slot),
-    empty: Data,
-}
-
-impl Ids {
-    /// struct statx, and its `stx_mnt_id` (include/uapi/linux/stat.h).
-    const SIZE: usize = 256;
-    const MNT_ID: usize = 0x90;
-    const STATX_MNT_ID: u32 = 0x1000;
-
-    fn new(p: &mut Program) -> Self {
-        let results = [p.bytes(&[0; Self::SIZE]), p.bytes(&[0; Self::SIZE])];
-        let compared = (results[0].at(Self::MNT_ID), p.slot_in(results[1], Self::MNT_ID));
-        Ids { results, compared, empty: p.text("") }
-    }
-
-    /// Fails with EAGAIN unless both are on one mount: futex(2) compares a number in memory with an argument. A number is 32
-    /// bits long in the kernel (`mnt_id` in fs/mount.h), and no other mount has it while the descriptor is open.
-    fn same(&self, p: &mut Program, tree: Slot, start: &Start<'_, '_>) {
-        const FUTEX_CMP_REQUEUE_PRIVATE: i32 = 4 | 128;
-        let name = start.name(p);
-        let flags = libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT;
-        let mut ask = |directory: Arg, name: Data, flags: i32, result: Data| {
-            let args = [directory, name.into(), flags.into(), Self::STATX_MNT_ID.into(), result.into()];
-            p.call(libc::SYS_statx, &args);
-        };
-        ask(tree.into(), self.empty, flags | libc::AT_EMPTY_PATH, self.results[0]);
-        ask(start.directory(), name, flags, self.results[1]);
-        let (memory, number) = self.compared;
-        let other = self.results[1].into();
-        let args = [memory.into(), FUTEX_CMP_REQUEUE_PRIVATE.into(), 0.into(), 0.into(), other, number.into()];
-        p.call(libc::SYS_futex, &args);
-    }
+    p.renameat2(tree, dot, to, name).tolerate(&[libc::EBUSY]);
 }
 
 /// What was mounted last on the directory `place`, whatever its name is by now: `..` of a root is the root itself, and what
 /// is mounted there is entered.
-pub(super) fn top(p: &mut Program, place: Slot) -> Slot {
+pub(super) fn top(p: &mut Program, place: impl Into<Number>) -> Slot {
+    let place = place.into();
     /// Each mount and each rename on the machine may disturb a lookup of `..` (EAGAIN in openat2(2)).
     const TRIES: usize = 4;
-    let how = p.longs(&[(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64, 0, RESOLVE_IN_ROOT]);
     let up = p.text("..");
     let top = p.slot();
     p.doing("open what is mounted there");
     for attempt in 1..=TRIES {
-        let call = p.call(libc::SYS_openat2, &[place.into(), up.into(), how.into(), 24.into()]);
+        let call = p.openat2(place, up, O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT);
         let call = if attempt > 1 { call.after(libc::EAGAIN) } else { call };
         let call = if attempt < TRIES { call.tolerate(&[libc::EAGAIN]) } else { call };
         call.into_slot(top);
