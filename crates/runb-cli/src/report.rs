@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 
 use nix::fcntl::OFlag;
 use runb_core::Error;
+use runb_core::trace::{Step, What};
 
 use crate::args::{Format, Global};
 use crate::output::{self, PATIENCE, Wait};
@@ -55,8 +56,9 @@ impl Report {
         Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what }
     }
 
-    /// Prints an error and what failed while cleaning up after it; returns its text.
+    /// Prints an error, what was done before it, and what failed while cleaning up after it; returns its text.
     pub fn error(&self, error: &Error) -> String {
+        self.steps(error.steps());
         let cleanup: Vec<String> = error.cleanup().iter().map(|error| one_line(&error.to_string())).collect();
         self.failure(&error.to_string(), &cleanup)
     }
@@ -95,22 +97,45 @@ impl Report {
         }
     }
 
-    /// With `--debug`, writes a line to the log; without a log, to stderr.
+    /// With `--debug`, writes a line to the log; without a log, to stderr, in the same form.
     pub fn debug(&self, text: &str) {
-        if !self.debug {
-            return;
+        if self.debug {
+            self.write_debug(&self.line_at(SystemTime::now(), Level::Debug, &one_line(text), &[]));
         }
-        let text = one_line(text);
+    }
+
+    /// With `--debug`, writes what the library did up to now, a line for each step with the time at which it was done.
+    pub fn steps(&self, steps: &[Step]) {
+        let Some(last) = steps.last().filter(|_| self.debug) else { return };
+        let now = SystemTime::now();
+        let mut lines = String::new();
+        for step in steps {
+            let time = now.checked_sub(last.at - step.at).unwrap_or(now);
+            let mut add = |text: &str| lines += &self.line_at(time, Level::Debug, &one_line(text), &[]);
+            add(&format!("{}, after {:.1?}", step.what, step.took));
+            // A sentence of runc's that its users look for.
+            if let What::Plan { filter: Some((_, flags)), .. } = step.what {
+                add(&format!("seccomp filter flags: {flags}"));
+            }
+        }
+        self.write_debug(&lines);
+    }
+
+    fn write_debug(&self, lines: &str) {
         if self.log.is_none() {
-            return print(&format!("runb: debug: {text}\n"));
+            return print(lines);
         }
-        if let Err(why) = self.append(&self.line(Level::Debug, &text, &[])) {
+        if let Err(why) = self.append(lines) {
             print(&format!("runb: warning: {why}\n"));
         }
     }
 
     fn line(&self, level: Level, text: &str, cleanup: &[String]) -> String {
-        let time = humantime::format_rfc3339_seconds(SystemTime::now());
+        self.line_at(SystemTime::now(), level, text, cleanup)
+    }
+
+    fn line_at(&self, time: SystemTime, level: Level, text: &str, cleanup: &[String]) -> String {
+        let time = humantime::format_rfc3339_seconds(time);
         let json = |text: &str| serde_json::Value::from(text).to_string();
         let level = level.name();
         match self.format {

@@ -10,6 +10,7 @@ mod exec;
 mod foreground;
 mod hooks;
 mod pidfd_socket;
+mod remains;
 mod start;
 
 use std::fs;
@@ -20,10 +21,14 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
 use crate::options::HookEnvironment;
+use crate::plan::program::Program;
+use crate::plan::seccomp::Filter;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
+use crate::trace::{Step, Trace, What};
 
 pub use create::{Planned, planned};
-pub use end::{Force, Scope};
+pub use end::{Force, Removal, Scope};
+pub use exec::Exec;
 pub use foreground::{Foreground, Subreaper, Workload};
 
 /// What `state` prints (runtime.md "State", and runc's fields).
@@ -58,6 +63,7 @@ pub struct Container {
     saved: Saved,
     warnings: Vec<String>,
     hook_environment: HookEnvironment,
+    steps: Vec<Step>,
 }
 
 /// A container whose workload runs as this process's child.
@@ -68,7 +74,7 @@ pub struct Running {
 }
 
 /// The containers of a folder.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct List {
     /// Those that can be read, by id.
     pub containers: Vec<Container>,
@@ -102,7 +108,8 @@ impl Container {
         state::check_id(id)?;
         let dir = root.join(id);
         let saved = state::read(&dir)?;
-        Ok(Container { dir, saved, warnings: Vec::new(), hook_environment: HookEnvironment::default() })
+        let hook_environment = HookEnvironment::default();
+        Ok(Container { dir, saved, warnings: Vec::new(), hook_environment, steps: Vec::new() })
     }
 
     /// Gives hooks in the runtime's namespaces that name no environment this one; a container that was loaded has none for
@@ -114,13 +121,10 @@ impl Container {
     /// The containers of the folder `root`; what is no container there is passed over.
     ///
     /// # Errors
-    /// The folder cannot be read; one that is not there has no containers.
+    /// The folder cannot be read; ENOENT, if it is not there: there never was a container, or another one is meant.
     pub fn list(root: &Path) -> Result<List> {
-        let mut list = List { containers: Vec::new(), damaged: Vec::new() };
-        let entries = match fs::read_dir(root) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(list),
-            entries => entries.map_err(|e| Error::io(format!("open {}", root.display()), &e))?,
-        };
+        let mut list = List::default();
+        let entries = fs::read_dir(root).map_err(|e| Error::io(format!("open {}", root.display()), &e))?;
         for id in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
             match Container::load(root, &id) {
                 Ok(container) => list.containers.push(container),
@@ -140,6 +144,11 @@ impl Container {
     /// What was odd in the configuration, and no error.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What its `create` or `run` did, and how long that took; nothing, where it was loaded.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
     }
 
     /// Where it is in its life, now.
@@ -205,6 +214,21 @@ impl Container {
             false => Err(Error::new(Kind::NotFound, "container does not exist: another one has its id")),
         }
     }
+}
+
+/// Does `work`; what it did comes back with its result, or with its error.
+fn traced<T>(work: impl FnOnce(&mut Trace) -> Result<T>) -> Result<(T, Vec<Step>)> {
+    let mut trace = Trace::begin();
+    match work(&mut trace) {
+        Ok(result) => Ok((result, trace.into_steps())),
+        Err(error) => Err(error.with_steps(trace.into_steps())),
+    }
+}
+
+/// The step of planning.
+fn planned_step(program: &Program, filter: Option<&Filter>) -> What {
+    let filter = filter.map(|filter| (filter.instructions.len(), filter.flags.0));
+    What::Plan { calls: program.calls().len(), filter }
 }
 
 /// The name of a user of the host, or its number.

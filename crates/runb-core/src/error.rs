@@ -4,6 +4,8 @@ use std::fmt;
 
 use nix::errno::Errno;
 
+use crate::trace::Step;
+
 /// A result of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -40,12 +42,13 @@ pub struct Error {
     text: String,
     errno: Option<Errno>,
     cleanup: Vec<Error>,
+    steps: Vec<Step>,
 }
 
 impl Error {
     /// An error of `kind`; `text` says what was being done or what is wrong.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Error { kind, origin: None, text: text.into(), errno: None, cleanup: Vec::new() }
+        Error { kind, origin: None, text: text.into(), errno: None, cleanup: Vec::new(), steps: Vec::new() }
     }
 
     /// A call of the runtime failed; `call` names it and its object (`open /run/netns/x`).
@@ -101,6 +104,12 @@ impl Error {
         self
     }
 
+    /// Attaches what was done before.
+    pub(crate) fn with_steps(mut self, steps: Vec<Step>) -> Self {
+        self.steps = steps;
+        self
+    }
+
     /// Who is to act.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -119,6 +128,11 @@ impl Error {
     /// What failed while cleaning up after this error.
     pub fn cleanup(&self) -> &[Error] {
         &self.cleanup
+    }
+
+    /// What was done before it, by the call that failed.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
     }
 }
 

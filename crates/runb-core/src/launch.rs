@@ -28,10 +28,12 @@ use crate::options::HookEnvironment;
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::{Hint, Mark, Program};
 use crate::plan::seccomp::Filter;
-use crate::plan::{IdMaps, Plan};
+use crate::plan::{Attributes, IdMaps, Plan, SCHEDULER};
+use crate::signal::killed_by;
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::terminal::Master;
+use crate::trace::{Trace, What};
 
 use listener::Listener;
 
@@ -83,34 +85,46 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32, born: Born<'
 }
 
 impl Running<'_> {
+    /// The process id of init, or of what will be its twin's maker.
+    pub(crate) fn pid(&self) -> i32 {
+        self.init.pid
+    }
+
     /// Goes through the stops up to [`Point::Ready`], whether init waits there or not.
     ///
     /// # Errors
     /// A call of init, one of the runtime's, or a hook failed; or init was killed. It does not live any more then.
-    pub(crate) fn until_ready(mut self, plan: &Plan, context: Context<'_>) -> Result<Ready> {
-        match self.go_through(plan, context) {
+    pub(crate) fn until_ready(mut self, plan: &Plan, context: Context<'_>, trace: &mut Trace) -> Result<Ready> {
+        match self.go_through(plan, context, trace) {
             Ok(()) => Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal }),
             Err(error) => Err(self.init.end(error)),
         }
     }
 
-    fn go_through(&mut self, plan: &Plan, mut context: Context<'_>) -> Result<()> {
+    fn go_through(&mut self, plan: &Plan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
         let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
         expected.push(Point::Ready);
         let mut mounts = mounts::Mounts::of(plan);
         for point in expected {
             let report = self.reach(point)?;
+            trace.done(What::Stop(point));
             match point {
-                Point::IdMap => self.map_ids(plan)?,
+                Point::IdMap => {
+                    self.map_ids(plan)?;
+                    trace.done(What::IdMaps);
+                }
                 Point::Mount => {
                     if let Some(descriptor) = mounts.next(&self.init, report.value as i32)? {
                         self.init.resume()?;
                         self.init.send(&descriptor)?;
+                        trace.done(What::Mount);
                         continue;
                     }
+                    trace.done(What::Mount);
                 }
-                Point::Hooks => self.run_hooks(plan, &context)?,
+                Point::Hooks => self.run_hooks(plan, &context, trace)?,
                 Point::Notify => self.take_listener(&report)?,
+                Point::Scheduler => self.schedule(plan.scheduler.as_ref())?,
                 Point::Ready => break,
                 Point::Terminal => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
@@ -204,6 +218,14 @@ impl Running<'_> {
         listener.hand_over(to, &process_state(context.saved, context.status, self.init.pid, metadata)?)
     }
 
+    /// Gives the twin, which waits for it and is not reaped, its scheduler.
+    fn schedule(&self, scheduler: Option<&Attributes>) -> Result<()> {
+        let Some(Attributes { attr, what, hint }) = scheduler.filter(|_| self.twin.is_none()) else {
+            return Err(Error::internal("a stop for a scheduler that is not planned"));
+        };
+        sys::sched_setattr(self.init.pid, attr).map_err(|errno| late_failure(what, SCHEDULER, *hint, errno as i32))
+    }
+
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
         write_id_maps(self.init.pid, maps, ["linux.uidMappings", "linux.gidMappings"])
@@ -252,19 +274,25 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of it failed, or it was killed before it joined. It does not live any more then.
-    pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: Context<'_>) -> Result<Executed> {
-        match self.execute(plan, context) {
+    pub(crate) fn until_executed(
+        mut self,
+        plan: &ExecPlan,
+        context: Context<'_>,
+        trace: &mut Trace,
+    ) -> Result<Executed> {
+        match self.execute(plan, context, trace) {
             Ok(()) => Ok(Executed { process: self.init, terminal: self.terminal }),
             Err(error) => Err(self.init.end(error)),
         }
     }
 
-    fn execute(&mut self, plan: &ExecPlan, mut context: Context<'_>) -> Result<()> {
+    fn execute(&mut self, plan: &ExecPlan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
         // In the container's pid namespace the process may be in the hands of another: what is out of turn is not heard.
         let points: Vec<Point> = plan.program.points().collect();
         let carries = points.contains(&Point::Terminal);
         for point in points {
             let report = self.reach(point)?;
+            trace.done(What::Stop(point));
             match point {
                 Point::Terminal => {
                     let Some(master) = &self.terminal else {
@@ -273,6 +301,7 @@ impl Running<'_> {
                     (context.terminal)(master)?;
                 }
                 Point::Notify => self.take_listener(&report)?,
+                Point::Scheduler => self.schedule(plan.scheduler.as_ref())?,
                 Point::Ready => self.hand_over(plan.filter.as_ref(), &mut context)?,
                 other => return Err(Error::internal(format!("nothing is planned for the stop {other:?}"))),
             }
@@ -354,12 +383,17 @@ fn failure(program: &Program, report: &Report, init: &Child) -> Error {
 
 /// A failure as an error, by what was kept of the call.
 pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i32) -> Error {
-    let more = match hint {
-        Some(Hint::ProfileMissing) if errno == libc::ENOENT => ": the profile is not loaded on this host",
-        Some(Hint::InterpreterMissing) if errno == libc::ENOENT => ": the file is there, its interpreter is not",
-        _ => "",
+    let text = match (hint, errno) {
+        (Some(Hint::ProfileMissing), libc::ENOENT) => format!("{what}: the profile is not loaded on this host"),
+        // Before the call, whose errno is looked for directly after the file's name.
+        (Some(Hint::InterpreterMissing), libc::ENOENT) => format!("the file is there, its interpreter is not: {what}"),
+        (Some(Hint::Deadline), libc::EPERM) => format!(
+            "it takes CAP_SYS_NICE and every CPU, so that this process scheduler can't be used together with AllowedCPUs \
+             (linux.resources.cpu.cpus, or a cpuset above): {what}"
+        ),
+        _ => what.to_owned(),
     };
-    let error = Error::new(Kind::Init, format!("{what}{more}")).with_errno(Errno::from_raw(errno));
+    let error = Error::new(Kind::Init, text).with_errno(Errno::from_raw(errno));
     if place.is_empty() { error } else { error.at(place) }
 }
 
@@ -390,7 +424,7 @@ fn died(init: &mut Child, cgroup: &Cgroup) -> Error {
         return Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit");
     }
     let how = match status {
-        Some(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+        Some(WaitStatus::Signaled(_, signal, _)) => killed_by(signal),
         Some(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
         other => format!("{other:?}"),
     };

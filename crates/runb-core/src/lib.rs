@@ -44,6 +44,7 @@ pub mod survey;
 mod sys;
 pub mod template;
 pub mod terminal;
+pub mod trace;
 pub mod undo;
 
 pub use error::{Error, Kind, Result};

@@ -2,52 +2,45 @@
 //!
 //! A [`Plan`] is complete: what the runtime does, and the program that init runs. The order of a launch is [`create`].
 
-mod attributes;
 pub mod begin;
 pub mod cgroup;
 mod check;
-mod command;
-mod credentials;
-mod devices;
+mod environment;
 pub mod exec;
-mod guard;
 pub mod hooks;
 mod lsm;
-mod masks;
-mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
 mod procfs;
 pub mod program;
-mod rootfs;
-mod schedule;
+mod request;
 pub mod seccomp;
-mod terminal;
-
-use std::path::{Path, PathBuf};
 
 use nix::libc;
-use oci_spec::runtime::{LinuxIdMapping, Spec};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
-use crate::host::Host;
-use crate::options::Options;
-use crate::survey::{Reader, Survey};
-use attributes::{Procfs, Setter};
+use crate::error::{Error, Result};
+use crate::survey::Reader;
 use cgroup::CgroupPlan;
+use mounts::attributes::{Procfs, Setter};
+use mounts::rootfs::Site;
+use mounts::rootfs::Whose;
+use mounts::{devices, list, masks, rootfs};
 use namespaces::Entry;
-use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags};
-use rootfs::Site;
+use process::terminal;
+use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags, report_descriptor};
 use runb_init::Point;
 use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
 pub use check::{SPEC_VERSION, check, hook_names};
-pub use mount_options::{Reach, option_names};
-pub use mounts::{MountStep, MountWork};
-pub use namespaces::{NAMESPACES, name as namespace_name};
+pub use mounts::list::{MountStep, MountWork};
+pub use mounts::options::{Reach, option_names};
+pub use namespaces::{IdMaps, NAMESPACES, name as namespace_name};
+pub use process::schedule::{Attributes, PLACE as SCHEDULER};
+pub use request::{Ending, Request};
+pub use seccomp::of as filter;
 
 /// The name of the exec fifo in the state's folder.
 pub const FIFO: &str = "exec.fifo";
@@ -69,48 +62,6 @@ pub struct Late {
 /// The longest program: a report has 16 bits for the index of a call.
 const MOST_CALLS: usize = u16::MAX as usize;
 
-/// What happens when everything is set up but the execve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Init reports and waits at the exec fifo (`create`).
-    Fifo,
-    /// Init stops, and executes when the runtime lets it (`run`).
-    Stop,
-}
-
-/// What a plan is made from.
-#[derive(Clone, Copy)]
-pub struct Request<'a> {
-    /// The configuration.
-    pub spec: &'a Spec,
-    /// The machine.
-    pub host: &'a Host,
-    /// What the runtime saw of the files that the configuration names.
-    pub survey: &'a Survey,
-    /// What the caller wants.
-    pub options: &'a Options,
-    /// The absolute path of the bundle.
-    pub bundle: &'a Path,
-    /// What comes at the end.
-    pub ending: Ending,
-}
-
-impl Request<'_> {
-    /// The folder of the container's state.
-    pub fn state_dir(&self) -> PathBuf {
-        self.options.root.join(&self.options.id)
-    }
-}
-
-/// The maps of a new user namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdMaps {
-    /// The lines of uid_map.
-    pub uids: String,
-    /// The lines of gid_map.
-    pub gids: String,
-}
-
 /// Everything that a launch does.
 #[derive(Debug)]
 pub struct Plan {
@@ -120,6 +71,8 @@ pub struct Plan {
     pub clone: u64,
     /// `CLONE_NEW*` of all namespaces that are the container's own, new or joined.
     pub namespaces: u64,
+    /// Those of them that are made for it.
+    pub made: u64,
     /// Those of them that createContainer hooks run in.
     pub hook_namespaces: u64,
     /// The cgroups.
@@ -130,6 +83,8 @@ pub struct Plan {
     pub id_maps: Option<IdMaps>,
     /// What the runtime does to mounts, one at each [`Point::Mount`].
     pub mount_steps: Vec<MountStep>,
+    /// The scheduler of the twin, set at [`Point::Scheduler`].
+    pub scheduler: Option<Attributes>,
     /// What was found odd and is no error.
     pub warnings: Vec<String>,
 }
@@ -168,11 +123,14 @@ impl Plan {
                     format!("at a stop Mount: {place}: map ids by {:?}, {:?}", maps.uids, maps.gids)
                 }
                 MountWork::MapIds(None, _) => format!("at a stop Mount: {place}: map ids as the user namespace does"),
-                MountWork::CopyUp(path) => {
+                MountWork::CopyUp { path, .. } => {
                     format!("at a stop Mount: {place}: copy what is in {} into it", path.display())
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
             });
+        }
+        if let Some(Attributes { what, .. }) = &self.scheduler {
+            steps.push(format!("at the stop Scheduler: {what}"));
         }
         steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
         steps
@@ -188,23 +146,6 @@ impl Plan {
             hint: self.program.hint(call),
         };
         (wait..self.program.calls().len()).map(text).collect()
-    }
-}
-
-/// The number of the descriptor that takes the reports: the first after those that the workload keeps.
-///
-/// # Errors
-/// They are more than a process can have.
-fn report_descriptor(kept: u32) -> Result<i32> {
-    // No descriptor has a number from this one on (sysctl_nr_open_max in fs/file.c).
-    const NUMBERS: u32 = 0x7fff_ffc0;
-    // Two more follow: the fifo or a pidfd, and what init is executed from.
-    match kept.checked_add(3).filter(|report| *report < NUMBERS - 2) {
-        Some(report) => Ok(report.cast_signed()),
-        None => {
-            let text = format!("{kept} descriptors are to be preserved: a process cannot have so many");
-            Err(Error::new(Kind::Usage, text))
-        }
     }
 }
 
@@ -224,7 +165,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         &request.host.cgroups,
     )?;
     let namespaces = namespaces::Namespaces::of(spec)?;
-    let filter = filter(spec, request.host)?;
+    let filter = seccomp::of(spec, request.host)?;
     let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
     let p = &mut program;
@@ -237,23 +178,25 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         open_fifo(p, request);
     }
     process::oom_score(p, process);
-    process::privileged(p, process, &namespaces, request.survey)?;
+    let entry = namespaces.entry(request.survey);
+    process::privileged(p, request, process, (&namespaces, entry))?;
     let privileged = p.calls().len();
     lsm::labels(p, process, request.survey.lsm)?;
     join_cgroups(p, &cgroup);
-    let mut root = rootfs::Root::open(p, request, setter)?;
-    let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
-    let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
-    let masks = masks::Masks::open(p, request, devices.null(), setter)?;
-    // The way that init works while hooks want to see the mounts.
-    let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
+    let whose = if namespaces.has(libc::CLONE_NEWNS as u64) { Whose::Own } else { Whose::Runtimes };
+    let mut root = rootfs::Root::open(p, request, setter, whose)?;
+    let mut mounts = list::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
+    let devices = devices::Devices::open(p, request, &namespaces)?;
+    let masks = masks::Masks::open(p, request, devices.null(spec), setter)?;
+    // The way that init works while hooks want to see the mounts, and where they lie in the runtime's mount namespace.
+    let hooks = hooks::before_pivot(spec);
+    let site = if hooks || whose == Whose::Runtimes { Site::AtPath } else { Site::OnRoot };
 
-    let entry = namespaces.entry(request.survey);
     // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
     if entry != Entry::Alone {
         setter.open(p, Procfs::Hosts);
     }
-    let procfs = procfs::HostsProc::open(p, &namespaces);
+    let procfs = namespaces.hosts_procfs(p);
     let pid_namespace = namespaces.enter(p, (spec, request.host), &procfs, entry)?;
     mounts.show(pid_namespace, request.survey);
     root.open_as(p, Reader::Container);
@@ -262,11 +205,14 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     procfs.close(p);
 
     // From here on the container's namespaces are the own ones.
+    let mut scheduler = None;
     if entry == Entry::Alone {
         namespaces::become_child(p);
+        scheduler = process::schedule::of_twin(p, process)?;
         setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
     }
-    mounts.prepare(p)?;
+    root.seclude(p, request);
+    mounts.make(p)?;
     root.attach(p, request, site);
     if site == Site::OnRoot {
         root.pivot(p, request, site);
@@ -275,11 +221,15 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     devices.attach(p, &mounts);
     terminal::open(p, process, &mounts)?;
     process::make_cwd(p, process, &mounts, &request.survey.cwd);
+    mounts.verify(p);
     if site == Site::AtPath {
         root.leave(p);
-        p.section("hooks");
-        p.stop(Point::Hooks);
+        if hooks {
+            p.section("hooks");
+            p.stop(Point::Hooks);
+        }
         root.pivot(p, request, site);
+        mounts.follow_hooks(p, masks.paths());
     }
     masks.attach(p, &mounts);
     mounts.finish(p);
@@ -287,7 +237,8 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
 
     // From here on only the process itself changes.
     begun.raise_descriptors(p, privileged, process, request.survey);
-    warnings.extend(process::finish(p, request, process, (&namespaces, entry), &begun, filter.as_ref())?);
+    let finished = process::finish(p, request, process, (&namespaces, entry), &begun, filter.as_ref())?;
+    warnings.extend(finished.warnings);
     warnings.append(&mut mounts.warnings);
     let mount_steps = mounts.steps;
     if program.calls().len() > MOST_CALLS {
@@ -304,25 +255,15 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         program,
         clone: namespaces.clone_flags(),
         namespaces: namespaces.all(),
+        made: namespaces.new_ones(),
         hook_namespaces: namespaces.all() & !unseen,
         cgroup,
         filter,
         id_maps,
         mount_steps,
+        scheduler: scheduler.or(finished.scheduler),
         warnings,
     })
-}
-
-/// linux.seccomp, compiled for this machine; none where the configuration has no profile.
-///
-/// # Errors
-/// As [`seccomp::compile`].
-pub fn filter(spec: &Spec, host: &Host) -> Result<Option<Filter>> {
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let Some(profile) = seccomp else { return Ok(None) };
-    let unsupported = || Error::spec("linux.seccomp", "has no table of system calls for this architecture");
-    let native = seccomp::Native::of_build().ok_or_else(unsupported)?;
-    seccomp::compile(profile, native, &seccomp::Kernel::of_release(host.kernel.0, host.kernel.1)).map(Some)
 }
 
 /// Version 1: init writes itself into each hierarchy.
@@ -350,23 +291,4 @@ fn open_fifo(p: &mut Program, request: &Request<'_>) {
     p.section("");
     let fifo = p.openat(AT_FDCWD, &request.state_dir().join(FIFO), O_RDWR).out();
     process::keep_fifo(p, fifo);
-}
-
-/// `container host size` lines.
-fn id_map(mappings: &[LinuxIdMapping]) -> String {
-    mappings.iter().map(|map| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reports_come_after_the_preserved_descriptors_or_there_are_too_many_of_them() {
-        assert_eq!(report_descriptor(0).expect("a number"), 3);
-        assert_eq!(report_descriptor(0x7fff_ff00).expect("a number"), 0x7fff_ff03);
-        for kept in [0x7fff_ffc0, 0x7fff_ffff, 0x8000_0000, u32::MAX - 3, u32::MAX] {
-            assert_eq!(report_descriptor(kept).expect_err("too many").kind(), Kind::Usage);
-        }
-    }
 }

@@ -148,6 +148,9 @@ pub struct Saved {
     pub init: Option<ProcessRef>,
     /// `CLONE_NEW*` of the namespaces that are the container's own.
     pub namespaces: u64,
+    /// Those of them that were made for it; none is known of a container of an older version.
+    #[serde(default)]
+    pub made: u64,
     /// Whether a startContainer, poststart or poststop hook is configured.
     pub hooks: bool,
     /// Which session keyring the container's processes have.
@@ -186,7 +189,8 @@ impl Saved {
     pub(crate) fn status(&self, folder: &Path) -> Status {
         let lives = self.init.is_some_and(|init| init.is_alive());
         match self.phase {
-            // A create that has been ended: its init ends, too, as nobody hears its report.
+            // A create that has been ended: its init ends, too, as nobody hears its report; or waits for a start that does not
+            // come, until it is deleted.
             Phase::Creating => Status::Stopped,
             _ if !lives => Status::Stopped,
             _ if !matches!(self.cgroup.freezer_state(), Ok(FreezerState::Thawed) | Err(_)) => Status::Paused,

@@ -46,10 +46,27 @@ pub fn begin_process() -> Stdout {
     stdout
 }
 
+/// sigaction(2): whether this process ignores a signal.
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: nothing is installed; the action so far is written to `action`, which is made of integers and an optional function, so
+    // that zeroes are a value of it where the call fails.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
+}
+
 /// pidfd_open(2): a descriptor of the process `pid`.
+///
+/// # Errors
+/// ESRCH also where the number is that of a thread, or of a process that is gone and whose group or session lives on. The kernel
+/// says EINVAL of them, since Linux 6.16 ENOENT; there is no other reason for these two.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two numbers; its result is a new descriptor that nobody else owns.
-    unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }
+    let result = unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) };
+    result.map_err(|errno| if matches!(errno, Errno::EINVAL | Errno::ENOENT) { Errno::ESRCH } else { errno })
 }
 
 /// pidfd_send_signal(2).
@@ -73,6 +90,16 @@ pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64), Errno> {
         libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
     };
     Errno::result(result).map(|_| (limit.rlim_cur, limit.rlim_max))
+}
+
+/// sched_setattr(2) of the process `pid`; `attr` is a struct sched_attr, whose first word is its size.
+pub fn sched_setattr(pid: i32, attr: &[u8]) -> Result<(), Errno> {
+    let size = attr.first_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
+    if size as usize != attr.len() {
+        return Err(Errno::E2BIG);
+    }
+    // SAFETY: the kernel reads as many bytes of `attr` as its first word says, which is all of them; it lives until the call returns.
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, attr.as_ptr(), 0) }).map(drop)
 }
 
 /// A message of a socket with SO_PASSCRED.
@@ -171,6 +198,8 @@ pub fn set_window_size(terminal: impl AsFd, size: &libc::winsize) -> Result<(), 
 pub enum Resolve {
     /// The directory is the root: absolute links and `..` stay below it; magic links are refused.
     InRoot,
+    /// No link or `..` leads out of the directory (EXDEV); magic links are refused.
+    Beneath,
     /// As [`Resolve::InRoot`], and a link in the path is the error ELOOP; with `O_PATH | O_NOFOLLOW` the last name may be one.
     InRootNoLinks,
     /// As open(2) takes it.
@@ -184,6 +213,7 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
     how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = match resolve {
         Resolve::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
+        Resolve::Beneath => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS,
         Resolve::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
         Resolve::Anywhere => 0,
     };
@@ -201,6 +231,21 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
             other => return other,
         }
     }
+}
+
+/// statx(2): the number of the mount that `path` leads to; since Linux 6.8 no other mount ever has it.
+pub fn mount_number(path: &std::path::Path) -> Result<u64, Errno> {
+    const STATX_MNT_ID_UNIQUE: libc::c_uint = 0x4000;
+    let path =
+        std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).map_err(|_| Errno::EINVAL)?;
+    let (flags, mask) = (libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT, libc::STATX_MNT_ID | STATX_MNT_ID_UNIQUE);
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `path` lives until the call returns; `found` has room for a struct statx, which is made of integers.
+    let found = unsafe {
+        Errno::result(libc::syscall(libc::SYS_statx, libc::AT_FDCWD, path.as_ptr(), flags, mask, found.as_mut_ptr()))?;
+        found.assume_init()
+    };
+    Ok(found.stx_mnt_id)
 }
 
 /// mount_setattr(2): the ids are mapped.
@@ -276,4 +321,15 @@ pub fn descriptors_are_open(from: u32, count: u32) -> Result<(), u32> {
 unsafe fn owned(result: libc::c_long) -> Result<OwnedFd, Errno> {
     // SAFETY: by the contract of this function.
     Errno::result(result).map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_thread_is_that_of_no_process() {
+        let open = || pidfd_open(nix::unistd::gettid().as_raw()).map(drop);
+        assert_eq!(std::thread::spawn(open).join().expect("the thread ends"), Err(Errno::ESRCH));
+    }
 }

@@ -76,7 +76,7 @@ pub struct Header {
     pub report: i32,
 }
 
-/// Where init waits for the runtime. The order is that of a launch.
+/// Where init waits for the runtime. The order is that of a launch, but for [`Point::Scheduler`], which follows the twin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Point {
@@ -94,6 +94,8 @@ pub enum Point {
     Notify = 5,
     /// All is done but the execve; a listener is handed over now.
     Ready = 6,
+    /// The twin wants a scheduler that no fork hands on, and that it has no right to set.
+    Scheduler = 7,
 }
 
 /// What a [`Report`] says.

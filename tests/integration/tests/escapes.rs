@@ -25,3 +25,5 @@ mod names;
 mod neighbours;
 #[path = "escapes/races.rs"]
 mod races;
+#[path = "escapes/renames.rs"]
+mod renames;

@@ -2,29 +2,25 @@
 
 use std::ffi::OsString;
 
-use runb_core::container::{Container, Foreground, Subreaper};
+use runb_core::container::{Container, Exec, Foreground, Subreaper};
 use runb_core::options::{Caller, ExecOptions, Paused};
 use runb_core::{Error, Kind, Result};
 
 use super::{Context, options};
-use crate::args::Exec;
+use crate::args;
 
 /// Runs the process; in the foreground its exit status is the command's.
-pub fn run(args: &Exec, context: &Context<'_>) -> Result<u8> {
+pub fn run(args: &args::Exec, context: &Context<'_>) -> Result<u8> {
     let options = exec_options(args)?;
     let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
-    if args.detach {
-        let (_, warnings) = container.exec(&options)?;
-        context.warn(&warnings);
-        return Ok(0);
-    }
-    let foreground = Foreground::begin(Subreaper::No)?;
-    let (workload, warnings) = container.exec(&options)?;
+    let foreground = if args.detach { None } else { Some(Foreground::begin(Subreaper::No)?) };
+    let Exec { workload, warnings, steps } = container.exec(&options)?;
+    context.report.steps(&steps);
     context.warn(&warnings);
-    Ok(foreground.wait(&workload)? as u8)
+    foreground.map_or(Ok(0), |foreground| Ok(foreground.wait(&workload)? as u8))
 }
 
-fn exec_options(args: &Exec) -> Result<ExecOptions> {
+fn exec_options(args: &args::Exec) -> Result<ExecOptions> {
     Ok(ExecOptions {
         process: args.process.clone(),
         args: args.command.iter().map(|word| text("the command", word)).collect::<Result<_>>()?,

@@ -26,9 +26,10 @@ impl Cgroup {
 /// What is known of the container's own directories when they are taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
-    /// Its init was in them: all that is below goes with them.
+    /// Its init was in them, and nobody else since: all that is below goes with them.
     Used,
-    /// No init of its is known: one in which anybody is, or anything below, is somebody else's by now, and stays.
+    /// No init of its is known, or it is gone and somebody is in them: one in which anybody is, or anything below, is somebody
+    /// else's by now, and stays.
     Unused,
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::pidfd_socket::PidfdSocket;
-use super::{Container, Workload};
+use super::{Container, Workload, planned_step, traced};
 use crate::child::Child;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
@@ -17,14 +17,30 @@ use crate::plan::exec::{self, ExecPlan, Inside, Request};
 use crate::state::{self, ProcessRef, Saved, Status};
 use crate::survey::Survey;
 use crate::terminal::{ConsoleSocket, Master};
+use crate::trace::{Step, Trace, What};
+
+/// A process that was started in a container.
+#[derive(Debug)]
+pub struct Exec {
+    /// The process.
+    pub workload: Workload,
+    /// What was odd, and no error.
+    pub warnings: Vec<String>,
+    /// What was done, and how long it took.
+    pub steps: Vec<Step>,
+}
 
 impl Container {
-    /// Starts another process in the container: `exec`. It is a child of the calling process. What is odd and no error is
-    /// beside it.
+    /// Starts another process in the container: `exec`. It is a child of the calling process.
     ///
     /// # Errors
     /// The container does not run; the process is wrong; a call failed. Nothing is left of the process then.
-    pub fn exec(&self, options: &ExecOptions) -> Result<(Workload, Vec<String>)> {
+    pub fn exec(&self, options: &ExecOptions) -> Result<Exec> {
+        let ((workload, warnings), steps) = traced(|trace| self.add(options, trace))?;
+        Ok(Exec { workload, warnings, steps })
+    }
+
+    fn add(&self, options: &ExecOptions, trace: &mut Trace) -> Result<(Workload, Vec<String>)> {
         super::create::check_descriptors(options.preserve_fds)?;
         let (init, pidfd, status) = self.joinable(options.paused)?;
         let spec = self.config()?;
@@ -42,6 +58,7 @@ impl Container {
             options,
             hook: None,
         })?;
+        trace.done(planned_step(&plan.program, plan.filter.as_ref()));
         let socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         let listener = launch::listener::connect_to(plan.filter.as_ref())?;
         let console = options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
@@ -52,7 +69,9 @@ impl Container {
         let context = Context { hooks: None, saved: &self.saved, status, listener, terminal: &terminal };
         let target = Target { init: pidfd.as_fd(), cgroup: None, preserve: options.preserve_fds, stdio: None };
         let running = join(&self.saved, &plan, target, init, &options.cgroups)?;
-        let Executed { process, terminal } = running.until_executed(&plan, context)?;
+        trace.done(What::Clone { pid: running.pid() });
+        let Executed { process, terminal } = running.until_executed(&plan, context, trace)?;
+        trace.done(What::Executed);
         announce(&process, options, socket.as_ref())?;
         warnings.extend(plan.warnings);
         let (pid, pidfd) = process.release();
@@ -80,10 +99,11 @@ impl Container {
 
 /// The container as a later process finds it.
 pub(super) fn inside(saved: &Saved) -> Inside<'_> {
-    let Saved { id, namespaces, keyring, cgroup, .. } = saved;
+    let Saved { id, namespaces, init, keyring, cgroup, .. } = saved;
     Inside {
         id,
         namespaces: *namespaces,
+        init: init.map_or(0, |init| init.pid),
         keyring: *keyring,
         unified: cgroup.unified.as_deref(),
         v1: cgroup.v1.iter().map(|dir| (dir.controllers.as_slice(), dir.path.as_path())).collect(),
@@ -100,9 +120,9 @@ pub(super) fn join<'p>(
     named: &[String],
 ) -> Result<launch::Running<'p>> {
     let join = |path: Option<&Path>| {
-        let cgroup = path.map(launch::open_cgroup).transpose()?;
+        let cgroup = path.map(launch::open_cgroup).transpose().map_err(|error| error.during(ADDING))?;
         let target = Target { cgroup: cgroup.as_ref().map(AsFd::as_fd), ..target };
-        let text = |path: &Path| format!("join the cgroup {}", path.display());
+        let text = |path: &Path| format!("{ADDING}: {}", path.display());
         launch::join(plan, &target, &saved.cgroup).map_err(|error| match path {
             Some(path) if error.errno().is_some_and(is_of_cgroup) => error.during(text(path)),
             _ => error,
@@ -118,6 +138,9 @@ pub(super) fn join<'p>(
         _ => result,
     }
 }
+
+/// What is done when a process joins a cgroup.
+const ADDING: &str = "adding pid of the process to cgroups";
 
 /// What a cgroup answers that takes no process: clone3(2), EBUSY and EOPNOTSUPP; one that is gone.
 fn is_of_cgroup(errno: Errno) -> bool {

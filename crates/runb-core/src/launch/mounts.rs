@@ -41,7 +41,7 @@ impl<'p> Mounts<'p> {
             MountWork::MapIds(maps, reach) => {
                 self.map_ids(init, &tree, maps.as_ref().map(|maps| (maps, step)), *reach).map(|()| None)
             }
-            MountWork::CopyUp(path) => copy_up::copy_up(init.pid, path, tree).map(|()| None),
+            MountWork::CopyUp { path, rest } => copy_up::copy_up(init.pid, path, rest, tree).map(|()| None),
             MountWork::Procfs => procfs::begin(&tree).map(Some),
         };
         done.map_err(|error| error.at(step.place.as_str()))

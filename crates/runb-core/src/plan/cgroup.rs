@@ -17,6 +17,8 @@ use crate::error::{Error, Kind, Result};
 use crate::host::cgroups::CgroupMounts;
 use crate::options::CgroupManager;
 
+pub(super) use devices::odd_access;
+
 /// What a version 1 cpuset needs before anyone can join it (cpuset(7)).
 pub const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 

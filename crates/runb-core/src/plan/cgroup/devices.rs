@@ -148,20 +148,26 @@ fn number(origin: &str, value: Option<i64>) -> Result<Option<u32>> {
     }
 }
 
+/// The bits of r, w and m; other letters count for nothing, as in runc ([`odd_access`] tells of them).
 fn access(origin: &str, text: &str) -> Result<u8> {
-    let mut bits = 0;
-    for letter in text.chars() {
-        bits |= match letter {
-            'm' => MKNOD,
-            'r' => READ,
-            'w' => WRITE,
-            _ => return Err(Error::spec(origin, format!("{text:?} is not made of r, w and m"))),
-        };
-    }
-    match bits {
-        0 => Err(Error::spec(origin, "is empty: it takes r, w or m")),
+    let bit = |letter| match letter {
+        'm' => MKNOD,
+        'r' => READ,
+        'w' => WRITE,
+        _ => 0,
+    };
+    match text.chars().fold(0, |bits, letter| bits | bit(letter)) {
+        0 => Err(Error::spec(origin, format!("{text:?} has none of r, w and m"))),
         bits => Ok(bits),
     }
+}
+
+/// The rules with letters of access that mean nothing, as warnings.
+pub(in crate::plan) fn odd_access(resources: &LinuxResources) -> impl Iterator<Item = String> {
+    indexed("devices", resources.devices()).filter_map(|(origin, rule)| {
+        let text = rule.access().as_deref().filter(|text| text.contains(|letter| !"rwm".contains(letter)))?;
+        Some(format!("{origin}.access: of {text:?} only r, w and m count"))
+    })
 }
 
 /// The rules that can decide, the last first, and what holds where none does: a rule of which later ones that cover it settle

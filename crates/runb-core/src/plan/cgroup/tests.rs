@@ -283,12 +283,21 @@ fn a_wrong_device_rule_is_refused_by_its_field() {
         (r#"{"allow":true,"type":"p","access":"r"}"#, "type"),
         (r#"{"allow":true,"type":"c","major":-2,"access":"r"}"#, "major"),
         (r#"{"allow":true,"type":"c","minor":4294967296,"access":"r"}"#, "minor"),
-        (r#"{"allow":true,"type":"c","access":"rx"}"#, "access"),
+        (r#"{"allow":true,"type":"c","access":"x"}"#, "access"),
         (r#"{"allow":true,"type":"c"}"#, "access"),
     ] {
         let error = refusal(&format!(r#"{{"devices":[{rule}]}}"#), &v2());
         assert!(error.starts_with(&format!("linux.resources.devices[0].{field}: ")), "{error}");
     }
+}
+
+#[test]
+fn letters_of_access_that_mean_nothing_are_passed_over_and_told() {
+    let json =
+        r#"{"devices":[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":1,"minor":11,"access":"rwa"}]}"#;
+    assert_eq!(device_lines(json), ["allow a", "deny c 1:11 rw"]);
+    let warnings: Vec<String> = odd_access(&serde_json::from_str(json).unwrap()).collect();
+    assert_eq!(warnings, [r#"linux.resources.devices[1].access: of "rwa" only r, w and m count"#]);
 }
 
 #[test]

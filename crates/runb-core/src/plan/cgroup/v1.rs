@@ -18,7 +18,8 @@ pub(super) fn plan(
     unified: Option<&Unified>,
 ) -> Result<CgroupPlan> {
     if resources.unified().as_ref().is_some_and(|files| !files.is_empty()) {
-        return Err(Error::spec("linux.resources.unified", "is of cgroup version 2, and this machine has version 1"));
+        let text = "invalid configuration: it is of cgroup version 2, and this machine has version 1";
+        return Err(Error::spec("linux.resources.unified", text));
     }
     let mut list = List { hierarchies, writes: Vec::new() };
     if let Some(cpu) = resources.cpu() {

@@ -135,7 +135,7 @@ fn read_rule(index: usize, written: &LinuxSyscall) -> Result<Rule> {
         if action == Action::NOTIFY && HAND_OVER.iter().any(|call| call.0 == name) {
             return Err(Error::spec(
                 format!("{}.action", origin(index)),
-                format!("SCMP_ACT_NOTIFY cannot be used for {name}, by which the listener is handed over"),
+                format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall, by which the listener is handed over"),
             ));
         }
         calls.extend(numbers::find(name));

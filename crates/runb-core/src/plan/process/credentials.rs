@@ -5,14 +5,13 @@ use std::str::FromStr;
 use nix::libc;
 use oci_spec::runtime::{Capabilities, Process};
 
-use super::namespaces::Namespaces;
-use super::process::{cwd, cwd_again};
-use super::program::Program;
 use crate::host::Host;
+use crate::plan::namespaces::Namespaces;
+use crate::plan::program::{Program, capability_name};
 
 /// Whose user namespace a process is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UserNamespace {
+pub(in crate::plan) enum UserNamespace {
     /// The runtime's.
     Runtimes,
     /// The container's own, new or joined.
@@ -20,24 +19,24 @@ pub(super) enum UserNamespace {
 }
 
 impl UserNamespace {
-    pub(super) fn of(namespaces: &Namespaces) -> Self {
+    pub(in crate::plan) fn of(namespaces: &Namespaces) -> Self {
         Self::of_flags(namespaces.all())
     }
 
     /// By the `CLONE_NEW*` flags of the namespaces that are the container's own.
-    pub(super) fn of_flags(namespaces: u64) -> Self {
+    pub(in crate::plan) fn of_flags(namespaces: u64) -> Self {
         if namespaces & libc::CLONE_NEWUSER as u64 != 0 { UserNamespace::Own } else { UserNamespace::Runtimes }
     }
 }
 
 /// Capabilities as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sets {
-    pub(super) bounding: u64,
-    pub(super) effective: u64,
-    pub(super) permitted: u64,
-    pub(super) inheritable: u64,
-    pub(super) ambient: u64,
+pub(in crate::plan) struct Sets {
+    pub(in crate::plan) bounding: u64,
+    pub(in crate::plan) effective: u64,
+    pub(in crate::plan) permitted: u64,
+    pub(in crate::plan) inheritable: u64,
+    pub(in crate::plan) ambient: u64,
 }
 
 fn bits(set: &Option<Capabilities>) -> u64 {
@@ -49,7 +48,7 @@ fn bits(set: &Option<Capabilities>) -> u64 {
 }
 
 impl Sets {
-    pub(super) fn of(process: &Process) -> Self {
+    pub(in crate::plan) fn of(process: &Process) -> Self {
         let Some(sets) = process.capabilities() else { return Sets::default() };
         Sets {
             bounding: bits(sets.bounding()),
@@ -61,7 +60,7 @@ impl Sets {
     }
 
     /// Leaves out what cannot be granted, `have` being what there is to give; as warnings, as config.md demands.
-    pub(super) fn grant(&mut self, have: u64) -> Vec<String> {
+    pub(in crate::plan) fn grant(&mut self, have: u64) -> Vec<String> {
         let names = |bits: u64| (0..64u8).filter(move |bit| bits >> bit & 1 == 1).map(capability_name);
         let all = self.bounding | self.effective | self.permitted | self.inheritable | self.ambient;
         for set in
@@ -76,28 +75,17 @@ impl Sets {
         let never = self.ambient & !(self.permitted & self.inheritable);
         self.ambient &= !never;
         warnings.extend(names(never).map(|name| {
-            format!("process.capabilities.ambient: {name} is not both permitted and inheritable, and left out")
+            format!(
+                "process.capabilities.ambient: can't raise ambient capability {name}: not both permitted and inheritable, \
+                 it is left out"
+            )
         }));
         warnings
     }
 }
 
-/// `CAP_KILL` for 5.
-pub(super) fn capability_name(bit: u8) -> String {
-    let named = caps::all().into_iter().find(|capability| capability.index() == bit);
-    named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
-}
-
-/// Becomes process.user with process.capabilities, in process.cwd.
-pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets: Sets, namespace: UserNamespace) {
-    groups(p, process, namespace);
-    cwd(p, process);
-    credentials(p, process, host, sets);
-    cwd_again(p, process);
-}
-
 /// process.user.additionalGids, or none.
-fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
+pub(super) fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
     let list = process.user().additional_gids().as_deref().unwrap_or_default();
     p.section(if list.is_empty() { "process.user" } else { "process.user.additionalGids" });
     let call = p.setgroups(list);
@@ -108,7 +96,7 @@ fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
 }
 
 /// The bounding set, the ids, then the other sets: in the order in which each still has the right to the next.
-fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
+pub(super) fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
     p.section("process.capabilities");
     for bit in (0..=host.last_capability).filter(|bit| sets.bounding >> bit & 1 == 0) {
         p.prctl_capbset_drop(bit);
@@ -125,7 +113,7 @@ fn credentials(p: &mut Program, process: &Process, host: &Host, sets: Sets) {
     }
 }
 
-pub(super) fn capset(p: &mut Program, sets: Sets) {
+pub(in crate::plan) fn capset(p: &mut Program, sets: Sets) {
     p.section("process.capabilities");
     p.capset(sets.effective, sets.permitted, sets.inheritable);
 }

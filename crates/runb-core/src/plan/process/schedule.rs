@@ -3,9 +3,11 @@
 
 use nix::libc;
 use oci_spec::runtime::{IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, Process, Scheduler};
+use runb_init::Point;
 
-use super::program::Program;
 use crate::error::{Error, Kind, Result};
+use crate::plan::namespaces::Entry;
+use crate::plan::program::{Hint, Program};
 
 /// struct sched_attr with the two clamps of utilization (since kernel commit a509a7cd7974, Linux 5.3), in bytes.
 const ATTR_SIZE: u32 = 56;
@@ -73,17 +75,59 @@ fn times(scheduler: &Scheduler) -> [u64; 3] {
     [scheduler.runtime(), scheduler.deadline(), scheduler.period()].map(|time| time.unwrap_or(0))
 }
 
-/// process.scheduler, for the calling process. The right to a real-time policy is asked of the host's user namespace.
+/// process.scheduler as one call of the process itself. The right to a real-time policy is asked of the host's user namespace.
+/// What a twin would not inherit is not set before there is one: see [`of_twin`].
 ///
 /// # Errors
 /// A value is out of the kernel's range.
-pub(super) fn scheduler(p: &mut Program, process: &Process) -> Result<()> {
-    let Some(scheduler) = process.scheduler() else { return Ok(()) };
+pub(in crate::plan) fn scheduler(p: &mut Program, process: &Process, entry: Entry) -> Result<()> {
+    let Some(Attributes { attr, what, hint }) = attributes(process)? else { return Ok(()) };
+    if entry != Entry::Born && is_lost_by_fork(process) {
+        return Ok(());
+    }
+    p.section(PLACE);
+    p.doing(what);
+    let call = p.sched_setattr(&attr);
+    if let Some(hint) = hint {
+        call.hint(hint);
+    }
+    Ok(())
+}
+
+/// A process.scheduler that the twin does not inherit, and that it has no right to set by itself: it stops, and the runtime
+/// sets it.
+///
+/// # Errors
+/// As [`scheduler`].
+pub(in crate::plan) fn of_twin(p: &mut Program, process: &Process) -> Result<Option<Attributes>> {
+    let attributes = attributes(process)?.filter(|_| is_lost_by_fork(process));
+    if attributes.is_some() {
+        p.section(PLACE);
+        p.stop(Point::Scheduler);
+    }
+    Ok(attributes)
+}
+
+/// The place of a scheduler in config.json.
+pub const PLACE: &str = "process.scheduler";
+
+/// A scheduler, for sched_setattr(2).
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    /// The struct sched_attr.
+    pub attr: Vec<u8>,
+    /// It in words.
+    pub what: String,
+    /// What a failure means.
+    pub hint: Option<Hint>,
+}
+
+fn attributes(process: &Process) -> Result<Option<Attributes>> {
+    let Some(scheduler) = process.scheduler() else { return Ok(None) };
     check_scheduler(scheduler)?;
     let flags = scheduler.flags().iter().flatten().fold(0, |all, one| all | flag(*one));
     let (nice, priority) = (scheduler.nice().unwrap_or(0), scheduler.priority().unwrap_or(0));
     let [runtime, deadline, period] = times(scheduler);
-    p.section("process.scheduler");
     let mut what = format!("sched_setattr {}", scheduler.policy());
     match scheduler.policy() {
         LinuxSchedulerPolicy::SchedFifo | LinuxSchedulerPolicy::SchedRr => {
@@ -94,7 +138,6 @@ pub(super) fn scheduler(p: &mut Program, process: &Process) -> Result<()> {
         }
         _ => what.push_str(&format!(" nice {nice}")),
     }
-    p.doing(what);
     let mut attr = Vec::with_capacity(ATTR_SIZE as usize);
     attr.extend_from_slice(&ATTR_SIZE.to_ne_bytes());
     attr.extend_from_slice(&policy(scheduler).to_ne_bytes());
@@ -106,12 +149,12 @@ pub(super) fn scheduler(p: &mut Program, process: &Process) -> Result<()> {
     }
     // The specification has no values for the clamps.
     attr.resize(ATTR_SIZE as usize, 0);
-    p.sched_setattr(&attr);
-    Ok(())
+    let hint = (*scheduler.policy() == LinuxSchedulerPolicy::SchedDeadline).then_some(Hint::Deadline);
+    Ok(Some(Attributes { attr, what, hint }))
 }
 
 /// Whether a fork would not hand process.scheduler on: sched(7), "SCHED_RESET_ON_FORK"; a deadline task cannot fork.
-pub(super) fn is_lost_by_fork(process: &Process) -> bool {
+pub(in crate::plan) fn is_lost_by_fork(process: &Process) -> bool {
     let Some(scheduler) = process.scheduler() else { return false };
     let reset = scheduler.flags().iter().flatten().any(|flag| *flag == LinuxSchedulerFlag::SchedResetOnFork);
     reset || *scheduler.policy() == LinuxSchedulerPolicy::SchedDeadline
@@ -121,7 +164,7 @@ pub(super) fn is_lost_by_fork(process: &Process) -> bool {
 ///
 /// # Errors
 /// The priority is not one of the eight levels.
-pub(super) fn io_priority(p: &mut Program, process: &Process) -> Result<()> {
+pub(in crate::plan) fn io_priority(p: &mut Program, process: &Process) -> Result<()> {
     const CLASS_SHIFT: u32 = 13;
     let Some(io) = process.io_priority() else { return Ok(()) };
     let level = io.priority();
@@ -141,19 +184,34 @@ pub(super) fn io_priority(p: &mut Program, process: &Process) -> Result<()> {
 
 /// The part of process.execCPUAffinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Affinity {
+pub(in crate::plan) enum Affinity {
     /// Before the process is in the container's cgroup.
     Initial,
     /// After it.
     Final,
 }
 
-/// One part of process.execCPUAffinity, for a process that joins a container; the container's own init has none.
+/// All CPUs of the process's cgroup, and those that are added to it later: not those of the caller, who may be pinned to one.
+/// What is not in the cgroup's cpuset the kernel leaves out by itself.
+pub(in crate::plan) fn every_cpu(p: &mut Program) {
+    p.section("");
+    p.doing("let it run on every CPU of its cgroup");
+    // A filter around the runtime may forbid it: then it has the caller's.
+    p.sched_setaffinity(&[u64::MAX; MAX_CPUS / 64]).tolerate(&[libc::EPERM, libc::ENOSYS]);
+}
+
+/// One part of process.execCPUAffinity, for a process that joins a container; the container's own init has none. Without
+/// either it begins on every CPU.
 ///
 /// # Errors
 /// The text is no list of CPUs.
-pub(super) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Result<()> {
-    let Some(mask) = affinity_mask(process, part)? else { return Ok(()) };
+pub(in crate::plan) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Result<()> {
+    let Some(mask) = affinity_mask(process, part)? else {
+        if part == Affinity::Initial && affinity_mask(process, Affinity::Final)?.is_none() {
+            every_cpu(p);
+        }
+        return Ok(());
+    };
     p.section(part.place());
     p.doing(format!("sched_setaffinity {}", part.list(process).unwrap_or_default()));
     p.sched_setaffinity(&mask);
@@ -164,7 +222,7 @@ pub(super) fn affinity(p: &mut Program, process: &Process, part: Affinity) -> Re
 ///
 /// # Errors
 /// As [`affinity`].
-pub(super) fn check_affinity(process: &Process) -> Result<()> {
+pub(in crate::plan) fn check_affinity(process: &Process) -> Result<()> {
     affinity_mask(process, Affinity::Initial)?;
     affinity_mask(process, Affinity::Final).map(drop)
 }
@@ -173,7 +231,7 @@ pub(super) fn check_affinity(process: &Process) -> Result<()> {
 ///
 /// # Errors
 /// As [`affinity`].
-pub(super) fn affinity_mask(process: &Process, part: Affinity) -> Result<Option<Vec<u64>>> {
+pub(in crate::plan) fn affinity_mask(process: &Process, part: Affinity) -> Result<Option<Vec<u64>>> {
     let Some(list) = part.list(process) else { return Ok(None) };
     cpus(list).map(Some).map_err(|text| Error::spec(part.place(), text))
 }
@@ -231,7 +289,8 @@ mod tests {
     fn refused(fields: serde_json::Value) -> String {
         let process = process(fields);
         let mut p = Program::new(3);
-        let planned = scheduler(&mut p, &process).and_then(|()| io_priority(&mut p, &process));
+        let planned = scheduler(&mut p, &process, Entry::Born);
+        let planned = planned.and_then(|()| io_priority(&mut p, &process));
         planned.expect_err("it is refused").to_string()
     }
 
@@ -256,7 +315,7 @@ mod tests {
         let fields = serde_json::json!({"scheduler": {"policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RECLAIM"],
             "runtime": 5_000_000, "deadline": 10_000_000, "period": 20_000_000}});
         let mut p = Program::new(3);
-        scheduler(&mut p, &process(fields)).expect("planned");
+        scheduler(&mut p, &process(fields), Entry::Born).expect("planned");
         assert_eq!(p.what(0), "sched_setattr SCHED_DEADLINE runtime 5000000 deadline 10000000 period 20000000");
         let attr = p.bytes_at(p.calls()[0].args[1], 56).expect("an attribute");
         let word = |at: usize| u64::from_ne_bytes(attr[at..at + 8].try_into().expect("eight bytes"));

@@ -8,26 +8,26 @@ use std::path::Path;
 
 use nix::libc;
 use oci_spec::runtime::Process;
-use runb_init::{Point, REPORT_SIZE, Report};
+use runb_init::{Point, Report};
 
-use super::mounts::{Mounts, resolve};
-use super::program::{
-    AT_EMPTY_PATH, AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, Number, O_NOCTTY, O_NOFOLLOW,
-    O_PATH, O_RDWR, OPEN_TREE_CLONE, Program, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, Slot,
-};
 use crate::error::{Error, Result};
+use crate::plan::mounts::list::{Mounts, resolve};
+use crate::plan::program::{
+    AT_EMPTY_PATH, AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, Message, O_NOCTTY, O_NOFOLLOW, O_PATH,
+    O_RDWR, OPEN_TREE_CLONE, Program, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, Slot,
+};
 
 /// Where init's terminal comes from.
 const DEVPTS: &str = "/dev/pts";
 
 /// A terminal that was opened.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terminal {
+pub(in crate::plan) struct Terminal {
     slave: Slot,
 }
 
 /// Whether the process has a terminal.
-pub(super) fn wanted(process: &Process) -> bool {
+pub(in crate::plan) fn wanted(process: &Process) -> bool {
     process.terminal() == Some(true)
 }
 
@@ -35,7 +35,7 @@ pub(super) fn wanted(process: &Process) -> bool {
 ///
 /// # Errors
 /// The configuration mounts no devpts at /dev/pts, or consoleSize is out of range.
-pub(super) fn open(p: &mut Program, process: &Process, mounts: &Mounts<'_>) -> Result<Option<Terminal>> {
+pub(in crate::plan) fn open(p: &mut Program, process: &Process, mounts: &Mounts<'_>) -> Result<Option<Terminal>> {
     if !wanted(process) {
         return Ok(None);
     }
@@ -45,8 +45,8 @@ pub(super) fn open(p: &mut Program, process: &Process, mounts: &Mounts<'_>) -> R
     p.section("process.terminal");
     p.doing("open the master of a new pseudoterminal");
     let name = p.text("ptmx");
-    let master = Master::new(p);
-    p.openat(devpts, name, O_RDWR | O_NOCTTY | O_NOFOLLOW).into_slot(master.slot);
+    let master = p.message(Report::terminal());
+    p.openat(devpts, name, O_RDWR | O_NOCTTY | O_NOFOLLOW).into_slot(master.descriptor);
     let terminal = pair(p, process, master)?;
     console(p, terminal, mounts);
     Ok(Some(terminal))
@@ -57,64 +57,30 @@ pub(super) fn open(p: &mut Program, process: &Process, mounts: &Mounts<'_>) -> R
 ///
 /// # Errors
 /// consoleSize is out of range.
-pub(super) fn open_joined(p: &mut Program, process: &Process) -> Result<Option<Terminal>> {
+pub(in crate::plan) fn open_joined(p: &mut Program, process: &Process) -> Result<Option<Terminal>> {
     if !wanted(process) {
         return Ok(None);
     }
     p.section("process.terminal");
     p.doing("open the master of a new pseudoterminal");
     let path = p.text("dev/pts/ptmx");
-    let opened = resolve(p, AT_FDCWD.into(), path, libc::O_RDWR | libc::O_NOCTTY);
-    let master = Master::new(p);
+    let opened = resolve(p, AT_FDCWD.into(), path, O_RDWR | O_NOCTTY);
+    let master = p.message(Report::terminal());
     // To where the message takes it from.
-    p.fcntl_dupfd_cloexec(opened).into_slot(master.slot);
+    p.fcntl_dupfd_cloexec(opened).into_slot(master.descriptor);
     p.close(opened);
     let terminal = pair(p, process, master)?;
     p.stop(Point::Terminal);
     Ok(Some(terminal))
 }
 
-/// The master, in a message to the runtime.
-struct Master {
-    /// In the message's control data.
-    slot: Slot,
-    message: Data,
-}
-
-impl Master {
-    /// The message is the report of a terminal, with the master.
-    fn new(p: &mut Program) -> Self {
-        let (slot, message) = message(p, Report::terminal());
-        Master { slot, message }
-    }
-}
-
-/// A message of one report and one descriptor by SCM_RIGHTS (unix(7), cmsg(3)): the descriptor's place, and the struct msghdr.
-fn message(p: &mut Program, report: Report) -> (Slot, Data) {
-    let report = p.bytes(&report.to_bytes());
-    // struct cmsghdr: length, level and type; then the descriptor, none so far.
-    const LENGTH: u64 = 16 + 4;
-    let level_and_type = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;
-    let control = p.longs(&[LENGTH, level_and_type, u64::from(u32::MAX)]);
-    let vector = p.longs(&[report.address(), REPORT_SIZE as u64]);
-    let message = p.longs(&[0, 0, vector.address(), 1, control.address(), 24, 0]);
-    (p.slot_in(control, 16), message)
-}
-
-/// Waits for a descriptor from the runtime.
-pub(super) fn receive_descriptor(p: &mut Program) -> Slot {
-    let (slot, message) = message(p, Report::terminal());
-    let report = p.report();
-    p.call(libc::SYS_recvmsg, &[report.into(), message.into(), libc::MSG_CMSG_CLOEXEC.into()]);
-    slot
-}
-
 /// From the master to the standard descriptors. Init keeps no master: its end would not be seen otherwise.
-fn pair(p: &mut Program, process: &Process, master: Master) -> Result<Terminal> {
+fn pair(p: &mut Program, process: &Process, message: Message) -> Result<Terminal> {
+    let master = message.descriptor;
     p.doing("unlock the pseudoterminal");
-    p.ioctl_tiocsptlck(master.slot);
+    p.ioctl_tiocsptlck(master);
     p.doing("open the slave of the pseudoterminal");
-    let slave = p.ioctl_tiocgptpeer(master.slot, O_RDWR | O_NOCTTY).out();
+    let slave = p.ioctl_tiocgptpeer(master, O_RDWR | O_NOCTTY).out();
     size(p, process, slave)?;
     let uid = process.user().uid();
     if uid != 0 {
@@ -123,8 +89,8 @@ fn pair(p: &mut Program, process: &Process, master: Master) -> Result<Terminal> 
     }
     p.doing("hand the terminal to the runtime");
     let report = p.report();
-    p.sendmsg(report, master.message);
-    p.close(master.slot);
+    p.sendmsg(report, message);
+    p.close(master);
     p.doing("make the terminal the standard descriptors");
     for standard in 0..3 {
         p.dup2(slave, standard);
@@ -150,15 +116,9 @@ fn size(p: &mut Program, process: &Process, slave: Slot) -> Result<()> {
 /// Mounts the slave on /dev/console. What the image has there may be a link: it is not followed, and refused.
 fn console(p: &mut Program, terminal: Terminal, mounts: &Mounts<'_>) {
     p.section("process.terminal");
-    p.doing("make /dev/console");
     let (name, empty) = (p.text("console"), p.text(""));
-    let dev: Number = match mounts.fresh(Path::new("/dev")) {
-        Some(slot) => slot.into(),
-        None => {
-            let dev = p.text("dev");
-            resolve(p, AT_FDCWD.into(), dev, libc::O_PATH | libc::O_DIRECTORY).into()
-        }
-    };
+    let dev = mounts.directory(p, Path::new("/dev"));
+    p.doing("make /dev/console");
     p.mknodat(dev, name, libc::S_IFREG | 0o620, 0).tolerate(&[libc::EEXIST, libc::EROFS]);
     let resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
     let target = p.openat2(dev, name, O_PATH, resolve).out();
@@ -168,7 +128,7 @@ fn console(p: &mut Program, terminal: Terminal, mounts: &Mounts<'_>) {
 }
 
 /// Makes the terminal the controlling one; after setsid(2).
-pub(super) fn control(p: &mut Program) {
+pub(in crate::plan) fn control(p: &mut Program) {
     p.section("process.terminal");
     p.doing("make it the controlling terminal");
     p.ioctl_tiocsctty(0);

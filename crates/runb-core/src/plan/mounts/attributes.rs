@@ -7,28 +7,30 @@
 
 use nix::libc;
 
-use super::mount_options::{Attributes, Reach, classic};
-use super::program::{
+use super::options::{Attributes, Reach, classic};
+use crate::host::Host;
+use crate::host::mounts::MountCalls;
+use crate::plan::program::{
     AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, Data, MountAttr, NULL, Number, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE,
     Program, Slot, TreeFlags,
 };
-use crate::host::Host;
-use crate::host::mounts::MountCalls;
 
 /// What a mount is to become.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Change {
+pub(in crate::plan) struct Change {
     /// Attributes that are set and cleared.
-    pub(super) attributes: Attributes,
+    pub(in crate::plan) attributes: Attributes,
     /// The attributes that it has so far: mount(2) sets them all.
-    pub(super) had: u64,
+    pub(in crate::plan) had: u64,
+    /// What is changed instead where the kernel says that one of the attributes is locked.
+    pub(in crate::plan) beside_locked: Option<Attributes>,
     /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE`, `MS_UNBINDABLE`; 0 is no change.
-    pub(super) propagation: u64,
+    pub(in crate::plan) propagation: u64,
 }
 
 /// Changes mounts as the kernel can.
 #[derive(Clone, Copy)]
-pub(super) enum Setter {
+pub(in crate::plan) enum Setter {
     /// mount_setattr(2), on what is detached as well.
     SetAttributes {
         /// "".
@@ -45,7 +47,7 @@ pub(super) enum Setter {
 
 /// Whose procfs has the directory of init's descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Procfs {
+pub(in crate::plan) enum Procfs {
     /// The host's, while it is in sight.
     Hosts,
     /// A new one: of a process that came into its pid namespace when the host's was out of sight.
@@ -54,7 +56,7 @@ pub(super) enum Procfs {
 
 impl Setter {
     /// For this machine; the first calls of a program, so that the number that mount(2) needs is free.
-    pub(super) fn of(p: &mut Program, host: &Host) -> Self {
+    pub(in crate::plan) fn of(p: &mut Program, host: &Host) -> Self {
         if host.mounts >= MountCalls::SetAttributes {
             return Setter::SetAttributes { empty: p.text("") };
         }
@@ -67,12 +69,12 @@ impl Setter {
     }
 
     /// Whether a mount can be changed before it is attached.
-    pub(super) fn reaches_detached(&self) -> bool {
+    pub(in crate::plan) fn reaches_detached(&self) -> bool {
         matches!(self, Setter::SetAttributes { .. })
     }
 
     /// Opens what [`Setter::change`] needs, in the process that changes mounts.
-    pub(super) fn open(&self, p: &mut Program, procfs: Procfs) {
+    pub(in crate::plan) fn open(&self, p: &mut Program, procfs: Procfs) {
         let Setter::Classic { descriptors, .. } = *self else { return };
         p.section("");
         p.doing("open init's own descriptors in procfs");
@@ -90,7 +92,7 @@ impl Setter {
     }
 
     /// Changes `tree`, and with [`Reach::Below`] the mounts below it as well; of these mount(2) changes only the propagation.
-    pub(super) fn change(&self, p: &mut Program, tree: Slot, reach: Reach, change: Change) {
+    pub(in crate::plan) fn change(&self, p: &mut Program, tree: Slot, reach: Reach, change: Change) {
         match *self {
             Setter::SetAttributes { empty } => set_attributes(p, tree, empty, AT_EMPTY_PATH, reach, change),
             Setter::Classic { descriptors, number } => {
@@ -104,14 +106,14 @@ impl Setter {
     }
 
     /// As [`Setter::change`], only if the last call that tolerates anything succeeded.
-    pub(super) fn change_after_success(&self, p: &mut Program, tree: Slot, reach: Reach, change: Change) {
+    pub(in crate::plan) fn change_after_success(&self, p: &mut Program, tree: Slot, reach: Reach, change: Change) {
         let first = p.calls().len();
         self.change(p, tree, reach, change);
         p.after_success_from(first);
     }
 
     /// Changes a directory that the working directory may become.
-    pub(super) fn change_from_inside(&self, p: &mut Program, tree: Slot, reach: Reach, change: Change) {
+    pub(in crate::plan) fn change_from_inside(&self, p: &mut Program, tree: Slot, reach: Reach, change: Change) {
         match *self {
             Setter::SetAttributes { .. } => self.change(p, tree, reach, change),
             Setter::Classic { .. } => {
@@ -123,7 +125,7 @@ impl Setter {
     }
 
     /// Changes the mount that is the process's root.
-    pub(super) fn change_root(&self, p: &mut Program, change: Change) {
+    pub(in crate::plan) fn change_root(&self, p: &mut Program, change: Change) {
         let slash = p.text("/");
         match self {
             Setter::SetAttributes { .. } => {
@@ -136,8 +138,13 @@ impl Setter {
 
 fn set_attributes(p: &mut Program, dir: impl Into<Number>, path: Data, flags: TreeFlags, reach: Reach, change: Change) {
     let flags = if reach == Reach::Below { flags | AT_RECURSIVE } else { flags };
-    let Change { attributes, propagation, .. } = change;
-    p.mount_setattr(dir, path, flags, MountAttr { set: attributes.set, clear: attributes.clear, propagation });
+    let dir = dir.into();
+    let attr = |Attributes { set, clear }| MountAttr { set, clear, propagation: change.propagation };
+    let call = p.mount_setattr(dir, path, flags, attr(change.attributes));
+    if let Some(attributes) = change.beside_locked {
+        call.tolerate(&[libc::EPERM]);
+        p.mount_setattr(dir, path, flags, attr(attributes)).after(libc::EPERM);
+    }
 }
 
 fn by_path(p: &mut Program, path: Data, reach: Reach, change: Change) {
@@ -146,7 +153,11 @@ fn by_path(p: &mut Program, path: Data, reach: Reach, change: Change) {
         p.mount(NULL, path, NULL, change.propagation | below, NULL);
     }
     if !change.attributes.is_empty() {
-        let flags = libc::MS_REMOUNT | libc::MS_BIND | classic(change.had, change.attributes);
-        p.mount(NULL, path, NULL, flags, NULL);
+        let flags = |attributes| libc::MS_REMOUNT | libc::MS_BIND | classic(change.had, attributes);
+        let call = p.mount(NULL, path, NULL, flags(change.attributes), NULL);
+        if let Some(attributes) = change.beside_locked {
+            call.tolerate(&[libc::EPERM]);
+            p.mount(NULL, path, NULL, flags(attributes), NULL).after(libc::EPERM);
+        }
     }
 }

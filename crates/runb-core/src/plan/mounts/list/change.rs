@@ -1,18 +1,12 @@
 //! `remount`: what is mounted already is changed, as mount(8) does it.
 
-use nix::libc;
-
 use super::filesystem::configure;
 use super::{Filesystem, Mounts, Planned};
 use crate::error::{Error, Result};
-use crate::plan::attributes::Change;
-use crate::plan::mount_options::{IVERSION, RDONLY, Reach};
+use crate::plan::mounts::attributes::Change;
+use crate::plan::mounts::options::{IVERSION, RDONLY, Reach};
 use crate::plan::program::{Program, Slot};
 use crate::survey::is_bind;
-
-const FSPICK_CLOEXEC: i32 = 0x1;
-const FSPICK_EMPTY_PATH: i32 = 0x8;
-const CMD_RECONFIGURE: i32 = 7;
 
 impl Mounts<'_> {
     /// Changes what is at the destination: with `bind` the mount alone, else its filesystem as well, which must be one that
@@ -21,7 +15,8 @@ impl Mounts<'_> {
         let options = &planned.options;
         let text = |text: &str| Err(Error::spec(planned.place.as_str(), text));
         let whole = !is_bind(planned.mount);
-        let last = self.done.at(&planned.seen.path);
+        let start = self.start(&planned.seen.path);
+        let last = start.itself();
         if whole && last.is_none_or(|mounted| mounted.filesystem == Filesystem::Hosts) {
             return text("remount: no filesystem was made there; \"bind\" beside it changes the mount alone");
         }
@@ -34,12 +29,10 @@ impl Mounts<'_> {
         if options.superblock.contains(&IVERSION) {
             return text("iversion is for a new filesystem");
         }
-        let tree = super::target::existing(p, &planned.seen.path);
+        let tree = last.map_or_else(|| super::target::existing(p, &start), |mounted| mounted.tree);
         p.doing("remount");
         if whole {
-            let context = p
-                .call(libc::SYS_fspick, &[tree.into(), self.empty.into(), (FSPICK_CLOEXEC | FSPICK_EMPTY_PATH).into()])
-                .out();
+            let context = p.fspick(tree, self.empty).out();
             let mut flags = options.superblock.clone();
             let attributes = options.attributes();
             for (bits, name) in [(attributes.set, "ro"), (attributes.clear, "rw")] {
@@ -48,12 +41,12 @@ impl Mounts<'_> {
                 }
             }
             configure(p, context, &flags, &options.data);
-            p.call(libc::SYS_fsconfig, &[context.into(), CMD_RECONFIGURE.into(), 0.into(), 0.into(), 0.into()]);
+            p.fsconfig_cmd_reconfigure(context);
         }
         for (reach, attributes) in [(Reach::Top, options.own), (Reach::Below, options.recursive)] {
             if !attributes.is_empty() {
                 let had = last.map_or(0, |mounted| mounted.attributes);
-                self.setter.change(p, tree, reach, Change { attributes, had, propagation: 0 });
+                self.setter.change(p, tree, reach, Change { attributes, had, ..Change::default() });
             }
         }
         Ok(tree)

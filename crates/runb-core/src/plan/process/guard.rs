@@ -4,9 +4,9 @@ use oci_spec::runtime::Process;
 use runb_init::Point;
 
 use super::credentials::{Sets, capset};
-use super::program::{Mark, Program};
-use super::seccomp::Filter;
 use crate::error::Result;
+use crate::plan::program::{Mark, Program};
+use crate::plan::seccomp::Filter;
 
 const SYS_ADMIN: u64 = 1 << 21;
 
@@ -14,28 +14,28 @@ const SYS_ADMIN: u64 = 1 << 21;
 ///
 /// Without no_new_privs loading one takes CAP_SYS_ADMIN (seccomp(2)). It is kept until then, and given up by one more
 /// capset(2) where the workload is not to have it.
-pub(super) struct Guard<'a> {
+pub(in crate::plan) struct Guard<'a> {
     filter: Option<&'a Filter>,
     borrows: bool,
 }
 
 impl<'a> Guard<'a> {
-    pub(super) fn of(process: &Process, filter: Option<&'a Filter>) -> Self {
+    pub(in crate::plan) fn of(process: &Process, filter: Option<&'a Filter>) -> Self {
         Guard { filter, borrows: filter.is_some() && process.no_new_privileges() != Some(true) }
     }
 
     /// Whether somebody is to be given the filter's listener.
-    pub(super) fn has_listener(&self) -> bool {
+    pub(in crate::plan) fn has_listener(&self) -> bool {
         self.filter.is_some_and(|filter| filter.listener.is_some())
     }
 
     /// Whether the process has a capability only until the filter is loaded.
-    pub(super) fn has_too_much(&self, sets: Sets) -> bool {
+    pub(in crate::plan) fn has_too_much(&self, sets: Sets) -> bool {
         self.before(sets) != sets
     }
 
     /// The sets until the filter is loaded.
-    pub(super) fn before(&self, mut sets: Sets) -> Sets {
+    pub(in crate::plan) fn before(&self, mut sets: Sets) -> Sets {
         if self.borrows {
             sets.permitted |= SYS_ADMIN;
             sets.effective |= SYS_ADMIN;
@@ -45,7 +45,7 @@ impl<'a> Guard<'a> {
 
     /// Loads the filter. Its listener goes to the runtime, which answers for init until it hands it over; init keeps none,
     /// so that calls do not wait for a listener that is gone.
-    pub(super) fn load(&self, p: &mut Program, sets: Sets) {
+    pub(in crate::plan) fn load(&self, p: &mut Program, sets: Sets) {
         let Some(filter) = self.filter else { return };
         p.section("linux.seccomp");
         p.doing(format!("load a filter of {} instructions", filter.instructions.len()));
@@ -65,7 +65,7 @@ impl<'a> Guard<'a> {
     ///
     /// # Errors
     /// [`Filter::check_init`], where there is a listener.
-    pub(super) fn check(&self, p: &Program) -> Result<()> {
+    pub(in crate::plan) fn check(&self, p: &Program) -> Result<()> {
         let Some(filter) = self.filter.filter(|_| self.has_listener()) else { return Ok(()) };
         let load = p.marked(Mark::Filter).unwrap_or(p.calls().len());
         let later = p.calls().iter().skip(load + 1).filter(|call| call.kind != runb_init::Kind::Stop);

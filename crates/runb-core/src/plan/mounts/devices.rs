@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
-use super::check;
+use super::list::Mounts;
 use super::masks::Null;
-use super::mounts::{Mounts, resolve};
-use super::namespaces::Namespaces;
-use super::program::{AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, Number, OPEN_TREE_CLONE, Program, Slot};
 use crate::error::{Error, Result};
-use crate::survey::{DEFAULT_DEVICES, Found, Survey, clean, is_bind};
+use crate::plan::check;
+use crate::plan::namespaces::Namespaces;
+use crate::plan::program::{AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, Number, OPEN_TREE_CLONE, Program, Slot};
+use crate::plan::request::Request;
+use crate::survey::{DEFAULT_DEVICES, Found, clean, is_bind};
 
 const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
@@ -118,7 +119,7 @@ enum Dev {
 }
 
 /// The devices of a container.
-pub(super) struct Devices {
+pub(in crate::plan) struct Devices {
     list: Vec<Device>,
     dev: Dev,
     core: bool,
@@ -126,14 +127,15 @@ pub(super) struct Devices {
 
 impl Devices {
     /// Lists them. A user namespace forbids mknod(2): then the host's nodes are bound, and they are opened here.
-    pub(super) fn open(p: &mut Program, spec: &Spec, namespaces: &Namespaces, survey: &Survey) -> Result<Self> {
+    pub(in crate::plan) fn open(p: &mut Program, request: &Request<'_>, namespaces: &Namespaces) -> Result<Self> {
+        let (spec, survey) = (request.spec, request.survey);
         let at_dev = spec.mounts().iter().flatten().rfind(|mount| clean(mount.destination()) == Path::new("/dev"));
         let dev = match at_dev {
             Some(mount) if is_bind(mount) => Dev::Bound,
             Some(mount) if mount.typ().as_deref() == Some("tmpfs") => Dev::Fresh,
             _ => Dev::Images,
         };
-        let bind = namespaces.has(libc::CLONE_NEWUSER as u64);
+        let bind = namespaces.has(libc::CLONE_NEWUSER as u64) || request.host.in_user_namespace;
         let mut devices = Devices { list: Vec::new(), dev, core: survey.kcore };
         if dev == Dev::Bound {
             return Ok(devices);
@@ -165,38 +167,37 @@ impl Devices {
     }
 
     /// Whose /dev/null the container will have: what an image has could be exchanged while this program runs.
-    pub(super) fn null(&self) -> Null {
-        if self.dev == Dev::Fresh { Null::Made } else { Null::Brought }
+    pub(in crate::plan) fn null(&self, spec: &Spec) -> Null {
+        let null = Path::new("/dev/null");
+        let covered = spec.mounts().iter().flatten().any(|mount| clean(mount.destination()) == null);
+        let kernels = |device: &Device| {
+            device.path == null && device.number == libc::makedev(1, 3) && device.mode & libc::S_IFMT == libc::S_IFCHR
+        };
+        match self.dev == Dev::Fresh && !covered && self.list.iter().any(kernels) {
+            true => Null::Made,
+            false => Null::Brought,
+        }
     }
 
     /// Makes them.
-    pub(super) fn attach(&self, p: &mut Program, mounts: &Mounts<'_>) {
+    pub(in crate::plan) fn attach(&self, p: &mut Program, mounts: &Mounts<'_>) {
         if self.dev == Dev::Bound {
             return;
         }
         let empty = p.text("");
-        let dev = self.directory(p, mounts);
+        p.section("/dev");
+        let dev = mounts.directory(p, Path::new("/dev"));
         for device in &self.list {
             p.section(device.place.as_str());
             let directory = match device.in_dev() {
                 true => dev,
-                false => mounts.directory(p, device.path.parent().unwrap_or(Path::new("/"))).into(),
+                false => mounts.directory(p, device.path.parent().unwrap_or(Path::new("/"))),
             };
             let name = p.text(device.path.file_name().unwrap_or_default().as_encoded_bytes());
             p.doing(format!("make the device {}", device.path.display()));
             self.node(p, device, directory, name, empty);
         }
         self.links(p, dev);
-    }
-
-    fn directory(&self, p: &mut Program, mounts: &Mounts<'_>) -> Number {
-        p.section("/dev");
-        if let Some(slot) = mounts.fresh(Path::new("/dev")) {
-            return slot.into();
-        }
-        let name = p.text("dev");
-        p.mkdirat(AT_FDCWD, name, 0o755).tolerate(&[libc::EEXIST, libc::EROFS]);
-        resolve(p, AT_FDCWD.into(), name, libc::O_PATH | libc::O_DIRECTORY).into()
     }
 
     fn node(&self, p: &mut Program, device: &Device, directory: Number, name: Data, empty: Data) {

@@ -2,29 +2,19 @@
 
 use nix::libc;
 
-use super::Request;
 use super::attributes::{Change, Setter};
-use super::mount_options::{Attributes, RDONLY, Reach, of_statfs, propagation};
-use super::program::{
-    AT_FDCWD, AT_RECURSIVE as RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, NULL, O_DIRECTORY, O_PATH,
-    OPEN_TREE_CLONE as CLONE, Program, Slot,
-};
+use super::options::{Attributes, RDONLY, Reach, of_statfs, propagation};
 use crate::error::{Error, Result};
 use crate::options::RootEntry;
+use crate::plan::program::{
+    AT_FDCWD, AT_RECURSIVE, Data, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_SYMLINKS, NULL, O_DIRECTORY, O_PATH,
+    OPEN_TREE_CLONE, Program, Slot,
+};
+use crate::plan::request::Request;
 use crate::survey::Reader;
 
-// Until all that mounts has them from `program`.
-/// open_tree(2): make a detached copy.
-pub(super) const OPEN_TREE_CLONE: i32 = 1;
-/// With all mounts below it.
-pub(super) const AT_RECURSIVE: i32 = 0x8000;
-/// move_mount(2): the source is the descriptor itself.
-pub(super) const F_EMPTY_PATH: i32 = 0x4;
-/// move_mount(2): the target is the descriptor itself.
-pub(super) const T_EMPTY_PATH: i32 = 0x40;
-
 /// The container's root filesystem, as a detached mount until it is attached.
-pub(super) struct Root {
+pub(in crate::plan) struct Root {
     tree: Slot,
     /// The host's root, the way back out of the chroot in which hooks find the mounts made.
     old: Option<Slot>,
@@ -32,11 +22,21 @@ pub(super) struct Root {
     empty: Data,
     reader: Reader,
     setter: Setter,
+    mounts: Whose,
+}
+
+/// Whose mount namespace init is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::plan) enum Whose {
+    /// The container's own, new or joined.
+    Own,
+    /// The runtime's: nothing of it is changed but that the root filesystem is mounted at its path, and entered by a chroot.
+    Runtimes,
 }
 
 /// Where the root lies until it becomes `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Site {
+pub(in crate::plan) enum Site {
     /// On top of the old root.
     OnRoot,
     /// At its path on the host, where hooks look for it; init is in a chroot there while it mounts.
@@ -45,7 +45,7 @@ pub(super) enum Site {
 
 impl Root {
     /// Opens it while the host's paths are at hand.
-    pub(super) fn open(p: &mut Program, request: &Request<'_>, setter: Setter) -> Result<Self> {
+    pub(in crate::plan) fn open(p: &mut Program, request: &Request<'_>, setter: Setter, mounts: Whose) -> Result<Self> {
         p.section("root.path");
         let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
         if let Some(word) = given.filter(|word| !word.is_empty() && propagation(word).is_none()) {
@@ -54,41 +54,53 @@ impl Root {
         let root = request.spec.root().as_ref().map(|root| request.bundle.join(root.path())).unwrap_or_default();
         let path = p.text(root.as_os_str().as_encoded_bytes());
         let empty = p.text("");
-        let root = Root { tree: p.slot(), old: None, path, empty, reader: request.survey.reader, setter };
+        let root = Root { tree: p.slot(), old: None, path, empty, reader: request.survey.reader, setter, mounts };
         root.open_as(p, Reader::Runtime);
         Ok(root)
     }
 
     /// Opens it if it is for this reader to do: the runtime's equal, or the root of the container's user namespace, which is in
     /// a mount namespace of its own, and still has the host's paths at hand.
-    pub(super) fn open_as(&self, p: &mut Program, reader: Reader) {
+    pub(in crate::plan) fn open_as(&self, p: &mut Program, reader: Reader) {
         if self.reader == reader {
             p.section("root.path");
-            p.open_tree(AT_FDCWD, self.path, CLONE | RECURSIVE).into_slot(self.tree);
+            p.open_tree(AT_FDCWD, self.path, OPEN_TREE_CLONE | AT_RECURSIVE).into_slot(self.tree);
         }
+    }
+
+    /// Nothing that is mounted from here on may reach the host; what the host mounts does arrive, if it is a slave. The runtime's
+    /// own mount namespace is left as it is.
+    pub(in crate::plan) fn seclude(&self, p: &mut Program, request: &Request<'_>) {
+        if self.mounts == Whose::Runtimes {
+            return;
+        }
+        p.section("linux.rootfsPropagation");
+        let old = if given(request) & libc::MS_PRIVATE != 0 { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+        p.mount(NULL, "/", NULL, libc::MS_REC | old, NULL);
     }
 
     /// Puts it into the mount namespace. Before hooks it lies at its path on the host, where they look for it, and init
     /// works below it by a chroot that it can leave.
-    pub(super) fn attach(&mut self, p: &mut Program, request: &Request<'_>, site: Site) {
+    pub(in crate::plan) fn attach(&mut self, p: &mut Program, request: &Request<'_>, site: Site) {
         p.section("linux.rootfsPropagation");
         let slash = p.text("/");
-        let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
-        let given = given.and_then(propagation).unwrap_or(libc::MS_SLAVE);
-        // Nothing that is mounted here may reach the host; what the host mounts below the root does arrive, if it is a slave.
-        let old = if given & libc::MS_PRIVATE != 0 { libc::MS_PRIVATE } else { libc::MS_SLAVE };
-        p.mount(NULL, slash, NULL, libc::MS_REC | old, NULL);
         // A peer group of its own, and an unbindable mount, have no master, as with runc.
-        let own = if given & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+        let own = if given(request) & libc::MS_SLAVE != 0 { libc::MS_SLAVE } else { libc::MS_PRIVATE };
         let slave = Change { propagation: own, ..Change::default() };
         if self.setter.reaches_detached() {
             self.setter.change(p, self.tree, Reach::Below, slave);
         }
         p.section("root.path");
         let target = if site == Site::AtPath { self.path } else { slash };
-        p.move_mount(self.tree, self.empty, AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
-        if !self.setter.reaches_detached() {
-            self.setter.change_from_inside(p, self.tree, Reach::Below, slave);
+        p.move_mount(self.tree, self.empty, AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
+        match self.mounts {
+            Whose::Own if self.setter.reaches_detached() => {}
+            Whose::Own => self.setter.change_from_inside(p, self.tree, Reach::Below, slave),
+            // What is mounted on a shared mount is shared again.
+            Whose::Runtimes => {
+                let private = Change { propagation: libc::MS_PRIVATE, ..Change::default() };
+                self.setter.change_from_inside(p, self.tree, Reach::Below, private);
+            }
         }
         if site == Site::AtPath {
             // Of this mount namespace, so not before it is made.
@@ -99,7 +111,7 @@ impl Root {
     }
 
     /// Leaves the chroot of [`Root::attach`].
-    pub(super) fn leave(&self, p: &mut Program) {
+    pub(in crate::plan) fn leave(&self, p: &mut Program) {
         let Some(old) = self.old else { return };
         p.section("root.path");
         p.fchdir(old);
@@ -108,12 +120,15 @@ impl Root {
     }
 
     /// Makes it `/`.
-    pub(super) fn pivot(&self, p: &mut Program, request: &Request<'_>, site: Site) {
+    pub(in crate::plan) fn pivot(&self, p: &mut Program, request: &Request<'_>, site: Site) {
         p.section("root.path");
         let dot = p.text(".");
         let slash = p.text("/");
         p.fchdir(self.tree);
         match request.options.root_entry {
+            _ if self.mounts == Whose::Runtimes => {
+                p.chroot(dot);
+            }
             RootEntry::Pivot => {
                 // The old root comes to lie on the new one, and is taken from there (pivot_root(2), "pivot_root(".", ".")").
                 p.pivot_root(dot, dot);
@@ -142,13 +157,13 @@ impl Root {
     }
 
     /// What comes when all is mounted: read-only, and the propagation that the configuration wants.
-    pub(super) fn finish(&self, p: &mut Program, request: &Request<'_>) {
+    pub(in crate::plan) fn finish(&self, p: &mut Program, request: &Request<'_>) {
         let spec = request.spec;
         let slash = p.text("/");
         if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
             p.section("root.readonly");
             let had = of_statfs(request.survey.mount_flags.root);
-            self.setter.change_root(p, Change { attributes: Attributes::setting(RDONLY), had, propagation: 0 });
+            self.setter.change_root(p, Change { attributes: Attributes::setting(RDONLY), had, ..Change::default() });
         }
         let given = spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
         if let Some(flags) = given.and_then(propagation)
@@ -158,4 +173,10 @@ impl Root {
             p.mount(NULL, slash, NULL, flags, NULL);
         }
     }
+}
+
+/// linux.rootfsPropagation as MS_* flags.
+fn given(request: &Request<'_>) -> u64 {
+    let given = request.spec.linux().iter().find_map(|linux| linux.rootfs_propagation().as_deref());
+    given.and_then(propagation).unwrap_or(libc::MS_SLAVE)
 }

@@ -23,7 +23,7 @@ pub enum Mode {
 
 /// Where a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Site {
     /// Pid and mount namespaces of its own, with the cgroups laid out as told. The runtime makes the cgroups itself.
     Private(Mode),
     /// The machine as systemd has laid it out, whose processes and services are in sight: systemd takes no process of another
@@ -31,8 +31,7 @@ pub enum Place {
     Systemd,
 }
 
-const PLACES: [Place; 4] =
-    [Place::Private(Mode::V1), Place::Private(Mode::Hybrid), Place::Private(Mode::V2), Place::Systemd];
+const SITES: [Site; 4] = [Site::Private(Mode::V1), Site::Private(Mode::Hybrid), Site::Private(Mode::V2), Site::Systemd];
 
 impl Mode {
     /// The one of the machine as it is.
@@ -92,61 +91,61 @@ impl Mode {
     }
 }
 
-impl Place {
+impl Site {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Place::Private(Mode::V1) => "v1",
-            Place::Private(Mode::Hybrid) => "hybrid",
-            Place::Private(Mode::V2) => "v2",
-            Place::Systemd => "systemd",
+            Site::Private(Mode::V1) => "v1",
+            Site::Private(Mode::Hybrid) => "hybrid",
+            Site::Private(Mode::V2) => "v2",
+            Site::Systemd => "systemd",
         }
     }
 
-    pub(crate) fn from_name(name: &str) -> Place {
-        *PLACES.iter().find(|place| place.name() == name).expect("a place's name")
+    pub(crate) fn from_name(name: &str) -> Site {
+        *SITES.iter().find(|site| site.name() == name).expect("a site's name")
     }
 
-    /// Whether tests are wanted here: `RUNB_TESTS_PLACES` may name some of the places, separated by commas.
+    /// Whether tests are wanted here: `RUNB_TESTS_SITES` may name some of the sites, separated by commas.
     pub(crate) fn is_wanted(self) -> bool {
-        std::env::var("RUNB_TESTS_PLACES").map_or(true, |names| names.split(',').any(|name| name == self.name()))
+        std::env::var("RUNB_TESTS_SITES").map_or(true, |names| names.split(',').any(|name| name == self.name()))
     }
 
-    /// Why this machine cannot offer the place to the runtime of this `kind`, if so.
+    /// Why this machine cannot offer the site to the runtime of this `kind`, if so.
     pub(crate) fn unavailable(self, kind: Kind) -> Option<String> {
         match self {
-            Place::Private(mode) => mode.unavailable(kind),
+            Site::Private(mode) => mode.unavailable(kind),
             // As sd_booted(3) asks.
-            Place::Systemd if Path::new("/run/systemd/system").is_dir() => None,
-            Place::Systemd => Some("systemd does not run here".into()),
+            Site::Systemd if Path::new("/run/systemd/system").is_dir() => None,
+            Site::Systemd => Some("systemd does not run here".into()),
         }
     }
 
     /// What unshare(1) is told for it.
     pub(crate) fn namespaces(self) -> &'static [&'static str] {
         match self {
-            Place::Private(_) => {
+            Site::Private(_) => {
                 &["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
             }
-            Place::Systemd => &["--mount", "--propagation", "private", "--fork", "--kill-child"],
+            Site::Systemd => &["--mount", "--propagation", "private", "--fork", "--kill-child"],
         }
     }
 
     /// The directories that are the test's own, besides the one that is made for it.
     pub(crate) fn own_directories(self) -> &'static [&'static str] {
         match self {
-            Place::Private(_) => &["/run", "/var/log"],
-            Place::Systemd => &["/var/log"],
+            Site::Private(_) => &["/run", "/var/log"],
+            Site::Systemd => &["/var/log"],
         }
     }
 
     /// Prepares this process, in namespaces of its own, for a test; how the cgroups are laid out.
     pub(crate) fn enter(self) -> Mode {
         match self {
-            Place::Private(mode) => {
+            Site::Private(mode) => {
                 mode.enter();
                 mode
             }
-            Place::Systemd => {
+            Site::Systemd => {
                 // Orphans become the test's children, as they do where it is the first process.
                 let own = rustix::process::getpid();
                 rustix::process::set_child_subreaper(Some(own)).expect("become a subreaper");

@@ -1,46 +1,14 @@
 //! The mount options of config.md and config-linux.md, as tables. What is in none of them is the filesystem's own.
 
 use nix::libc;
-
 use nix::libc::{
     MOUNT_ATTR__ATIME as ATIME, MOUNT_ATTR_NOATIME as NOATIME, MOUNT_ATTR_NODEV as NODEV,
     MOUNT_ATTR_NODIRATIME as NODIRATIME, MOUNT_ATTR_NOEXEC as NOEXEC, MOUNT_ATTR_NOSUID as NOSUID,
     MOUNT_ATTR_STRICTATIME as STRICTATIME,
 };
-pub(super) use nix::libc::{MOUNT_ATTR_NOSYMFOLLOW as NOSYMFOLLOW, MOUNT_ATTR_RDONLY as RDONLY};
 
-/// What an option does to a mount's attributes.
-#[derive(Clone, Copy)]
-enum Change {
-    Set(u64),
-    Clear(u64),
-    /// One of the exclusive access time modes.
-    Time(u64),
-}
-
-use Change::{Clear, Set, Time};
-
-/// Attributes of a mount; with an `r` before it, of the mounts below as well.
-const ATTRIBUTES: &[(&str, Change)] = &[
-    ("ro", Set(RDONLY)),
-    ("rw", Clear(RDONLY)),
-    ("nosuid", Set(NOSUID)),
-    ("suid", Clear(NOSUID)),
-    ("nodev", Set(NODEV)),
-    ("dev", Clear(NODEV)),
-    ("noexec", Set(NOEXEC)),
-    ("exec", Clear(NOEXEC)),
-    ("nodiratime", Set(NODIRATIME)),
-    ("diratime", Clear(NODIRATIME)),
-    ("noatime", Time(NOATIME)),
-    ("atime", Time(0)),
-    ("relatime", Time(0)),
-    ("norelatime", Time(STRICTATIME)),
-    ("strictatime", Time(STRICTATIME)),
-    ("nostrictatime", Time(0)),
-    ("nosymfollow", Set(NOSYMFOLLOW)),
-    ("symfollow", Clear(NOSYMFOLLOW)),
-];
+pub(in crate::plan) use super::flags::{Attributes, Flags, NOSYMFOLLOW, RDONLY, keeps_locked, of_statfs};
+use super::flags::{WORDS, named};
 
 /// What an option does to the superblock.
 #[derive(Clone, Copy)]
@@ -75,7 +43,7 @@ const SUPERBLOCK: &[(&str, Superblock)] = &[
 ];
 
 /// The one superblock option that fsconfig(2) has no flag for (`common_set_sb_flag` in fs/fs_context.c); mount(2) has.
-pub(super) const IVERSION: &str = "iversion";
+pub(in crate::plan) const IVERSION: &str = "iversion";
 
 /// The MS_* flags of superblock options and attributes, for mount(2).
 const CLASSIC: &[(&str, u64)] = &[
@@ -109,49 +77,13 @@ const PROPAGATION: &[(&str, u64)] = &[
 ];
 
 /// The MS_* flags of a propagation's name.
-pub(super) fn propagation(word: &str) -> Option<u64> {
+pub(in crate::plan) fn propagation(word: &str) -> Option<u64> {
     PROPAGATION.iter().find(|(name, _)| *name == word).map(|(_, flags)| *flags)
-}
-
-/// A change of mount attributes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Attributes {
-    pub(super) set: u64,
-    pub(super) clear: u64,
-}
-
-impl Attributes {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Set(bits) => (self.set, self.clear) = (self.set | bits, self.clear & !bits),
-            Clear(bits) => (self.set, self.clear) = (self.set & !bits, self.clear | bits),
-            Time(mode) => (self.set, self.clear) = (self.set & !ATIME | mode, self.clear | ATIME),
-        }
-    }
-
-    pub(super) fn is_empty(self) -> bool {
-        self == Attributes::default()
-    }
-
-    /// Attributes that are set.
-    pub(super) fn setting(set: u64) -> Self {
-        Attributes { set, clear: 0 }
-    }
-
-    /// What becomes of a mount that has the attributes `had`.
-    pub(super) fn on(self, had: u64) -> u64 {
-        had & !self.clear | self.set
-    }
-
-    /// These, and then `later` on top.
-    pub(super) fn then(self, later: Attributes) -> Attributes {
-        Attributes { set: self.set & !later.clear | later.set, clear: self.clear & !later.set | later.clear }
-    }
 }
 
 /// The flags of a mount(2) with `MS_REMOUNT | MS_BIND` that changes a mount which has the attributes `had`. Access times stay
 /// as they are where no flag speaks of them (`path_mount` in fs/namespace.c).
-pub(super) fn classic(had: u64, change: Attributes) -> u64 {
+pub(in crate::plan) fn classic(had: u64, change: Attributes) -> u64 {
     const TIMES: u64 = ATIME | NODIRATIME;
     let now = change.on(had);
     if (change.set | change.clear) & TIMES == 0 {
@@ -165,27 +97,11 @@ fn classic_flags(attributes: u64) -> u64 {
     CLASSIC_ATTRIBUTES.iter().filter(|(bit, _)| attributes & bit != 0).fold(0, |all, (_, flag)| all | flag)
 }
 
-/// The attributes of a mount by the `ST_*` flags of statfs(2).
-pub(super) fn of_statfs(flags: u64) -> u64 {
-    // ST_NOSYMFOLLOW, which libc lacks (include/linux/statfs.h).
-    const FLAGS: &[(u64, u64)] = &[
-        (libc::ST_RDONLY, RDONLY),
-        (libc::ST_NOSUID, NOSUID),
-        (libc::ST_NODEV, NODEV),
-        (libc::ST_NOEXEC, NOEXEC),
-        (libc::ST_NOATIME, NOATIME),
-        (libc::ST_NODIRATIME, NODIRATIME),
-        (0x2000, NOSYMFOLLOW),
-    ];
-    let strict = if flags & (libc::ST_NOATIME | libc::ST_RELATIME) == 0 { STRICTATIME } else { 0 };
-    FLAGS.iter().filter(|(flag, _)| flags & flag != 0).fold(strict, |all, (_, bit)| all | bit)
-}
-
 /// What a cgroup filesystem is mounted with: it has neither devices nor programs.
-pub(super) const CGROUP: u64 = NOSUID | NODEV | NOEXEC;
+pub(in crate::plan) const CGROUP: u64 = NOSUID | NODEV | NOEXEC;
 
 /// The first option that reaches the mounts below.
-pub(super) fn recursive_word(options: &[String]) -> Option<&str> {
+pub(in crate::plan) fn recursive_word(options: &[String]) -> Option<&str> {
     let known = |word: &&str| word.strip_prefix('r').is_some_and(|rest| named(rest).is_some()) && named(word).is_none();
     options.iter().map(String::as_str).find(known)
 }
@@ -193,12 +109,8 @@ pub(super) fn recursive_word(options: &[String]) -> Option<&str> {
 const SYMFOLLOW: [&str; 4] = ["nosymfollow", "symfollow", "rnosymfollow", "rsymfollow"];
 
 /// The first option that is about links.
-pub(super) fn symfollow_word(options: &[String]) -> Option<&str> {
+pub(in crate::plan) fn symfollow_word(options: &[String]) -> Option<&str> {
     options.iter().map(String::as_str).find(|word| SYMFOLLOW.contains(word))
-}
-
-fn named(word: &str) -> Option<Change> {
-    ATTRIBUTES.iter().find(|(name, _)| *name == word).map(|(_, change)| *change)
 }
 
 /// How far a change reaches.
@@ -212,35 +124,39 @@ pub enum Reach {
 
 /// A mount's options, sorted by what acts on them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Parsed {
+pub(in crate::plan) struct Parsed {
+    /// The flags for the mount alone.
+    pub(in crate::plan) flags: Flags,
+    /// Whether any flag is given, of the mount alone or of the filesystem.
+    pub(in crate::plan) any: bool,
     /// The mount's own attributes.
-    pub(super) own: Attributes,
+    pub(in crate::plan) own: Attributes,
     /// The attributes of it and all below it.
-    pub(super) recursive: Attributes,
+    pub(in crate::plan) recursive: Attributes,
     /// MS_* propagation flags, each applied in order.
-    pub(super) propagation: Vec<u64>,
+    pub(in crate::plan) propagation: Vec<u64>,
     /// `rbind`.
-    pub(super) recursive_bind: bool,
+    pub(in crate::plan) recursive_bind: bool,
     /// Superblock options that every filesystem takes.
-    pub(super) superblock: Vec<&'static str>,
+    pub(in crate::plan) superblock: Vec<&'static str>,
     /// `remount`: what is there already is changed.
-    pub(super) remount: bool,
+    pub(in crate::plan) remount: bool,
     /// `tmpcopyup`.
-    pub(super) copy_up: bool,
+    pub(in crate::plan) copy_up: bool,
     /// `idmap` or `ridmap`.
-    pub(super) idmap: Option<Reach>,
+    pub(in crate::plan) idmap: Option<Reach>,
     /// What only the filesystem knows.
-    pub(super) data: Vec<String>,
+    pub(in crate::plan) data: Vec<String>,
 }
 
 impl Parsed {
     /// The attributes of a mount with nothing below it.
-    pub(super) fn attributes(&self) -> Attributes {
+    pub(in crate::plan) fn attributes(&self) -> Attributes {
         self.own.then(self.recursive)
     }
 
     /// The superblock options and `attributes` as the flags of mount(2).
-    pub(super) fn classic(&self, attributes: u64) -> u64 {
+    pub(in crate::plan) fn classic(&self, attributes: u64) -> u64 {
         let superblock = CLASSIC.iter().filter(|(name, _)| self.superblock.contains(name)).map(|(_, flag)| flag);
         superblock.fold(classic_flags(attributes), |all, flag| all | flag)
     }
@@ -277,18 +193,21 @@ fn parts(option: &str) -> Vec<String> {
 }
 
 /// Sorts `options`; the last of those that contradict each other holds, as with mount(8).
-pub(super) fn parse(options: &[String]) -> Parsed {
+pub(in crate::plan) fn parse(options: &[String]) -> Parsed {
     let mut parsed = Parsed::default();
+    let mut below = Flags::default();
     for option in options {
         let word = option.as_str();
         if let Some(change) = named(word) {
-            parsed.own.apply(change);
+            parsed.flags.take(change);
+            parsed.any = true;
         } else if let Some(change) = word.strip_prefix('r').and_then(named) {
-            parsed.recursive.apply(change);
+            below.take(change);
         } else if let Some(flags) = propagation(word) {
             parsed.propagation.push(flags);
         } else if let Some((_, change)) = SUPERBLOCK.iter().find(|(name, _)| *name == word) {
             parsed.superblock(*change);
+            parsed.any |= word != "defaults";
         } else {
             match word {
                 "bind" => {}
@@ -301,13 +220,13 @@ pub(super) fn parse(options: &[String]) -> Parsed {
             }
         }
     }
-    parsed
+    Parsed { own: parsed.flags.change(), recursive: below.change(), ..parsed }
 }
 
 /// The names of all options that are not a filesystem's own, for `features`.
 pub fn option_names() -> Vec<String> {
-    let own = ATTRIBUTES.iter().map(|(name, _)| (*name).to_owned());
-    let recursive = ATTRIBUTES.iter().map(|(name, _)| format!("r{name}"));
+    let own = WORDS.iter().map(|(name, _)| (*name).to_owned());
+    let recursive = WORDS.iter().map(|(name, _)| format!("r{name}"));
     let superblock = SUPERBLOCK.iter().map(|(name, _)| (*name).to_owned());
     let propagation = PROPAGATION.iter().map(|(name, _)| (*name).to_owned());
     let mut names: Vec<String> = own.chain(recursive).chain(superblock).chain(propagation).collect();
@@ -323,12 +242,6 @@ mod tests {
 
     fn parse_words(words: &str) -> Parsed {
         parse(&words.split(',').map(str::to_owned).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn the_last_of_contradicting_options_holds() {
-        assert_eq!(parse_words("ro,rw").own, Attributes { set: 0, clear: RDONLY });
-        assert_eq!(parse_words("rw,ro").own, Attributes { set: RDONLY, clear: 0 });
     }
 
     #[test]
