@@ -1,10 +1,10 @@
 //! `linux.resources`, of config.json and of an update.
 
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::Spec;
 use serde_json::{Map, Value};
 
 use super::typed;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The names of all fields.
 const NAMES: [&str; 47] = [
@@ -61,8 +61,9 @@ const NAMES: [&str; 47] = [
 ///
 /// # Errors
 /// The text is no JSON (with line and column); a field has a wrong type (with its place).
-pub fn parse_resources(text: &[u8], name: &str) -> Result<LinuxResources> {
-    let value = serde_json::from_slice(text).map_err(|e| Error::new(Kind::Spec, format!("{name}: {e}")))?;
+#[cfg(any(test, feature = "internals"))]
+pub fn parse_resources(text: &[u8], name: &str) -> Result<oci_spec::runtime::LinuxResources> {
+    let value = serde_json::from_slice(text).map_err(|e| Error::new(crate::Kind::Spec, format!("{name}: {e}")))?;
     typed(as_written(value), name)
 }
 
