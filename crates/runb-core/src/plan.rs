@@ -18,17 +18,17 @@ mod request;
 pub mod seccomp;
 
 use nix::libc;
+use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::survey::Reader;
 use cgroup::CgroupPlan;
 use mounts::attributes::{Procfs, Setter};
-use mounts::rootfs::Site;
-use mounts::rootfs::Whose;
+use mounts::rootfs::{Site, Whose};
 use mounts::{devices, list, masks, rootfs};
-use namespaces::Entry;
-use process::terminal;
+use namespaces::{Entry, Namespaces, settings};
+use process::{schedule, terminal};
 use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags, report_descriptor};
 use runb_init::Point;
 use seccomp::Filter;
@@ -105,13 +105,16 @@ impl Plan {
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
         steps.push(format!("clone3({}){into}, execveat(runb-init)", namespace_flags(self.clone)));
-        for write in &self.cgroup.writes {
-            let dir = self.cgroup.dirs[write.dir].path.display();
+        for write in &self.cgroup.limits.writes {
+            let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
         }
-        if let Some(devices) = &self.cgroup.devices {
-            let dir = self.cgroup.dirs[devices.dir].path.display();
+        if let Some(devices) = &self.cgroup.limits.devices {
+            let dir = devices.dir.display();
             steps.push(format!("attach a device program of {} instructions to {dir}", devices.instructions.len()));
+        }
+        if let Some(owner) = self.cgroup.owner {
+            steps.push(format!("give the cgroup to the user {owner}, unless it is already"));
         }
         if let Some(maps) = &self.id_maps {
             steps.push(format!("at the stop IdMap: write {:?} to uid_map, {:?} to gid_map", maps.uids, maps.gids));
@@ -154,116 +157,190 @@ impl Plan {
 /// # Errors
 /// The configuration is wrong, or asks for what this version or this machine cannot do; with the place.
 pub fn create(request: &Request<'_>) -> Result<Plan> {
-    let spec = request.spec;
-    let mut warnings = check(spec, request.host)?;
-    let linux = spec.linux().as_ref();
-    let cgroup = cgroup::plan(
-        linux.and_then(|linux| linux.resources().as_ref()),
-        linux.and_then(|linux| linux.cgroups_path().as_deref()),
-        &request.options.id,
-        request.options.cgroup_manager,
-        &request.host.cgroups,
-    )?;
-    let namespaces = namespaces::Namespaces::of(spec)?;
-    let filter = seccomp::of(spec, request.host)?;
-    let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
+    let mut warnings = check(request.spec, request.host)?;
+    let cgroup = cgroup_of(request)?;
+    let launch = Launch::of(request)?;
+    let filter = seccomp::of(request.spec, request.host)?;
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
     let p = &mut program;
 
-    let setter = Setter::of(p, request.host);
-
     // Here init is the runtime's equal: the host's namespaces but for a new pid namespace, and the host's root.
+    let setter = Setter::of(p, request.host);
     let mut begun = process::begin(p);
-    if request.ending == Ending::Fifo {
-        open_fifo(p, request);
-    }
-    process::oom_score(p, process);
-    let entry = namespaces.entry(request.survey);
-    process::privileged(p, request, process, (&namespaces, entry))?;
+    launch.with_the_hosts_rights(p)?;
     let privileged = p.calls().len();
-    lsm::labels(p, process, request.survey.lsm)?;
-    join_cgroups(p, &cgroup);
-    let whose = if namespaces.has(libc::CLONE_NEWNS as u64) { Whose::Own } else { Whose::Runtimes };
-    let mut root = rootfs::Root::open(p, request, setter, whose)?;
-    let mut mounts = list::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
-    let devices = devices::Devices::open(p, request, &namespaces)?;
-    let masks = masks::Masks::open(p, request, devices.null(spec), setter)?;
-    // The way that init works while hooks want to see the mounts, and where they lie in the runtime's mount namespace.
-    let hooks = hooks::before_pivot(spec);
-    let site = if hooks || whose == Whose::Runtimes { Site::AtPath } else { Site::OnRoot };
-
-    // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
-    if entry != Entry::Alone {
-        setter.open(p, Procfs::Hosts);
-    }
-    let procfs = namespaces.hosts_procfs(p);
-    let pid_namespace = namespaces.enter(p, (spec, request.host), &procfs, entry)?;
-    mounts.show(pid_namespace, request.survey);
-    root.open_as(p, Reader::Container);
-    process::network(p, &namespaces);
-    process::names_and_sysctls(p, spec, &namespaces, &procfs)?;
-    procfs.close(p);
-
-    // From here on the container's namespaces are the own ones.
-    let mut scheduler = None;
-    if entry == Entry::Alone {
-        namespaces::become_child(p);
-        scheduler = process::schedule::of_twin(p, process)?;
-        setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
-    }
-    root.seclude(p, request);
-    mounts.make(p)?;
-    root.attach(p, request, site);
-    if site == Site::OnRoot {
-        root.pivot(p, request, site);
-    }
-    mounts.attach(p)?;
-    devices.attach(p, &mounts);
-    terminal::open(p, process, &mounts)?;
-    process::make_cwd(p, process, &mounts, &request.survey.cwd);
-    mounts.verify(p);
-    if site == Site::AtPath {
-        root.leave(p);
-        if hooks {
-            p.section("hooks");
-            p.stop(Point::Hooks);
-        }
-        root.pivot(p, request, site);
-        mounts.follow_hooks(p, masks.paths());
-    }
-    masks.attach(p, &mounts);
-    mounts.finish(p);
-    root.finish(p, request);
-
+    let mut files = launch.open(p, &cgroup, setter)?;
+    // From here on its namespaces are the container's own.
+    let scheduler = launch.enter(p, &mut files)?;
+    launch.mount(p, &mut files)?;
     // From here on only the process itself changes.
-    begun.raise_descriptors(p, privileged, process, request.survey);
-    let finished = process::finish(p, request, process, (&namespaces, entry), &begun, filter.as_ref())?;
+    begun.raise_descriptors(p, privileged, launch.process, request.survey);
+    let finished = process::finish(p, request, launch.process, launch.entered(), &begun, filter.as_ref())?;
+
+    can_be_told_apart(&program)?;
     warnings.extend(finished.warnings);
-    warnings.append(&mut mounts.warnings);
-    let mount_steps = mounts.steps;
-    if program.calls().len() > MOST_CALLS {
-        let text = format!(
-            "the configuration takes {} calls of init, and {MOST_CALLS} can be told apart",
-            program.calls().len()
-        );
-        return Err(Error::spec("mounts", text));
-    }
-    let id_maps = namespaces.id_maps(spec);
+    warnings.append(&mut files.mounts.warnings);
+    let mount_steps = files.mounts.steps;
+    let namespaces = &launch.namespaces;
     // A pid namespace that others are in shows nobody who has the host's files in sight, a hook included.
-    let unseen = if entry == Entry::Last { libc::CLONE_NEWPID as u64 } else { 0 };
+    let unseen = if launch.entry == Entry::Last { libc::CLONE_NEWPID as u64 } else { 0 };
     Ok(Plan {
         program,
         clone: namespaces.clone_flags(),
         namespaces: namespaces.all(),
         made: namespaces.new_ones(),
         hook_namespaces: namespaces.all() & !unseen,
+        id_maps: namespaces.id_maps(request.spec),
         cgroup,
         filter,
-        id_maps,
         mount_steps,
         scheduler: scheduler.or(finished.scheduler),
         warnings,
     })
+}
+
+/// What the phases of a launch go by.
+struct Launch<'a> {
+    request: &'a Request<'a>,
+    process: &'a Process,
+    namespaces: Namespaces,
+    /// When init comes into its pid namespace.
+    entry: Entry,
+    /// Whether hooks run while the root lies at its path.
+    hooks: bool,
+    whose: Whose,
+    site: Site,
+}
+
+/// What the configuration names of the host's files, open while the host's paths are at hand.
+struct Files<'a> {
+    root: rootfs::Root,
+    mounts: list::Mounts<'a>,
+    devices: devices::Devices,
+    masks: masks::Masks<'a>,
+    setter: Setter,
+}
+
+impl<'a> Launch<'a> {
+    fn of(request: &'a Request<'a>) -> Result<Self> {
+        let spec = request.spec;
+        let namespaces = Namespaces::of(spec)?;
+        let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
+        let entry = namespaces.entry(request.survey);
+        let whose = if namespaces.has(libc::CLONE_NEWNS as u64) { Whose::Own } else { Whose::Runtimes };
+        // The way that init works while hooks want to see the mounts, and where they lie in the runtime's mount namespace.
+        let hooks = hooks::before_pivot(spec);
+        let site = if hooks || whose == Whose::Runtimes { Site::AtPath } else { Site::OnRoot };
+        Ok(Launch { request, process, namespaces, entry, hooks, whose, site })
+    }
+
+    /// For who is to know how its pid namespace is entered.
+    fn entered(&self) -> (&Namespaces, Entry) {
+        (&self.namespaces, self.entry)
+    }
+
+    /// What a user namespace takes the right to.
+    fn with_the_hosts_rights(&self, p: &mut Program) -> Result<()> {
+        if self.request.ending == Ending::Fifo {
+            open_fifo(p, self.request);
+        }
+        process::oom_score(p, self.process);
+        process::privileged(p, self.request, self.process, self.entered())
+    }
+
+    /// What is written to the host's files, and opened of them.
+    fn open(&self, p: &mut Program, cgroup: &'a CgroupPlan, setter: Setter) -> Result<Files<'a>> {
+        let Launch { request, namespaces, .. } = self;
+        lsm::labels(p, self.process, request.survey.lsm)?;
+        join_cgroups(p, cgroup);
+        let root = rootfs::Root::open(p, request, setter, self.whose)?;
+        let mounts = list::Mounts::open(p, request, cgroup, namespaces, setter)?;
+        let devices = devices::Devices::open(p, request, namespaces)?;
+        let masks = masks::Masks::open(p, request, devices.null(request.spec), setter)?;
+        Ok(Files { root, mounts, devices, masks, setter })
+    }
+
+    /// Enters the namespaces, whose names and sysctls are written while the host's procfs is at hand. The scheduler is for the
+    /// twin, if there is one by then.
+    fn enter(&self, p: &mut Program, files: &mut Files<'_>) -> Result<Option<Attributes>> {
+        let Launch { request, namespaces, entry, .. } = self;
+        // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
+        if *entry != Entry::Alone {
+            files.setter.open(p, Procfs::Hosts);
+        }
+        let procfs = namespaces.hosts_procfs(p);
+        let pid_namespace = namespaces.enter(p, (request.spec, request.host), &procfs, *entry)?;
+        files.mounts.show(pid_namespace, request.survey);
+        files.root.open_as(p, Reader::Container);
+        settings::network(p, namespaces);
+        settings::names_and_sysctls(p, request.spec, namespaces, &procfs)?;
+        procfs.close(p);
+        if *entry != Entry::Alone {
+            return Ok(None);
+        }
+        namespaces::become_child(p);
+        let scheduler = schedule::of_twin(p, self.process)?;
+        files.setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
+        Ok(scheduler)
+    }
+
+    /// Makes what is to be mounted while the host is in view, changes the root, and puts it there: mounts, devices, the terminal,
+    /// the working directory; masks last, as hooks may mount before.
+    fn mount(&self, p: &mut Program, files: &mut Files<'_>) -> Result<()> {
+        let Launch { request, process, site, .. } = self;
+        let Files { root, mounts, devices, masks, .. } = files;
+        root.seclude(p, request);
+        mounts.make(p)?;
+        root.attach(p, request, *site);
+        if *site == Site::OnRoot {
+            root.pivot(p, request, *site);
+        }
+        mounts.attach(p)?;
+        devices.attach(p, mounts);
+        terminal::open(p, process, mounts)?;
+        process::make_cwd(p, process, mounts, &request.survey.cwd);
+        mounts.verify(p);
+        if *site == Site::AtPath {
+            root.leave(p);
+            if self.hooks {
+                p.section("hooks");
+                p.stop(Point::Hooks);
+            }
+            root.pivot(p, request, *site);
+            if self.hooks {
+                mounts.follow_hooks(p, masks.paths());
+            }
+        }
+        masks.attach(p, mounts);
+        mounts.finish(p);
+        root.finish(p, request);
+        Ok(())
+    }
+}
+
+/// # Errors
+/// There are more calls than a report can tell apart.
+fn can_be_told_apart(program: &Program) -> Result<()> {
+    match program.calls().len() {
+        0..=MOST_CALLS => Ok(()),
+        many => {
+            let text = format!("the configuration takes {many} calls of init, and {MOST_CALLS} can be told apart");
+            Err(Error::spec("mounts", text))
+        }
+    }
+}
+
+fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
+    let linux = request.spec.linux().as_ref();
+    let mut plan = cgroup::plan(
+        linux.and_then(|linux| linux.resources().as_ref()),
+        linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        &request.options.id,
+        request.options.cgroup_manager,
+        &request.host.cgroups,
+    )?;
+    plan.owner = cgroup::owner(request.spec, &plan);
+    Ok(plan)
 }
 
 /// Version 1: init writes itself into each hierarchy.

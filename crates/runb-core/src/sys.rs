@@ -302,6 +302,18 @@ pub fn mount_flags(path: &CStr) -> Result<u64, Errno> {
     Ok(data.f_flags as u64)
 }
 
+/// setxattr(2): gives the file at `path` the attribute `name`, empty.
+pub fn mark(path: &CStr, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: both strings live until the call returns; no value is read, as its length is 0.
+    Errno::result(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), std::ptr::null(), 0, 0) }).map(drop)
+}
+
+/// getxattr(2): whether the file at `path` has the attribute `name`.
+pub fn is_marked(path: &CStr, name: &CStr) -> bool {
+    // SAFETY: both strings live until the call returns; nothing is written, as the length is 0.
+    unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
+}
+
 /// The `count` descriptors from `from` on are open and outlive an execve; the first that does not. What the caller has handed
 /// down does; a descriptor of this program's own that lies there by chance has FD_CLOEXEC.
 pub fn descriptors_are_open(from: u32, count: u32) -> Result<(), u32> {

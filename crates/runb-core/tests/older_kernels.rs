@@ -63,7 +63,7 @@ fn a_bind_mount_is_attached_first_and_changed_next_by_the_link_of_its_descriptor
         "dupN($N, N, O_CLOEXEC)",
         "fchdir($N)",
         "mount(NULL, \"N\", NULL, MS_SLAVE, NULL)",
-        "mount(NULL, \"N\", NULL, MS_RDONLY|MS_NOSUID|MS_REMOUNT|MS_BIND, NULL)",
+        "mount(NULL, \"N\", NULL, MS_RDONLY|MS_REMOUNT|MS_BIND, NULL)",
         "chdir(\"/\")",
         // Then it is asked whether its name leads to it.
         "statx($N, \"\", AT_EMPTY_PATH|AT_NO_AUTOMOUNT|AT_STATX_DONT_SYNC, NxNNNN, {…})",

@@ -143,8 +143,9 @@ fn arguments(call: &Call) -> [u64; 6] {
 fn issue(call: &Call, args: [u64; 6]) -> isize {
     loop {
         // SAFETY: a program gets calls by the constructors of runb-core's plan/program alone, as `Program::call` is private
-        // there. Their pointers lie in the program; what the kernel writes goes to data that a constructor has made for it,
-        // never to the header or the calls; none maps or unmaps memory, and the child that one makes has a copy of it all.
+        // there. Their pointers lie in the program, or lead to the handler above, which ends the process; what the kernel
+        // writes goes to data that a constructor has made for it, never to the header or the calls; none maps or unmaps
+        // memory, and the child that one makes has a copy of it all.
         let result = unsafe { syscall(call.nr as usize, args) };
         if result != -EINTR {
             return result;

@@ -149,7 +149,10 @@ fn list_shows_each_container_with_its_status() {
 
 #[test]
 fn list_of_nothing_is_no_error() {
-    in_modes(V2, |t| assert!(t.call(["list", "-q"]).ok().stdout.is_empty()));
+    in_modes(V2, |t| {
+        fs::create_dir_all(t.root()).expect("make the folder");
+        assert!(t.call(["list", "-q"]).ok().stdout.is_empty());
+    });
 }
 
 #[test]

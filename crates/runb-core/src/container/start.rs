@@ -13,7 +13,7 @@ use runb_init::{REPORT_SIZE, Report};
 
 use super::{Container, Held, hooks, traced};
 use crate::error::{Error, Kind, Result};
-use crate::launch::{late_failure, out_of_memory};
+use crate::launch::failure::{late_failure, out_of_memory};
 use crate::notify::{self, Readiness};
 use crate::options::HookEnvironment;
 use crate::plan::Late;

@@ -1,6 +1,8 @@
 //! linux.namespaces: which are made, which are joined, and by which calls. Source: config-linux.md "Namespaces",
 //! namespaces(7), setns(2).
 
+pub(super) mod settings;
+
 use std::path::PathBuf;
 
 use nix::libc;
