@@ -339,3 +339,32 @@ fn what_is_wrong_is_refused_by_its_place() {
         container.delete_force().ok();
     });
 }
+
+#[test]
+fn the_limits_of_version_2_are_changed_and_put_back() {
+    in_modes(V2, |t| {
+        t.runb_only("peers put nothing back");
+        ["cpu", "memory", "pids", "cpuset", "io"].iter().for_each(|controller| t.needs_controller(controller));
+        let container = with(
+            t,
+            json!({"memory": {"limit": 67108864, "swap": 67108864}, "pids": {"limit": 20},
+            "cpu": {"quota": 50000, "period": 100000}}),
+        )
+        .run_detached();
+        let values = || {
+            ["memory.max", "memory.swap.max", "pids.max", "cpu.max", "cpu.weight", "cpuset.cpus"]
+                .map(|file| t.cgroup_file("", container.id(), file))
+        };
+        let call = |args: &[&str]| drop(t.call([&["update"], args, &[container.id()]].concat()).ok());
+        call(&["--memory", "50M", "--memory-swap", "80M", "--pids-limit", "9", "--cpu-quota", "20000"]);
+        assert_eq!(values(), ["52428800", "31457280", "9", "20000 100000", "100", ""]);
+        call(&["--cpu-period", "50000", "--cpu-share", "2048", "--cpuset-cpus", "0"]);
+        let set = ["52428800", "31457280", "9", "20000 50000", "174", "0"];
+        assert_eq!(values(), set);
+        let change = json!({"memory": {"limit": 40000000, "swap": 50000000}, "pids": {"limit": 5}, "cpu": {"shares": 100,
+            "quota": 1000, "cpus": "0"}, "unified": {"io.max": "4095:77 rbps=5"}});
+        update(t, container.id(), &change).fails_with(&["linux.resources.unified[\"io.max\"]: ", "ENODEV"]);
+        assert_eq!(values(), set);
+        container.delete_force().ok();
+    });
+}

@@ -105,10 +105,10 @@ impl List<'_> {
     }
 
     fn cpuset(&mut self, cpu: &LinuxCpu) -> Result<()> {
-        let files = cpuset_files(cpu).into_iter();
-        files
-            .map(|(field, file, value)| self.write("cpuset", file, value, format!("linux.resources.cpu.{field}")))
-            .collect()
+        let mut files = cpuset_files(cpu).into_iter();
+        files.try_for_each(|(field, file, value)| {
+            self.write("cpuset", file, value, format!("linux.resources.cpu.{field}"))
+        })
     }
 
     /// Which of the two limits comes first depends on what the cgroup has: the limit of memory and swap never may be the lower
