@@ -127,6 +127,7 @@ impl Plan {
                     format!("at a stop Mount: {place}: copy what is in {} into it", path.display())
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
+                MountWork::Disk => format!("at a stop Mount: {place}: create the filesystem on the block device"),
             });
         }
         if let Some(Attributes { what, .. }) = &self.scheduler {
@@ -329,13 +330,17 @@ fn can_be_told_apart(program: &Program) -> Result<()> {
 
 fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     let linux = request.spec.linux().as_ref();
-    cgroup::plan(
+    let mut plan = cgroup::plan(
         linux.and_then(|linux| linux.resources().as_ref()),
         linux.and_then(|linux| linux.cgroups_path().as_deref()),
         &request.options.id,
         request.options.cgroup_manager,
         &request.host.cgroups,
-    )
+    )?;
+    if request.host.in_user_namespace {
+        plan.leave_devices();
+    }
+    Ok(plan)
 }
 
 /// Version 1: init writes itself into each hierarchy.
