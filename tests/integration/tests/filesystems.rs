@@ -359,6 +359,13 @@ fn the_mounts_are_in_mountinfo_in_the_order_of_the_list() {
     });
 }
 
+/// Runs its arguments in a new user and mount namespace, where the ids are the same as outside.
+const UNSHARED: &str = "mkfifo ready mapped
+    unshare --user --mount --propagation unchanged sh -c 'echo >ready; read _ <mapped; exec \"$@\"' sh \"$@\" &
+    read _ <ready
+    echo 0 0 65536 >/proc/$!/uid_map; echo 0 0 65536 >/proc/$!/gid_map
+    echo >mapped; wait $!";
+
 /// As Podman without root calls its runtime: in a user namespace that is not the container's.
 #[test]
 fn in_a_user_namespace_of_somebody_elses_the_kernels_filesystems_and_the_hosts_devices_are_there() {
@@ -367,14 +374,20 @@ fn in_a_user_namespace_of_somebody_elses_the_kernels_filesystems_and_the_hosts_d
         fs::create_dir(&source).expect("make a directory");
         for change in [|_: &mut Value| {}, hooked as fn(&mut Value)] {
             let bundle = t.bundle().with_id(&t.name("u")).writable().spec(change).spec(|spec| {
-                spec["mounts"].as_array_mut().expect("mounts").retain(|mount| mount["type"] != "cgroup");
+                let mounts = spec["mounts"].as_array_mut().expect("mounts");
+                mounts.retain(|mount| mount["type"] != "cgroup");
+                // The group of terminals is not mapped there.
+                let devpts = mounts.iter_mut().find(|mount| mount["type"] == "devpts").expect("one");
+                devpts["options"].as_array_mut().expect("options").retain(|option| option != "gid=5");
             });
             let bundle = bundle
                 .mount(json!({"destination": "/bound", "type": "bind", "source": source, "options": ["bind", "ro"]}))
                 .sh("echo x >/dev/null && cat /proc/1/comm && ls -d /sys/kernel && grep ' /bound ' /proc/self/mounts");
             bundle.write();
-            let unshare = ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "unchanged"];
-            let mut command = t.wrapped(&unshare, ["run", "--bundle"]);
+            let dir = t.dir().join(t.name("unshared"));
+            fs::create_dir(&dir).expect("make a directory");
+            let line = format!("cd {}; {UNSHARED}", dir.display());
+            let mut command = t.wrapped(&["sh", "-c", &line, "sh"], ["run", "--bundle"]);
             command.arg(bundle.dir()).arg(bundle.id());
             let stdout = t.finish(command).ok().stdout;
             assert!(stdout.starts_with("sh\n/sys/kernel\n"), "{stdout}");
