@@ -219,7 +219,7 @@ const BOUND: &[(&str, &str, &str, Result<&str, &str>)] = &[
 #[test]
 fn a_bind_mount_to_which_a_flag_is_given_has_just_those_flags_and_keeps_what_a_user_namespace_locks() {
     in_modes(V2, |t| {
-        t.runb_only("Debian's runc keeps more of the source's flags, crun all");
+        t.runb_only("the peers of these versions clear other flags");
         for (source, given, has, locked) in BOUND {
             let flagged = Flagged::new(t, source);
             let options = words(&format!("rbind,{given}"));
