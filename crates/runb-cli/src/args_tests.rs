@@ -87,6 +87,22 @@ fn what_containerd_sends_to_exec_kill_delete_ps_and_update() {
 }
 
 #[test]
+fn limits_are_numbers_and_bytes_have_units() {
+    let Verb::Update(update) = verb("update --memory 50M --memory-swap -1 --pids-limit -1 --cpu-quota=-1 ID") else {
+        panic!()
+    };
+    assert_eq!((update.memory, update.memory_swap), (Some(50 << 20), Some(-1)));
+    assert_eq!((update.pids_limit, update.cpu_quota), (Some(-1), Some(-1)));
+    for (text, bytes) in [("7", 7), ("1.5k", 1536), ("2GiB", 2 << 30), ("3kb", 3072), ("1t", 1 << 40)] {
+        let Verb::Update(update) = verb(&format!("update --memory {text} ID")) else { panic!() };
+        assert_eq!(update.memory, Some(bytes), "{text}");
+    }
+    for text in ["x", "1x", "-2", "1kk", "9999999999p"] {
+        assert!(refused(&format!("update --memory={text} ID")).contains("--memory"), "{text}");
+    }
+}
+
+#[test]
 fn what_containerd_sends_to_checkpoint_and_restore_with_one_dash_too() {
     let criu = Criu { image_path: Some("/d".into()), work_path: Some("/w".into()), ..Criu::default() };
     let expected = Checkpoint {
@@ -140,7 +156,9 @@ fn what_go_runc_sends_besides() {
     assert_eq!(understood("--debug --rootless=true state ID").0.rootless, Rootless::True);
     assert_eq!(understood("--rootless= state ID").0.rootless, Rootless::Auto);
     assert_eq!(verb("list --format=json"), Verb::List(List { format: Listing::Json, quiet: false }));
-    let events = |interval: &str, stats| Verb::Events(Events { interval: interval.into(), stats, id: "ID".into() });
+    let events = |interval: &str, stats| {
+        Verb::Events(Events { interval: interval.into(), stats, format: StatsFormat::Json, id: "ID".into() })
+    };
     assert_eq!(verb("events --interval=10s ID"), events("10s", false));
     assert_eq!(verb("events --stats ID"), events("5s", true));
     assert_eq!(verb("features"), Verb::Features(Features::default()));

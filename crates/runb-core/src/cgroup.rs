@@ -3,13 +3,17 @@
 //! There is no difference between the versions here but in the files that a verb uses. Nothing polls where the kernel has an
 //! event: cgroup.events on version 2, pidfds on version 1.
 
+mod apply;
 mod claim;
+mod devices;
 mod files;
 mod freeze;
 mod make;
 mod oom;
 mod procs;
 mod remove;
+mod update;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -18,11 +22,13 @@ use serde::{Deserialize, Serialize};
 use crate::plan::cgroup::{CgroupPlan, DirKind};
 
 pub use claim::{Claim, claim};
+pub(crate) use files::read_path;
 pub use freeze::FreezerState;
 pub use make::{Made, make};
 pub use oom::OomReport;
 pub(crate) use remove::first_error;
 pub use remove::{Own, remove_if_unused, remove_tree, undo};
+pub use watch::OomWatch;
 
 /// Whose a directory is that was made for a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

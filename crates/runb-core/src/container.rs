@@ -9,9 +9,14 @@ mod end;
 mod exec;
 mod foreground;
 mod hooks;
+mod pause;
 mod pidfd_socket;
+mod processes;
 mod remains;
 mod start;
+mod stats;
+mod update;
+mod watch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,6 +35,7 @@ pub use create::{Planned, planned};
 pub use end::{Force, Removal, Scope};
 pub use exec::Exec;
 pub use foreground::{Foreground, Subreaper, Workload};
+pub use watch::{Happening, Watch};
 
 /// What `state` prints (runtime.md "State", and runc's fields).
 #[derive(Clone, Debug, Serialize)]

@@ -40,6 +40,7 @@ pub mod signal;
 mod socket;
 pub mod spec;
 pub mod state;
+pub mod stats;
 pub mod survey;
 mod sys;
 pub mod template;

@@ -105,13 +105,16 @@ impl Plan {
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
         steps.push(format!("clone3({}){into}, execveat(runb-init)", namespace_flags(self.clone)));
-        for write in &self.cgroup.writes {
-            let dir = self.cgroup.dirs[write.dir].path.display();
+        for write in &self.cgroup.limits.writes {
+            let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
         }
-        if let Some(devices) = &self.cgroup.devices {
-            let dir = self.cgroup.dirs[devices.dir].path.display();
+        if let Some(devices) = &self.cgroup.limits.devices {
+            let dir = devices.dir.display();
             steps.push(format!("attach a device program of {} instructions to {dir}", devices.instructions.len()));
+        }
+        if let Some(owner) = self.cgroup.owner {
+            steps.push(format!("give the cgroup to the user {owner}, unless it is already"));
         }
         if let Some(maps) = &self.id_maps {
             steps.push(format!("at the stop IdMap: write {:?} to uid_map, {:?} to gid_map", maps.uids, maps.gids));
@@ -340,6 +343,7 @@ fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     if request.host.in_user_namespace {
         plan.leave_devices();
     }
+    plan.owner = cgroup::owner(request.spec, &plan);
     Ok(plan)
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{Cgroup, FreezerState};
@@ -158,6 +159,9 @@ pub struct Saved {
     pub keyring: Keyring,
     /// The cgroup.
     pub cgroup: Cgroup,
+    /// `linux.resources` as updates have made it; without any it is the configuration's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Box<LinuxResources>>,
     /// What takes it back.
     pub journal: Journal,
     /// What may still go wrong in init.

@@ -59,9 +59,14 @@ pub fn is_ignored(signal: i32) -> bool {
 }
 
 /// pidfd_open(2): a descriptor of the process `pid`.
+///
+/// # Errors
+/// ESRCH also where the number is that of a thread, or of a process that is gone and whose group or session lives on. The kernel
+/// says EINVAL of them, since Linux 6.16 ENOENT; there is no other reason for these two.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two numbers; its result is a new descriptor that nobody else owns.
-    unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }
+    let result = unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) };
+    result.map_err(|errno| if matches!(errno, Errno::EINVAL | Errno::ENOENT) { Errno::ESRCH } else { errno })
 }
 
 /// pidfd_send_signal(2).
@@ -305,6 +310,18 @@ pub fn mount_flags(path: &CStr) -> Result<u64, Errno> {
     Ok(data.f_flags as u64)
 }
 
+/// setxattr(2): gives the file at `path` the attribute `name`, empty.
+pub fn mark(path: &CStr, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: both strings live until the call returns; no value is read, as its length is 0.
+    Errno::result(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), std::ptr::null(), 0, 0) }).map(drop)
+}
+
+/// getxattr(2): whether the file at `path` has the attribute `name`.
+pub fn is_marked(path: &CStr, name: &CStr) -> bool {
+    // SAFETY: both strings live until the call returns; nothing is written, as the length is 0.
+    unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
+}
+
 /// The `count` descriptors from `from` on are open and outlive an execve; the first that does not. What the caller has handed
 /// down does; a descriptor of this program's own that lies there by chance has FD_CLOEXEC.
 pub fn descriptors_are_open(from: u32, count: u32) -> Result<(), u32> {
@@ -324,4 +341,15 @@ pub fn descriptors_are_open(from: u32, count: u32) -> Result<(), u32> {
 unsafe fn owned(result: libc::c_long) -> Result<OwnedFd, Errno> {
     // SAFETY: by the contract of this function.
     Errno::result(result).map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_thread_is_that_of_no_process() {
+        let open = || pidfd_open(nix::unistd::gettid().as_raw()).map(drop);
+        assert_eq!(std::thread::spawn(open).join().expect("the thread ends"), Err(Errno::ESRCH));
+    }
 }

@@ -223,10 +223,10 @@ mod bodies {
             }
         };
         let trial = Trial::new("limits", json);
-        let limits = trial.plan.writes.iter().filter(|write| !write.file.starts_with("devices."));
+        let limits = trial.plan.limits.writes.iter().filter(|write| !write.file.starts_with("devices."));
         let mut checked = 0;
         for write in limits {
-            let path = trial.plan.dirs[write.dir].path.join(&write.file);
+            let path = write.dir.join(&write.file);
             assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), write.value, "{}", path.display());
             checked += 1;
         }

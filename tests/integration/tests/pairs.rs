@@ -29,8 +29,10 @@ struct Verb {
 /// What a verb does to a container.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Does {
-    /// It tells of it.
+    /// It tells where it stands.
     Tells,
+    /// It tells what the kernel knows of it.
+    Reads,
     /// It makes one.
     Makes,
     /// It changes it.
@@ -51,10 +53,20 @@ const VERBS: &[Verb] = &[
     verb("exec", Does::Adds, |b| words(&["exec", b.id(), "true"])),
     verb("kill", Does::Kills, |b| words(&["kill", b.id(), "KILL"])),
     verb("state", Does::Tells, |b| words(&["state", b.id()])),
+    verb("ps", Does::Reads, |b| words(&["ps", "--format", "json", b.id()])),
+    verb("events", Does::Reads, |b| words(&["events", "--stats", b.id()])),
+    verb("update", Does::Changes, |b| words(&["update", "--resources", &resources(b), b.id()])),
     verb("list", Does::Tells, |_| words(&["list", "--format", "json"])),
     verb("delete", Does::Removes, |b| words(&["delete", b.id()])),
     verb("delete --force", Does::Kills, |b| words(&["delete", "--force", b.id()])),
 ];
+
+/// A file with a limit, beside config.json.
+fn resources(bundle: &Bundle<'_>) -> String {
+    let path = bundle.dir().join("resources.json");
+    std::fs::write(&path, r#"{"unified":{"cgroup.max.depth":"7"}}"#).expect("write the resources");
+    path.to_string_lossy().into_owned()
+}
 
 const fn verb(name: &'static str, does: Does, words: fn(&Bundle<'_>) -> Vec<String>) -> Verb {
     Verb { name, does, words }
@@ -212,7 +224,7 @@ fn matters(first: &Verb, second: &Verb, from: Standing) -> bool {
     let both = [first.does, second.does];
     match from {
         Standing::Nowhere => both.contains(&Does::Makes),
-        _ => both.iter().any(|does| *does != Does::Tells),
+        _ => both.iter().any(|does| !matches!(does, Does::Tells | Does::Reads)),
     }
 }
 

@@ -230,7 +230,7 @@ fn an_errno_beyond_eight_bits_is_not_taken_for_another() {
         for errno in [256, 258, 524] {
             let rules = json!([{"names": ["execve"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno}]);
             let outcome = allowing_all_but(t.bundle().args(["/bin/true"]), rules).run();
-            outcome.fails_with(&["exec: \"/bin/true\""]);
+            outcome.fails_with(&["exec /bin/true: "]);
         }
         // The rights are given up below the filter.
         let rules = json!([{"names": ["capset"], "action": "SCMP_ACT_ERRNO", "errnoRet": 256}]);

@@ -184,6 +184,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         made: planned.plan.made,
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
         cgroup: Cgroup::of(&planned.plan.cgroup),
+        resources: None,
         keyring: options.keyring,
         journal: Journal::default(),
         late: planned.plan.late(),

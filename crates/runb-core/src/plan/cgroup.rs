@@ -1,11 +1,16 @@
 //! The cgroups of a container: which directories, what is written into them, the device list, and how init joins.
 //!
-//! Versions 1 and 2 differ in how the lists are made ([`v1`], [`v2`]); one loop applies them (`crate::cgroup`).
+//! Versions 1 and 2 differ in how the lists are made ([`v1`], [`v2`]); one loop applies them (`crate::cgroup`). The limits are
+//! planned by what the container has ([`Target`]), whoever made it, so that a launch and an update go by the same rules.
 //! Source: config-linux.md, "Control groups"; cgroups(7); the kernel's admin-guide/cgroup-v1 and cgroup-v2.
 
 mod bpf;
+mod delegate;
 mod devices;
+mod limits;
+mod merge;
 mod path;
+mod update;
 mod v1;
 mod v2;
 
@@ -17,7 +22,11 @@ use crate::error::{Error, Kind, Result};
 use crate::host::cgroups::CgroupMounts;
 use crate::options::CgroupManager;
 
+pub use delegate::owner;
+pub use devices::Change as DeviceChange;
 pub(super) use devices::odd_access;
+pub use limits::{Absent, DeviceProgram, Limits, Target, UnifiedTarget, V1Target, Write};
+pub use update::{Update, update};
 
 /// What a version 1 cpuset needs before anyone can join it (cpuset(7)).
 pub const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
@@ -59,41 +68,6 @@ impl Dir {
     }
 }
 
-/// What is done where a file does not exist.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Absent {
-    /// The write fails.
-    Fails,
-    /// The kernel without the file behaves as the value demands.
-    Skips,
-    /// Another file serves.
-    Instead(Box<Write>),
-}
-
-/// One write into a cgroup's file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// The index of the directory in [`CgroupPlan::dirs`].
-    pub dir: usize,
-    /// The file's name.
-    pub file: String,
-    /// What is written, in one write(2).
-    pub value: String,
-    /// The place in config.json.
-    pub origin: String,
-    /// What is done where the file does not exist.
-    pub absent: Absent,
-}
-
-/// A device program for the version 2 cgroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceProgram {
-    /// The index of the directory in [`CgroupPlan::dirs`].
-    pub dir: usize,
-    /// `struct bpf_insn`s in the machine's byte order.
-    pub instructions: Vec<u64>,
-}
-
 /// How init gets into its cgroups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Join {
@@ -101,6 +75,18 @@ pub struct Join {
     pub into: Option<usize>,
     /// The cgroup.procs files of version 1 into which init itself writes `0`, by index of the directory.
     pub procs: Vec<(usize, PathBuf)>,
+}
+
+impl Join {
+    /// Into all of `dirs`.
+    fn of(dirs: &[Dir]) -> Self {
+        let v1 = |dir: &Dir| matches!(dir.kind, DirKind::V1 { .. });
+        let procs = dirs.iter().enumerate().filter(|(_, dir)| v1(dir));
+        Join {
+            into: dirs.iter().position(|dir| !v1(dir)),
+            procs: procs.map(|(index, dir)| (index, dir.path.join("cgroup.procs"))).collect(),
+        }
+    }
 }
 
 /// What follows where the caller may not make a cgroup (EACCES, EPERM, EROFS).
@@ -118,19 +104,25 @@ pub enum Denied {
 pub struct CgroupPlan {
     /// One directory for each hierarchy.
     pub dirs: Vec<Dir>,
-    /// What is written, in order, before anyone joins.
-    pub writes: Vec<Write>,
-    /// The device program, on version 2.
-    pub devices: Option<DeviceProgram>,
+    /// What is written before anyone joins.
+    pub limits: Limits,
     /// How init joins.
     pub join: Join,
     /// What follows where the caller may not make a cgroup.
     pub denied: Denied,
+    /// The user who is to own the cgroup of version 2, if it is not the runtime's.
+    pub owner: Option<u32>,
 }
 
 impl CgroupPlan {
     fn empty() -> Self {
-        CgroupPlan { dirs: Vec::new(), writes: Vec::new(), devices: None, join: Join::default(), denied: Denied::Fails }
+        CgroupPlan {
+            dirs: Vec::new(),
+            limits: Limits::default(),
+            join: Join::default(),
+            denied: Denied::Fails,
+            owner: None,
+        }
     }
 
     /// Takes the rules for devices away: the kernel lets nobody in another user namespace than the first set them, who can
@@ -167,16 +159,14 @@ pub fn plan(
     let resources = resources.unwrap_or(&default);
     let cgroups_path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
     let place = path::Place::parse(cgroups_path, id)?;
-    let mut plan = match mounts {
-        CgroupMounts::None if cgroups_path.is_none() && *resources == default => CgroupPlan::empty(),
+    let dirs = match mounts {
+        CgroupMounts::None if cgroups_path.is_none() && *resources == default => return Ok(CgroupPlan::empty()),
         CgroupMounts::None => return Err(Error::new(Kind::Host, "no cgroup hierarchy is mounted on this machine")),
-        CgroupMounts::V1 { hierarchies, unified } => v1::plan(resources, &place, hierarchies, unified.as_ref())?,
-        CgroupMounts::V2(unified) => v2::plan(resources, &place, unified)?,
+        CgroupMounts::V1 { hierarchies, unified } => v1::dirs(resources, &place, hierarchies, unified.as_ref()),
+        CgroupMounts::V2(unified) => vec![v2::dir(&place, unified)],
     };
-    if cgroups_path.is_none() && asks_nothing(resources) {
-        plan.denied = Denied::Skips;
-    }
-    Ok(plan)
+    let denied = if cgroups_path.is_none() && asks_nothing(resources) { Denied::Skips } else { Denied::Fails };
+    Ok(CgroupPlan { limits: Target::of(&dirs).limits(resources)?, join: Join::of(&dirs), dirs, denied, owner: None })
 }
 
 /// Whether the configuration has no limit; the device rules are not asked, as every configuration has the default ones.
