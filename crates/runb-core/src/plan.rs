@@ -341,7 +341,7 @@ fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
         &request.host.cgroups,
     )?;
     if request.host.in_user_namespace {
-        plan.leave_devices();
+        plan.limits.leave_devices();
     }
     plan.owner = cgroup::owner(request.spec, &plan);
     Ok(plan)

@@ -8,6 +8,11 @@ use std::process::Command;
 
 use runb_tests::*;
 
+#[path = "filesystems/disk.rs"]
+mod disk;
+
+use disk::Disk;
+
 /// A way in which a root is entered.
 struct Way {
     name: &'static str,
@@ -68,27 +73,6 @@ fn entered<'t>(t: &'t Test, way: &Way) -> Bundle<'t> {
         chown(bundle.rootfs(), Some(100_000), Some(100_000)).expect("chown");
     }
     bundle
-}
-
-/// A loop device with an empty filesystem, until it is dropped.
-struct Disk(String);
-
-impl Disk {
-    /// None where this machine has no loop devices, or nobody to make the filesystem.
-    fn new(t: &Test, typ: &str) -> Option<Self> {
-        let image = t.dir().join(format!("{typ}.img"));
-        fs::File::create(&image).and_then(|file| file.set_len(4 << 20)).expect("make an image");
-        let made = Command::new("mke2fs").args(["-q", "-t", typ, "-E", "root_owner=0:0"]).arg(&image).output().ok()?;
-        let found = Command::new("losetup").args(["--find", "--show"]).arg(&image).output().ok()?;
-        let device = String::from_utf8(found.stdout).expect("a path").trim().to_owned();
-        (made.status.success() && found.status.success()).then_some(Disk(device))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        Command::new("losetup").args(["--detach", &self.0]).status().expect("losetup");
-    }
 }
 
 /// Whether a user namespace may make a filesystem of a type (`FS_USERNS_MOUNT` in the kernel), and what it takes.
@@ -201,14 +185,14 @@ fn a_disk_of_the_hosts_is_mounted_unless_a_user_namespace_forbids_it() {
         for typ in ["ext2", "ext4"] {
             let Some(disk) = Disk::new(t, typ) else { t.skip("no loop device with a filesystem here") };
             for way in ways(t) {
-                let mount = json!({"destination": "/disk", "type": typ, "source": disk.0, "options": ["noatime"]});
+                let mount = json!({"destination": "/disk", "type": typ, "source": disk.path(), "options": ["noatime"]});
                 let bundle = entered(t, way).mount(mount).sh("ls /disk; echo more >>/disk/file");
                 match way.mapped {
                     false => assert!(bundle.run_with(way.flags).ok().stdout.contains("lost+found"), "{}", way.name),
                     true => drop(bundle.run_with(way.flags).fails_with(&["/disk"])),
                 }
             }
-            let mount = json!({"destination": "/disk", "type": typ, "source": disk.0, "options": ["ro"]});
+            let mount = json!({"destination": "/disk", "type": typ, "source": disk.path(), "options": ["ro"]});
             let written = entered(t, &WAYS[0]).mount(mount).args(["wc", "-l", "/disk/file"]).run().ok().stdout;
             assert_eq!(written, "6 /disk/file\n", "{typ}");
         }

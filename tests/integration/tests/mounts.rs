@@ -227,7 +227,8 @@ fn a_bind_mount_to_which_a_flag_is_given_has_just_those_flags_and_keeps_what_a_u
             let bundle = || t.bundle().with_id(&t.name("b")).mount(mount.clone());
             let check = |bundle: Bundle<'_>, expected: &str| {
                 let (mut own, mut expected) = (at(&mounts_of(bundle), "/tmp").options.clone(), words(expected));
-                (own.sort(), expected.sort());
+                own.sort();
+                expected.sort();
                 assert_eq!(own, expected, "{given:?} on {source:?}");
             };
             check(bundle(), has);

@@ -125,13 +125,6 @@ impl CgroupPlan {
         }
     }
 
-    /// Takes the rules for devices away: the kernel lets nobody in another user namespace than the first set them, who can
-    /// make no devices either.
-    pub(super) fn leave_devices(&mut self) {
-        self.devices = None;
-        self.writes.retain(|write| !write.file.starts_with("devices."));
-    }
-
     /// The directories that making the cgroups may make, the outermost first, hierarchy by hierarchy.
     pub fn chains(&self) -> impl Iterator<Item = &Path> {
         self.dirs.iter().flat_map(Dir::chain)
