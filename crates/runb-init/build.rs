@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+/// How far before the start the handler of signals lies (src/main.rs).
+const HANDLER: u64 = 32;
+
 fn main() {
     println!("cargo:rustc-check-cfg=cfg(runb_init_image)");
     println!("cargo:rerun-if-changed=src");
@@ -19,8 +22,11 @@ fn main() {
         "/// The code of the interpreter, to be mapped readable and executable at [`ADDRESS`].\n\
          pub static CODE: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/image.bin\"));\n\
          /// Where the code lies.\npub const ADDRESS: usize = {:#x};\n\
-         /// Where it begins.\npub const ENTRY: usize = {:#x};\n",
-        image.address, image.entry
+         /// Where it begins.\npub const ENTRY: usize = {:#x};\n\
+         /// The handler of a signal that ends init: its exit code is 128 and the signal's number.\npub const END: usize = {:#x};\n",
+        image.address,
+        image.entry,
+        image.entry - HANDLER
     );
     fs::write(out.join("image.rs"), text).expect("write image.rs");
 }

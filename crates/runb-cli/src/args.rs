@@ -252,7 +252,7 @@ pub struct Ps {
 /// `update`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
-    /// File with linux.resources as JSON; - is stdin
+    /// File with linux.resources as JSON, - is stdin; takes no other flag beside it
     #[arg(long, short)]
     pub resources: Option<PathBuf>,
     /// Weight of the block devices, 10 to 1000
@@ -261,7 +261,7 @@ pub struct Update {
     /// Period of the CPU limit, µs
     #[arg(long)]
     pub cpu_period: Option<u64>,
-    /// CPU time in a period, µs
+    /// CPU time in a period, µs; -1 is unlimited
     #[arg(long)]
     pub cpu_quota: Option<i64>,
     /// CPU time that may be saved up, µs
@@ -285,16 +285,22 @@ pub struct Update {
     /// Memory nodes to use
     #[arg(long)]
     pub cpuset_mems: Option<String>,
-    /// Memory limit, bytes
-    #[arg(long)]
-    pub memory: Option<String>,
-    /// Soft memory limit, bytes
-    #[arg(long)]
-    pub memory_reservation: Option<String>,
-    /// Memory and swap, bytes; -1 is unlimited
-    #[arg(long)]
-    pub memory_swap: Option<String>,
-    /// Processes
+    /// Kernel memory limit; of version 1 before Linux 5.16
+    #[arg(long, hide = true, value_parser = bytes)]
+    pub kernel_memory: Option<i64>,
+    /// Limit of the memory in TCP's buffers; of version 1
+    #[arg(long, hide = true, value_parser = bytes)]
+    pub kernel_memory_tcp: Option<i64>,
+    /// Memory limit, bytes or 50M; -1 is unlimited
+    #[arg(long, value_parser = bytes)]
+    pub memory: Option<i64>,
+    /// Soft memory limit
+    #[arg(long, value_parser = bytes)]
+    pub memory_reservation: Option<i64>,
+    /// Memory and swap; -1 is unlimited
+    #[arg(long, value_parser = bytes)]
+    pub memory_swap: Option<i64>,
+    /// Processes; -1 is unlimited
     #[arg(long)]
     pub pids_limit: Option<i64>,
     /// Intel RDT, L3 cache schema
@@ -307,6 +313,35 @@ pub struct Update {
     pub id: String,
 }
 
+/// Bytes as Docker's units write them: a number, a letter for a power of 1024, `i` and `b` at will (`50M`, `1.5GiB`).
+fn bytes(text: &str) -> Result<i64, String> {
+    if text == "-1" {
+        return Ok(-1);
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = (&text[..digits], text[digits..].trim_start_matches(' ').to_ascii_lowercase());
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let unit = unit.strip_suffix('i').unwrap_or(unit);
+    let power = match unit {
+        "" => Some(0),
+        one => "kmgtp".find(one).filter(|_| one.len() == 1).map(|at| at as i32 + 1),
+    };
+    let wrong = || "it is a number of bytes, as 52428800 or 50M, or -1".to_owned();
+    let (power, number) = (power.ok_or_else(wrong)?, number.parse::<f64>().map_err(|_| wrong())?);
+    let bytes = number * 1024f64.powi(power);
+    if bytes < i64::MAX as f64 { Ok(bytes as i64) } else { Err(wrong()) }
+}
+
+/// How statistics are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StatsFormat {
+    /// As runc does: one object a line.
+    #[default]
+    Json,
+    /// One scrape, in OpenMetrics' form.
+    Prometheus,
+}
+
 /// `events`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Events {
@@ -316,6 +351,9 @@ pub struct Events {
     /// Print the statistics once
     #[arg(long)]
     pub stats: bool,
+    /// Form of the statistics; prometheus prints them once
+    #[arg(long, value_enum, default_value = "json")]
+    pub format: StatsFormat,
     /// The container's id
     pub id: String,
 }

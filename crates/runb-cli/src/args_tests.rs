@@ -87,6 +87,22 @@ fn what_containerd_sends_to_exec_kill_delete_ps_and_update() {
 }
 
 #[test]
+fn limits_are_numbers_and_bytes_have_units() {
+    let Verb::Update(update) = verb("update --memory 50M --memory-swap -1 --pids-limit -1 --cpu-quota=-1 ID") else {
+        panic!()
+    };
+    assert_eq!((update.memory, update.memory_swap), (Some(50 << 20), Some(-1)));
+    assert_eq!((update.pids_limit, update.cpu_quota), (Some(-1), Some(-1)));
+    for (text, bytes) in [("7", 7), ("1.5k", 1536), ("2GiB", 2 << 30), ("3kb", 3072), ("1t", 1 << 40)] {
+        let Verb::Update(update) = verb(&format!("update --memory {text} ID")) else { panic!() };
+        assert_eq!(update.memory, Some(bytes), "{text}");
+    }
+    for text in ["x", "1x", "-2", "1kk", "9999999999p"] {
+        assert!(refused(&format!("update --memory={text} ID")).contains("--memory"), "{text}");
+    }
+}
+
+#[test]
 fn what_containerd_sends_to_checkpoint_and_restore_with_one_dash_too() {
     let criu = Criu { image_path: Some("/d".into()), work_path: Some("/w".into()), ..Criu::default() };
     let expected = Checkpoint {
@@ -140,7 +156,9 @@ fn what_go_runc_sends_besides() {
     assert_eq!(understood("--debug --rootless=true state ID").0.rootless, Rootless::True);
     assert_eq!(understood("--rootless= state ID").0.rootless, Rootless::Auto);
     assert_eq!(verb("list --format=json"), Verb::List(List { format: Listing::Json, quiet: false }));
-    let events = |interval: &str, stats| Verb::Events(Events { interval: interval.into(), stats, id: "ID".into() });
+    let events = |interval: &str, stats| {
+        Verb::Events(Events { interval: interval.into(), stats, format: StatsFormat::Json, id: "ID".into() })
+    };
     assert_eq!(verb("events --interval=10s ID"), events("10s", false));
     assert_eq!(verb("events --stats ID"), events("5s", true));
     assert_eq!(verb("features"), Verb::Features(Features::default()));
@@ -257,4 +275,67 @@ fn the_definitions_of_every_verb_are_sound() {
         verb_command(definition).debug_assert();
     }
     Global::augment_args(command("runb")).debug_assert();
+}
+
+/// What the table for users says: of each section, the words in backticks of the first column, and what stands below `runb`.
+fn compatibility() -> Vec<(String, String, String)> {
+    let mut section = String::new();
+    let mut rows = Vec::new();
+    for line in include_str!("../../../docs/compatibility.md").lines() {
+        if let Some(title) = line.strip_prefix("##") {
+            section = title.trim_start_matches('#').trim().to_owned();
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if let ["", first, _runc, _crun, runb, ..] = cells.as_slice() {
+            let words = first.split(", ").map(|word| word.trim_matches('`').to_owned());
+            rows.extend(words.map(|word| (section.clone(), word, (*runb).to_owned())));
+        }
+    }
+    rows
+}
+
+#[test]
+fn the_table_for_users_has_each_verb_and_each_flag_and_no_other() {
+    let table = compatibility();
+    let said = |section: &str| {
+        let taken = table.iter().filter(|(of, word, runb)| {
+            of == section && !word.starts_with("---") && !matches!(runb.as_str(), "runb" | "no")
+        });
+        let mut words: Vec<String> = taken.map(|(_, word, _)| word.clone()).collect();
+        words.sort();
+        words
+    };
+    let flags = |command: &Command| {
+        let of = |arg: &clap::Arg| {
+            let long = arg.get_long().map(|name| format!("--{name}"));
+            long.into_iter().chain(arg.get_short().map(|name| format!("-{name}"))).collect::<Vec<_>>()
+        };
+        let mut flags: Vec<String> = command.get_arguments().flat_map(of).collect();
+        flags.sort();
+        flags
+    };
+    let mut verbs: Vec<String> = VERBS.iter().map(|verb| verb.name.to_owned()).collect();
+    verbs.sort();
+    assert_eq!(said("Verbs"), verbs);
+    for verb in VERBS {
+        assert_eq!(said(verb.name), flags(&verb_command(verb)), "{}", verb.name);
+    }
+    let mut global = flags(&Global::augment_args(command("runb")));
+    // clap does not know of them: they are asked for before it is.
+    global.extend(["--version".to_owned(), "-v".to_owned()]);
+    global.sort();
+    assert_eq!(said("Global"), global);
+}
+
+#[test]
+fn the_table_for_users_says_of_each_verb_whether_this_version_does_it() {
+    for (_, name, runb) in compatibility().into_iter().filter(|(section, ..)| section == "Verbs") {
+        let line = match name.as_str() {
+            "kill" | "delete" | "state" | "start" | "create" | "run" | "pause" | "resume" | "ps" | "events"
+            | "checkpoint" | "restore" | "update" => format!("{name} ID"),
+            _ => continue,
+        };
+        let refused = crate::cmd::undelivered::refuse(&verb(&line), &Global::default()).is_err();
+        assert_eq!(refused, runb == "not yet", "{name} is {runb:?} in docs/compatibility.md");
+    }
 }

@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 
 use nix::fcntl::OFlag;
 use runb_core::Error;
+use runb_core::trace::{Step, What};
 
 use crate::args::{Format, Global};
 use crate::output::{self, PATIENCE, Wait};
@@ -45,6 +46,20 @@ impl Level {
     }
 }
 
+/// The text of an error that begins with an option of the library, by the name that the option has here.
+fn by_flag(text: &str) -> String {
+    let Some((field, rest)) = text.strip_prefix("options.").and_then(|text| text.split_once(':')) else {
+        return text.to_owned();
+    };
+    let name = match field {
+        "args" => "the command".to_owned(),
+        "cgroups" => "--cgroup".to_owned(),
+        "cgroup_manager" => "--systemd-cgroup".to_owned(),
+        _ => format!("--{}", field.replace('_', "-")),
+    };
+    format!("{name}:{rest}")
+}
+
 impl Report {
     /// Reports as the global flags say, of `verb` on `id`.
     pub fn new(global: &Global, verb: Option<&str>, id: Option<&str>) -> Self {
@@ -55,10 +70,11 @@ impl Report {
         Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what }
     }
 
-    /// Prints an error and what failed while cleaning up after it; returns its text.
+    /// Prints an error, what was done before it, and what failed while cleaning up after it; returns its text.
     pub fn error(&self, error: &Error) -> String {
+        self.steps(error.steps());
         let cleanup: Vec<String> = error.cleanup().iter().map(|error| one_line(&error.to_string())).collect();
-        self.failure(&error.to_string(), &cleanup)
+        self.failure(&by_flag(&error.to_string()), &cleanup)
     }
 
     /// Prints an error that is a text; returns it on one line.
@@ -95,22 +111,45 @@ impl Report {
         }
     }
 
-    /// With `--debug`, writes a line to the log; without a log, to stderr.
+    /// With `--debug`, writes a line to the log; without a log, to stderr, in the same form.
     pub fn debug(&self, text: &str) {
-        if !self.debug {
-            return;
+        if self.debug {
+            self.write_debug(&self.line_at(SystemTime::now(), Level::Debug, &one_line(text), &[]));
         }
-        let text = one_line(text);
+    }
+
+    /// With `--debug`, writes what the library did up to now, a line for each step with the time at which it was done.
+    pub fn steps(&self, steps: &[Step]) {
+        let Some(last) = steps.last().filter(|_| self.debug) else { return };
+        let now = SystemTime::now();
+        let mut lines = String::new();
+        for step in steps {
+            let time = now.checked_sub(last.at - step.at).unwrap_or(now);
+            let mut add = |text: &str| lines += &self.line_at(time, Level::Debug, &one_line(text), &[]);
+            add(&format!("{}, after {:.1?}", step.what, step.took));
+            // A sentence of runc's that its users look for.
+            if let What::Plan { filter: Some((_, flags)), .. } = step.what {
+                add(&format!("seccomp filter flags: {flags}"));
+            }
+        }
+        self.write_debug(&lines);
+    }
+
+    fn write_debug(&self, lines: &str) {
         if self.log.is_none() {
-            return print(&format!("runb: debug: {text}\n"));
+            return print(lines);
         }
-        if let Err(why) = self.append(&self.line(Level::Debug, &text, &[])) {
+        if let Err(why) = self.append(lines) {
             print(&format!("runb: warning: {why}\n"));
         }
     }
 
     fn line(&self, level: Level, text: &str, cleanup: &[String]) -> String {
-        let time = humantime::format_rfc3339_seconds(SystemTime::now());
+        self.line_at(SystemTime::now(), level, text, cleanup)
+    }
+
+    fn line_at(&self, time: SystemTime, level: Level, text: &str, cleanup: &[String]) -> String {
+        let time = humantime::format_rfc3339_seconds(time);
         let json = |text: &str| serde_json::Value::from(text).to_string();
         let level = level.name();
         match self.format {
@@ -154,6 +193,7 @@ pub fn exit_code(verb: Option<&str>) -> u8 {
 #[cfg(test)]
 mod tests {
     use nix::errno::Errno;
+    use runb_core::Kind;
     use serde_json::Value;
 
     use super::*;
@@ -164,8 +204,16 @@ mod tests {
     }
 
     fn failure() -> Error {
-        let cleanup = Error::host("rmdir /sys/fs/cgroup/x", Errno::EBUSY);
-        Error::host("exec: \"/no\\such\n\": stat", Errno::ENOENT).and_cleanup(cleanup)
+        let cleanup = Error::io("rmdir /sys/fs/cgroup/x", &Errno::EBUSY.into());
+        Error::io("exec: \"/no\\such\n\": stat", &Errno::ENOENT.into()).and_cleanup(cleanup)
+    }
+
+    #[test]
+    fn an_option_has_the_name_of_its_flag() {
+        let error = Error::new(Kind::Host, "connect to /x").at("options.console_socket");
+        assert_eq!(by_flag(&error.to_string()), "--console-socket: connect to /x");
+        assert_eq!(by_flag("options.cgroups: \"x\": y"), "--cgroup: \"x\": y");
+        assert_eq!(by_flag("mounts[0]: options.x: y"), "mounts[0]: options.x: y");
     }
 
     #[test]

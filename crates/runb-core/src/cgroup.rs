@@ -3,13 +3,17 @@
 //! There is no difference between the versions here but in the files that a verb uses. Nothing polls where the kernel has an
 //! event: cgroup.events on version 2, pidfds on version 1.
 
+mod apply;
 mod claim;
+mod devices;
 mod files;
 mod freeze;
 mod make;
 mod oom;
 mod procs;
 mod remove;
+mod update;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -20,11 +24,15 @@ use crate::host::cgroups::path_of_process;
 use crate::plan::cgroup::{CgroupPlan, Dir, DirKind};
 
 pub use claim::{Claim, claim};
+pub(crate) use files::read_path;
 pub use freeze::FreezerState;
 pub use make::{Made, make};
 pub use oom::OomReport;
 pub(crate) use remove::first_error;
-pub use remove::{Own, remove_if_unused, remove_tree, undo};
+#[cfg(feature = "internals")]
+pub use remove::remove_tree;
+pub use remove::{Own, remove_if_unused, undo};
+pub use watch::OomWatch;
 
 /// Whose a directory is that was made for a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The handle of a container: make it, load it, start, signal, delete. What the verbs of the CLI call.
 //!
 //! The handle has a copy of the state, for [`Container::state`] and the like. What changes a container locks its folder, reads
-//! the state anew, and goes by that ([`Held`]).
+//! the state anew, and goes by that (`Held`).
 
 mod cgroups;
 mod console;
@@ -10,8 +10,14 @@ mod end;
 mod exec;
 mod foreground;
 mod hooks;
+mod pause;
 mod pidfd_socket;
+mod processes;
+mod remains;
 mod start;
+mod stats;
+mod update;
+mod watch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,15 +27,24 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
 use crate::options::HookEnvironment;
-use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
+use crate::plan::program::Program;
+use crate::plan::seccomp::Filter;
+use crate::state::{self, Opened, Phase, Saved, StateDir};
+use crate::trace::{Step, Trace, What};
 
+pub use crate::state::Status;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub use create::{Planned, planned, probe};
-pub use end::{Force, Scope};
+pub use end::{Force, Removal, Scope};
+pub use exec::Exec;
 pub use foreground::{Foreground, Subreaper, Workload};
+pub use watch::{Happening, Watch};
 
 /// What `state` prints (runtime.md "State", and runc's fields).
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct State {
     /// `ociVersion` of the configuration.
     pub oci_version: String,
@@ -59,6 +74,7 @@ pub struct Container {
     saved: Saved,
     warnings: Vec<String>,
     hook_environment: HookEnvironment,
+    steps: Vec<Step>,
 }
 
 /// A container whose workload runs as this process's child.
@@ -69,7 +85,8 @@ pub struct Running {
 }
 
 /// The containers of a folder.
-#[derive(Debug)]
+#[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct List {
     /// Those that can be read, by id.
     pub containers: Vec<Container>,
@@ -103,7 +120,8 @@ impl Container {
         state::check_id(id)?;
         let dir = root.join(id);
         let saved = state::read(&dir)?;
-        Ok(Container { dir, saved, warnings: Vec::new(), hook_environment: HookEnvironment::default() })
+        let hook_environment = HookEnvironment::default();
+        Ok(Container { dir, saved, warnings: Vec::new(), hook_environment, steps: Vec::new() })
     }
 
     /// Gives hooks in the runtime's namespaces that name no environment this one; a container that was loaded has none for
@@ -115,13 +133,10 @@ impl Container {
     /// The containers of the folder `root`; what is no container there is passed over.
     ///
     /// # Errors
-    /// The folder cannot be read; one that is not there has no containers.
+    /// The folder cannot be read; ENOENT, if it is not there: there never was a container, or another one is meant.
     pub fn list(root: &Path) -> Result<List> {
-        let mut list = List { containers: Vec::new(), damaged: Vec::new() };
-        let entries = match fs::read_dir(root) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(list),
-            entries => entries.map_err(|e| Error::io(format!("open {}", root.display()), &e))?,
-        };
+        let mut list = List::default();
+        let entries = fs::read_dir(root).map_err(|e| Error::io(format!("open {}", root.display()), &e))?;
         for id in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
             match Container::load(root, &id) {
                 Ok(container) => list.containers.push(container),
@@ -141,6 +156,11 @@ impl Container {
     /// What was odd in the configuration, and no error.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What its `create` or `run` did, and how long that took; nothing, where it was loaded.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
     }
 
     /// Where it is in its life, now.
@@ -206,6 +226,21 @@ impl Container {
             false => Err(Error::new(Kind::NotFound, "container does not exist: another one has its id")),
         }
     }
+}
+
+/// Does `work`; what it did comes back with its result, or with its error.
+fn traced<T>(work: impl FnOnce(&mut Trace) -> Result<T>) -> Result<(T, Vec<Step>)> {
+    let mut trace = Trace::begin();
+    match work(&mut trace) {
+        Ok(result) => Ok((result, trace.into_steps())),
+        Err(error) => Err(error.with_steps(trace.into_steps())),
+    }
+}
+
+/// The step of planning.
+fn planned_step(program: &Program, filter: Option<&Filter>) -> What {
+    let filter = filter.map(|filter| (filter.instructions.len(), filter.flags.0));
+    What::Plan { calls: program.calls().len(), filter }
 }
 
 /// The name of a user of the host, or its number.

@@ -20,7 +20,9 @@ use crate::hearing::{Said, receive_or_end};
 use crate::options::HookEnvironment;
 use crate::plan;
 use crate::plan::program::Program;
+use crate::signal::killed_by;
 use crate::state::{Saved, Status};
+use crate::trace::{Trace, What};
 
 /// How much of a hook's output an error carries: its end, in bytes.
 const OUTPUT: u64 = 4096;
@@ -84,23 +86,43 @@ pub fn of_kind<'a>(hooks: Option<&'a Hooks>, kind: &str) -> &'a [Hook] {
 ///
 /// # Errors
 /// Names the hook, how it ended, and the end of its output.
-pub fn run_all(hooks: Option<&Hooks>, kind: &str, mut run: impl FnMut(&Hook) -> Result<()>) -> Result<()> {
+pub(crate) fn run_all(
+    hooks: Option<&Hooks>,
+    kind: &'static str,
+    trace: &mut Trace,
+    mut run: impl FnMut(&Hook) -> Result<()>,
+) -> Result<()> {
     for (i, hook) in of_kind(hooks, kind).iter().enumerate() {
-        run(hook).map_err(|error| named(kind, i, hook, error))?;
+        run_one((kind, i, hook), trace, &mut run)?;
     }
     Ok(())
 }
 
 /// Runs the hooks of `kind` in order by `run`, all of them, and returns what failed.
-pub fn run_each(hooks: Option<&Hooks>, kind: &str, mut run: impl FnMut(&Hook) -> Result<()>) -> Vec<Error> {
+pub(crate) fn run_each(
+    hooks: Option<&Hooks>,
+    kind: &'static str,
+    trace: &mut Trace,
+    mut run: impl FnMut(&Hook) -> Result<()>,
+) -> Vec<Error> {
     let list = of_kind(hooks, kind).iter().enumerate();
-    list.filter_map(|(i, hook)| run(hook).err().map(|error| named(kind, i, hook, error))).collect()
+    list.filter_map(|(i, hook)| run_one((kind, i, hook), trace, &mut run).err()).collect()
+}
+
+fn run_one(
+    (kind, index, hook): (&'static str, usize, &Hook),
+    trace: &mut Trace,
+    run: &mut impl FnMut(&Hook) -> Result<()>,
+) -> Result<()> {
+    let result = run(hook);
+    trace.done(What::Hook { kind, index, path: hook.path().clone() });
+    result.map_err(|error| named(kind, index, hook, error))
 }
 
 /// Which hook it was; also where the call that failed came from another place.
 fn named(kind: &str, i: usize, hook: &Hook, error: Error) -> Error {
     let place = format!("hooks.{kind}[{i}] ({})", hook.path().display());
-    let error = error.with_kind(Kind::Hook);
+    let error = error.with_kind(Kind::Hook).during(format_args!("error running {kind} hook #{i}"));
     if error.origin().is_some() { error.during(place) } else { error.at(place) }
 }
 
@@ -190,7 +212,7 @@ pub(crate) fn finish(hook: &Hook, mut child: Child, mut streams: Streams, serves
     match child.reap()? {
         WaitStatus::Exited(_, 0) => Ok(()),
         WaitStatus::Exited(_, code) => Err(failed(format!("exit status {code}"), &mut streams.output)),
-        WaitStatus::Signaled(_, signal, _) => Err(failed(format!("killed by {signal}"), &mut streams.output)),
+        WaitStatus::Signaled(_, signal, _) => Err(failed(killed_by(signal), &mut streams.output)),
         other => Err(Error::internal(format!("a hook ended as {other:?}"))),
     }
 }

@@ -5,12 +5,15 @@ pub mod lsm;
 pub mod mounts;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use nix::libc;
 use nix::sys::utsname::uname;
 use nix::unistd::{getegid, geteuid};
 
 use crate::error::{Error, Result};
+use crate::sys;
 use cgroups::CgroupMounts;
 use mounts::MountCalls;
 
@@ -27,10 +30,14 @@ pub struct Host {
     pub manager_cgroup: PathBuf,
     /// The runtime's user and group.
     pub ids: (u32, u32),
+    /// Whether the runtime is in a user namespace that somebody has made; asked for only for a launch.
+    pub in_user_namespace: bool,
     /// The capabilities that the runtime may hand on, as bits.
     pub capabilities: u64,
     /// The highest capability that the kernel knows.
     pub last_capability: u8,
+    /// Which of SIGHUP and SIGINT the caller has this process ignore; asked for only for a launch.
+    pub ignored: Vec<i32>,
 }
 
 impl Host {
@@ -39,7 +46,9 @@ impl Host {
     /// # Errors
     /// /proc/sys/kernel/cap_last_cap or what tells of the cgroups cannot be read.
     pub fn probe() -> Result<Self> {
-        Ok(Host { cgroups: CgroupMounts::probe()?, mounts: MountCalls::probe(), ..Host::probe_processes()? })
+        let ignored = [libc::SIGHUP, libc::SIGINT].into_iter().filter(|signal| sys::is_ignored(*signal)).collect();
+        let (cgroups, mounts, in_user_namespace) = (CgroupMounts::probe()?, MountCalls::probe(), in_user_namespace());
+        Ok(Host { cgroups, mounts, ignored, in_user_namespace, ..Host::probe_processes()? })
     }
 
     /// Asks for what a process in a container that exists depends on, so neither for the cgroups nor for mounts.
@@ -57,12 +66,15 @@ impl Host {
             cgroups: CgroupMounts::None,
             manager_cgroup: "/".into(),
             ids: (geteuid().as_raw(), getegid().as_raw()),
+            in_user_namespace: false,
             capabilities: own_capabilities()?,
             last_capability,
+            ignored: Vec::new(),
         })
     }
 
     /// A machine with Linux 6.12, root and no cgroups, for plans that are only looked at.
+    #[cfg(any(test, feature = "internals"))]
     pub fn plain() -> Self {
         Host {
             kernel: (6, 12),
@@ -70,10 +82,19 @@ impl Host {
             cgroups: CgroupMounts::None,
             manager_cgroup: "/".into(),
             ids: (0, 0),
+            in_user_namespace: false,
             capabilities: !0,
             last_capability: 40,
+            ignored: Vec::new(),
         }
     }
+}
+
+/// The first user namespace has a number of its own (`PROC_USER_INIT_INO` in include/linux/proc_ns.h).
+fn in_user_namespace() -> bool {
+    const FIRST: u64 = 0xefff_fffd;
+    // A kernel without user namespaces has no such file.
+    fs::metadata("/proc/self/ns/user").is_ok_and(|own| own.ino() != FIRST)
 }
 
 fn own_capabilities() -> Result<u64> {

@@ -2,16 +2,22 @@
 //! program up (a FIFO without a writer) or never end (/dev/zero).
 
 use std::fs::{File, OpenOptions};
-use std::io::{Error, Read, Result};
+use std::io::{Error, ErrorKind, Read, Result};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Instant;
 
+use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::statfs::{FsType, fstatfs};
 
 /// Opens a regular file for reading; links are followed.
 ///
 /// # Errors
 /// It cannot be opened, or is no regular file.
+#[cfg(feature = "internals")]
 pub fn open(path: &Path) -> Result<File> {
     regular(path).map(|(file, _)| file)
 }
@@ -30,7 +36,7 @@ fn regular(path: &Path) -> Result<(File, u64)> {
 /// Reads a regular file.
 ///
 /// # Errors
-/// As [`open`]; or it has more than `most` bytes.
+/// It cannot be opened, is no regular file, or has more than `most` bytes.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let (file, length) = regular(path)?;
     let mut bytes = Vec::new();
@@ -40,9 +46,49 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
         file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     }
     match length > most || bytes.len() as u64 > most {
-        true => Err(Error::other(format!("it has more than {most} bytes"))),
+        true => Err(too_long(most)),
         false => Ok(bytes),
     }
+}
+
+/// As [`read`]; or a pipe that the caller hands in (`/dev/fd/63`, as a shell's `<(…)`), whose end is waited for until then.
+///
+/// # Errors
+/// As [`read`]; or ETIMEDOUT.
+pub fn read_or_pipe(path: &Path, most: u64, until: Instant) -> Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    // A FIFO has a name, and lies on another filesystem: who writes to it is not known, and may never come.
+    if fstatfs(&file)?.filesystem_type() != PIPEFS_MAGIC {
+        return read(path, most);
+    }
+    let mut bytes = Vec::new();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let wait = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)], wait) {
+            Ok(0) => return Err(Errno::ETIMEDOUT.into()),
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut part = [0; 4096];
+        match (&file).read(&mut part) {
+            Ok(0) => return Ok(bytes),
+            Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Err(e) if [ErrorKind::Interrupted, ErrorKind::WouldBlock].contains(&e.kind()) => {}
+            Err(e) => return Err(e),
+        }
+        if bytes.len() as u64 > most {
+            return Err(too_long(most));
+        }
+    }
+}
+
+/// The filesystem of pipes that have no name (linux/magic.h).
+const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
+
+fn too_long(most: u64) -> Error {
+    Error::other(format!("it has more than {most} bytes"))
 }
 
 #[cfg(test)]

@@ -1,38 +1,37 @@
 //! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
 
 mod copy_up;
+pub(crate) mod failure;
 mod hooks;
 pub(crate) mod listener;
 mod mounts;
 mod procfs;
 
 use std::fs;
-use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::libc;
 use nix::sys::stat::Mode;
-use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::Hooks;
 use runb_init::{Point, Report};
 
 use crate::cgroup::{Cgroup, Made};
 use crate::child::{Child, Place};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hearing::{Said, receive_or_end};
 use crate::hooks::process_state;
 use crate::options::HookEnvironment;
 use crate::plan::exec::ExecPlan;
-use crate::plan::program::{Hint, Mark, Program};
+use crate::plan::program::{Mark, Program};
 use crate::plan::seccomp::Filter;
-use crate::plan::{IdMaps, Plan};
+use crate::plan::{Attributes, IdMaps, Plan, SCHEDULER};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::terminal::Master;
+use crate::trace::{Stop, Trace, What};
 
+use failure::{died, failure, late_failure};
 use listener::Listener;
 
 /// What the stops of a launch need beside the plan.
@@ -84,12 +83,24 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: Option<&Made>, preserve: u32, born
 }
 
 impl Running<'_> {
+    /// The process id of init, or of what will be its twin's maker.
+    pub(crate) fn pid(&self) -> i32 {
+        self.init.pid
+    }
+
     /// Has init moved into its cgroups while it waits for that; `work` gets its process id.
     ///
     /// # Errors
     /// `work` fails, or a call of init did before. It does not live any more then.
-    pub(crate) fn be_moved(mut self, work: impl FnOnce(i32) -> Result<Cgroup>) -> Result<Self> {
-        let moved = self.reach(Point::Cgroup).and_then(|_| work(self.init.pid));
+    pub(crate) fn be_moved(
+        mut self,
+        trace: &mut Trace,
+        work: impl FnOnce(i32, &mut Trace) -> Result<Cgroup>,
+    ) -> Result<Self> {
+        let moved = self.reach(Point::Cgroup).and_then(|_| {
+            trace.done(What::Stop(Stop(Point::Cgroup)));
+            work(self.init.pid, trace)
+        });
         match moved.and_then(|cgroup| self.init.resume().map(|()| cgroup)) {
             Ok(cgroup) => Ok(Running { cgroup, ..self }),
             Err(error) => Err(self.init.end(error)),
@@ -100,31 +111,38 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of init, one of the runtime's, or a hook failed; or init was killed. It does not live any more then.
-    pub(crate) fn until_ready(mut self, plan: &Plan, context: Context<'_>) -> Result<Ready> {
-        match self.go_through(plan, context) {
+    pub(crate) fn until_ready(mut self, plan: &Plan, context: Context<'_>, trace: &mut Trace) -> Result<Ready> {
+        match self.go_through(plan, context, trace) {
             Ok(()) => Ok(Ready { init: self.init, cgroup: self.cgroup, terminal: self.terminal }),
             Err(error) => Err(self.init.end(error)),
         }
     }
 
-    fn go_through(&mut self, plan: &Plan, mut context: Context<'_>) -> Result<()> {
+    fn go_through(&mut self, plan: &Plan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
         let later = |point: &Point| !matches!(point, Point::Cgroup | Point::Ready);
         let mut expected: Vec<Point> = self.program.points().filter(later).collect();
         expected.push(Point::Ready);
         let mut mounts = mounts::Mounts::of(plan);
         for point in expected {
             let report = self.reach(point)?;
+            trace.done(What::Stop(Stop(point)));
             match point {
-                Point::IdMap => self.map_ids(plan)?,
+                Point::IdMap => {
+                    self.map_ids(plan)?;
+                    trace.done(What::IdMaps);
+                }
                 Point::Mount => {
                     if let Some(descriptor) = mounts.next(&self.init, report.value as i32)? {
                         self.init.resume()?;
                         self.init.send(&descriptor)?;
+                        trace.done(What::Mount);
                         continue;
                     }
+                    trace.done(What::Mount);
                 }
-                Point::Hooks => self.run_hooks(plan, &context)?,
+                Point::Hooks => self.run_hooks(plan, &context, trace)?,
                 Point::Notify => self.take_listener(&report)?,
+                Point::Scheduler => self.schedule(plan.scheduler.as_ref())?,
                 Point::Ready => break,
                 Point::Terminal | Point::Cgroup => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
@@ -218,6 +236,14 @@ impl Running<'_> {
         listener.hand_over(to, &process_state(context.saved, context.status, self.init.pid, metadata)?)
     }
 
+    /// Gives the twin, which waits for it and is not reaped, its scheduler.
+    fn schedule(&self, scheduler: Option<&Attributes>) -> Result<()> {
+        let Some(Attributes { attr, what, hint }) = scheduler.filter(|_| self.twin.is_none()) else {
+            return Err(Error::internal("a stop for a scheduler that is not planned"));
+        };
+        sys::sched_setattr(self.init.pid, attr).map_err(|errno| late_failure(what, SCHEDULER, *hint, errno as i32))
+    }
+
     fn map_ids(&self, plan: &Plan) -> Result<()> {
         let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
         write_id_maps(self.init.pid, maps, ["linux.uidMappings", "linux.gidMappings"])
@@ -266,19 +292,25 @@ impl Running<'_> {
     ///
     /// # Errors
     /// A call of it failed, or it was killed before it joined. It does not live any more then.
-    pub(crate) fn until_executed(mut self, plan: &ExecPlan, context: Context<'_>) -> Result<Executed> {
-        match self.execute(plan, context) {
+    pub(crate) fn until_executed(
+        mut self,
+        plan: &ExecPlan,
+        context: Context<'_>,
+        trace: &mut Trace,
+    ) -> Result<Executed> {
+        match self.execute(plan, context, trace) {
             Ok(()) => Ok(Executed { process: self.init, terminal: self.terminal }),
             Err(error) => Err(self.init.end(error)),
         }
     }
 
-    fn execute(&mut self, plan: &ExecPlan, mut context: Context<'_>) -> Result<()> {
+    fn execute(&mut self, plan: &ExecPlan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
         // In the container's pid namespace the process may be in the hands of another: what is out of turn is not heard.
         let points: Vec<Point> = plan.program.points().collect();
         let carries = points.contains(&Point::Terminal);
         for point in points {
             let report = self.reach(point)?;
+            trace.done(What::Stop(Stop(point)));
             match point {
                 Point::Terminal => {
                     let Some(master) = &self.terminal else {
@@ -287,6 +319,7 @@ impl Running<'_> {
                     (context.terminal)(master)?;
                 }
                 Point::Notify => self.take_listener(&report)?,
+                Point::Scheduler => self.schedule(plan.scheduler.as_ref())?,
                 Point::Ready => self.hand_over(plan.filter.as_ref(), &mut context)?,
                 other => return Err(Error::internal(format!("nothing is planned for the stop {other:?}"))),
             }
@@ -351,68 +384,4 @@ impl Ready {
             other => Err(died(&mut self.init, &self.cgroup).during(format!("after {other:?}"))),
         }
     }
-}
-
-/// The failing call of init as an error.
-fn failure(program: &Program, report: &Report, init: &Child) -> Error {
-    let index = usize::from(report.call);
-    let (what, hint) = (program.what(index), program.hint(index));
-    let more = match hint {
-        Some(Hint::KernelLog) => kernel_words(init, report.value as i32),
-        Some(Hint::HardLimit(resource)) if report.errno == libc::EPERM => hard_limit(init, resource),
-        _ => None,
-    };
-    let what = more.map_or(what.clone(), |more| format!("{what}: {more}"));
-    late_failure(&what, program.place(index), hint, report.errno)
-}
-
-/// A failure as an error, by what was kept of the call.
-pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i32) -> Error {
-    let more = match hint {
-        Some(Hint::ProfileMissing) if errno == libc::ENOENT => ": the profile is not loaded on this host",
-        Some(Hint::InterpreterMissing) if errno == libc::ENOENT => ": the file is there, its interpreter is not",
-        _ => "",
-    };
-    let error = Error::new(Kind::Init, format!("{what}{more}")).with_errno(Errno::from_raw(errno));
-    if place.is_empty() { error } else { error.at(place) }
-}
-
-fn hard_limit(init: &Child, resource: u32) -> Option<String> {
-    let (_, hard) = sys::rlimit(init.pid, resource).ok()?;
-    Some(format!("the hard limit is {hard}, and to raise it needs CAP_SYS_RESOURCE"))
-}
-
-/// What the kernel says in the log of a filesystem context, read from a copy of init's descriptor.
-fn kernel_words(init: &Child, context: i32) -> Option<String> {
-    let copy = sys::pidfd_getfd(init.pidfd.as_ref()?, context).ok()?;
-    let mut text = [0u8; 1024];
-    let length = fs::File::from(copy).read(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text[..length]);
-    let text = text.trim();
-    // "e " for an error, "w " for a warning.
-    Some(text.split_once(' ').map_or(text, |(_, words)| words).to_owned()).filter(|words| !words.is_empty())
-}
-
-/// Init has ended without a word.
-fn died(init: &mut Child, cgroup: &Cgroup) -> Error {
-    let oom = cgroup.oom().filter(|oom| oom.kills > 0);
-    let status = match init.kill() {
-        Ok(status) => status,
-        Err(error) => return error,
-    };
-    if let Some(oom) = oom {
-        return Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit");
-    }
-    let how = match status {
-        Some(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
-        Some(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
-        other => format!("{other:?}"),
-    };
-    Error::new(Kind::Init, format!("init has ended before the container was ready: {how}"))
-}
-
-/// The sentence on an OOM kill.
-pub(crate) fn out_of_memory(oom: &crate::cgroup::OomReport) -> String {
-    let bytes = |number: Option<u64>| number.map_or_else(|| "unknown".to_owned(), |number| format!("{number} bytes"));
-    format!("init was killed, out of memory: limit {}, peak {}", bytes(oom.limit), bytes(oom.peak))
 }

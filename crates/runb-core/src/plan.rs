@@ -2,53 +2,48 @@
 //!
 //! A [`Plan`] is complete: what the runtime does, and the program that init runs. The order of a launch is [`create`].
 
-mod attributes;
 pub mod begin;
 pub mod cgroup;
 mod check;
-mod command;
-mod credentials;
-mod devices;
+mod environment;
 pub mod exec;
-mod guard;
 pub mod hooks;
 mod lsm;
-mod masks;
-mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
 mod procfs;
 pub mod program;
-mod rootfs;
-mod schedule;
+mod request;
 pub mod seccomp;
-mod terminal;
-
-use std::path::{Path, PathBuf};
 
 use nix::libc;
-use oci_spec::runtime::{LinuxIdMapping, Spec};
+use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
-use crate::host::Host;
-use crate::options::{CgroupManager, Options};
-use crate::survey::{Reader, Survey};
-use attributes::{Procfs, Setter};
+use crate::error::{Error, Result};
+use crate::options::CgroupManager;
+use crate::survey::Reader;
 use cgroup::CgroupPlan;
 use cgroup::systemd::Asked;
-use namespaces::Entry;
-use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags};
-use rootfs::Site;
+use mounts::attributes::{Procfs, Setter};
+use mounts::rootfs::{Site, Whose};
+use mounts::{devices, list, masks, rootfs};
+use namespaces::{Entry, Namespaces, settings};
+use process::{schedule, terminal};
+use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, report_descriptor};
 use runb_init::Point;
 use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
 pub use check::{SPEC_VERSION, check, hook_names};
-pub use mount_options::{Reach, option_names};
-pub use mounts::{MountStep, MountWork};
-pub use namespaces::{NAMESPACES, name as namespace_name};
+pub use mounts::list::{MountStep, MountWork};
+pub use mounts::options::{Reach, option_names};
+pub use namespaces::{IdMaps, NAMESPACES, name as namespace_name};
+pub use process::schedule::{Attributes, PLACE as SCHEDULER};
+pub use request::{Ending, Request};
+#[cfg(feature = "internals")]
+pub use seccomp::of as filter;
 
 /// The name of the exec fifo in the state's folder.
 pub const FIFO: &str = "exec.fifo";
@@ -70,55 +65,6 @@ pub struct Late {
 /// The longest program: a report has 16 bits for the index of a call.
 const MOST_CALLS: usize = u16::MAX as usize;
 
-/// What happens when everything is set up but the execve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Init reports and waits at the exec fifo (`create`).
-    Fifo,
-    /// Init stops, and executes when the runtime lets it (`run`).
-    Stop,
-}
-
-/// What a plan is made from.
-#[derive(Clone, Copy)]
-pub struct Request<'a> {
-    /// The configuration.
-    pub spec: &'a Spec,
-    /// The machine.
-    pub host: &'a Host,
-    /// What the runtime saw of the files that the configuration names.
-    pub survey: &'a Survey,
-    /// What the caller wants.
-    pub options: &'a Options,
-    /// The absolute path of the bundle.
-    pub bundle: &'a Path,
-    /// What comes at the end.
-    pub ending: Ending,
-}
-
-impl Request<'_> {
-    /// What is asked of systemd, if it makes the cgroups.
-    fn asked_of_systemd(&self) -> Option<Asked<'_>> {
-        let CgroupManager::Systemd(systemd) = &self.options.cgroup_manager else { return None };
-        let annotations = self.spec.annotations().as_ref();
-        Some(Asked { systemd, manager_cgroup: &self.host.manager_cgroup, annotations })
-    }
-
-    /// The folder of the container's state.
-    pub fn state_dir(&self) -> PathBuf {
-        self.options.root.join(&self.options.id)
-    }
-}
-
-/// The maps of a new user namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdMaps {
-    /// The lines of uid_map.
-    pub uids: String,
-    /// The lines of gid_map.
-    pub gids: String,
-}
-
 /// Everything that a launch does.
 #[derive(Debug)]
 pub struct Plan {
@@ -128,6 +74,8 @@ pub struct Plan {
     pub clone: u64,
     /// `CLONE_NEW*` of all namespaces that are the container's own, new or joined.
     pub namespaces: u64,
+    /// Those of them that are made for it.
+    pub made: u64,
     /// Those of them that createContainer hooks run in.
     pub hook_namespaces: u64,
     /// The cgroups.
@@ -138,17 +86,15 @@ pub struct Plan {
     pub id_maps: Option<IdMaps>,
     /// What the runtime does to mounts, one at each [`Point::Mount`].
     pub mount_steps: Vec<MountStep>,
+    /// The scheduler of the twin, set at [`Point::Scheduler`].
+    pub scheduler: Option<Attributes>,
     /// What was found odd and is no error.
     pub warnings: Vec<String>,
 }
 
 impl Plan {
-    /// Whether init goes on in a twin.
-    pub fn has_twin(&self) -> bool {
-        self.program.marked(Mark::Twin).is_some()
-    }
-
     /// What the runtime does, in order, in words.
+    #[cfg(feature = "internals")]
     pub fn steps(&self) -> Vec<String> {
         let made = self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display()));
         let unit = self.cgroup.unit.as_ref().map_or_else(Vec::new, |unit| unit.steps());
@@ -157,19 +103,22 @@ impl Plan {
             .join
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
-        let clone = format!("clone3({}){into}, execveat(runb-init)", namespace_flags(self.clone));
+        let clone = format!("clone3({}){into}, execveat(runb-init)", program::namespace_flags(self.clone));
         let mut steps: Vec<String> = if self.cgroup.moves_init() {
             [clone].into_iter().chain(unit).chain(made).collect()
         } else {
             unit.into_iter().chain(made).chain([clone]).collect()
         };
-        for write in &self.cgroup.writes {
-            let dir = self.cgroup.dirs[write.dir].path.display();
+        for write in &self.cgroup.limits.writes {
+            let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
         }
-        if let Some(devices) = &self.cgroup.devices {
-            let dir = self.cgroup.dirs[devices.dir].path.display();
+        if let Some(devices) = &self.cgroup.limits.devices {
+            let dir = devices.dir.display();
             steps.push(format!("attach a device program of {} instructions to {dir}", devices.instructions.len()));
+        }
+        if let Some(owner) = self.cgroup.owner {
+            steps.push(format!("give the cgroup to the user {owner}, unless it is already"));
         }
         if let Some(maps) = &self.id_maps {
             steps.push(format!("at the stop IdMap: write {:?} to uid_map, {:?} to gid_map", maps.uids, maps.gids));
@@ -181,11 +130,15 @@ impl Plan {
                     format!("at a stop Mount: {place}: map ids by {:?}, {:?}", maps.uids, maps.gids)
                 }
                 MountWork::MapIds(None, _) => format!("at a stop Mount: {place}: map ids as the user namespace does"),
-                MountWork::CopyUp(path) => {
+                MountWork::CopyUp { path, .. } => {
                     format!("at a stop Mount: {place}: copy what is in {} into it", path.display())
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
+                MountWork::Disk => format!("at a stop Mount: {place}: create the filesystem on the block device"),
             });
+        }
+        if let Some(Attributes { what, .. }) = &self.scheduler {
+            steps.push(format!("at the stop Scheduler: {what}"));
         }
         steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
         steps
@@ -204,139 +157,206 @@ impl Plan {
     }
 }
 
-/// The number of the descriptor that takes the reports: the first after those that the workload keeps.
-///
-/// # Errors
-/// They are more than a process can have.
-fn report_descriptor(kept: u32) -> Result<i32> {
-    // No descriptor has a number from this one on (sysctl_nr_open_max in fs/file.c).
-    const NUMBERS: u32 = 0x7fff_ffc0;
-    // Two more follow: the fifo or a pidfd, and what init is executed from.
-    match kept.checked_add(3).filter(|report| *report < NUMBERS - 2) {
-        Some(report) => Ok(report.cast_signed()),
-        None => {
-            let text = format!("{kept} descriptors are to be preserved: a process cannot have so many");
-            Err(Error::new(Kind::Usage, text))
-        }
-    }
-}
-
 /// Plans a container: what `create` and `run` do.
 ///
 /// # Errors
 /// The configuration is wrong, or asks for what this version or this machine cannot do; with the place.
 pub fn create(request: &Request<'_>) -> Result<Plan> {
-    let spec = request.spec;
-    let mut warnings = check(spec, request.host)?;
-    let linux = spec.linux().as_ref();
-    let mut cgroup = cgroup::plan(
-        linux.and_then(|linux| linux.resources().as_ref()),
-        linux.and_then(|linux| linux.cgroups_path().as_deref()),
-        &request.options.id,
-        request.asked_of_systemd().as_ref(),
-        &request.host.cgroups,
-    )?;
-    warnings.append(&mut cgroup.warnings);
-    let namespaces = namespaces::Namespaces::of(spec)?;
-    let filter = filter(spec, request.host)?;
-    let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
+    let mut warnings = check(request.spec, request.host)?;
+    let cgroup = cgroup_of(request)?;
+    warnings.extend(cgroup.unit.iter().flat_map(|unit| unit.warnings.iter().cloned()));
+    let launch = Launch::of(request)?;
+    let filter = seccomp::of(request.spec, request.host)?;
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
     let p = &mut program;
 
-    let setter = Setter::of(p, request.host);
-
     // Here init is the runtime's equal: the host's namespaces but for a new pid namespace, and the host's root.
+    let setter = Setter::of(p, request.host);
     let mut begun = process::begin(p);
-    if request.ending == Ending::Fifo {
-        open_fifo(p, request);
-    }
-    process::oom_score(p, process);
-    process::privileged(p, process, &namespaces, request.survey)?;
+    launch.with_the_hosts_rights(p)?;
     let privileged = p.calls().len();
-    lsm::labels(p, process, request.survey.lsm)?;
-    join_cgroups(p, &cgroup);
-    let mut root = rootfs::Root::open(p, request, setter)?;
-    let mut mounts = mounts::Mounts::open(p, request, &cgroup, &namespaces, setter)?;
-    let devices = devices::Devices::open(p, spec, &namespaces, request.survey)?;
-    let masks = masks::Masks::open(p, request, devices.null(), setter)?;
-    // The way that init works while hooks want to see the mounts.
-    let site = if hooks::before_pivot(spec) { Site::AtPath } else { Site::OnRoot };
-
-    let entry = namespaces.entry(request.survey);
-    // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
-    if entry != Entry::Alone {
-        setter.open(p, Procfs::Hosts);
-    }
-    let procfs = procfs::HostsProc::open(p, &namespaces);
-    let pid_namespace = namespaces.enter(p, (spec, request.host), &procfs, entry)?;
-    mounts.show(pid_namespace, request.survey);
-    root.open_as(p, Reader::Container);
-    process::network(p, &namespaces);
-    process::names_and_sysctls(p, spec, &namespaces, &procfs)?;
-    procfs.close(p);
-
-    // From here on the container's namespaces are the own ones.
-    if entry == Entry::Alone {
-        namespaces::become_child(p);
-        setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
-    }
-    mounts.prepare(p)?;
-    root.attach(p, request, site);
-    if site == Site::OnRoot {
-        root.pivot(p, request, site);
-    }
-    mounts.attach(p)?;
-    devices.attach(p, &mounts);
-    terminal::open(p, process, &mounts)?;
-    process::make_cwd(p, process, &mounts, &request.survey.cwd);
-    if site == Site::AtPath {
-        root.leave(p);
-        p.section("hooks");
-        p.stop(Point::Hooks);
-        root.pivot(p, request, site);
-    }
-    masks.attach(p, &mounts);
-    mounts.finish(p);
-    root.finish(p, request);
-
+    let mut files = launch.open(p, &cgroup, setter)?;
+    // From here on its namespaces are the container's own.
+    let scheduler = launch.enter(p, &mut files)?;
+    launch.mount(p, &mut files)?;
     // From here on only the process itself changes.
-    begun.raise_descriptors(p, privileged, process, request.survey);
-    warnings.extend(process::finish(p, request, process, (&namespaces, entry), &begun, filter.as_ref())?);
-    warnings.append(&mut mounts.warnings);
-    let mount_steps = mounts.steps;
-    if program.calls().len() > MOST_CALLS {
-        let text = format!(
-            "the configuration takes {} calls of init, and {MOST_CALLS} can be told apart",
-            program.calls().len()
-        );
-        return Err(Error::spec("mounts", text));
-    }
-    let id_maps = namespaces.id_maps(spec);
+    begun.raise_descriptors(p, privileged, launch.process, request.survey);
+    let finished = process::finish(p, request, launch.process, launch.entered(), &begun, filter.as_ref())?;
+
+    can_be_told_apart(&program)?;
+    warnings.extend(finished.warnings);
+    warnings.append(&mut files.mounts.warnings);
+    let mount_steps = files.mounts.steps;
+    let namespaces = &launch.namespaces;
     // A pid namespace that others are in shows nobody who has the host's files in sight, a hook included.
-    let unseen = if entry == Entry::Last { libc::CLONE_NEWPID as u64 } else { 0 };
+    let unseen = if launch.entry == Entry::Last { libc::CLONE_NEWPID as u64 } else { 0 };
     Ok(Plan {
         program,
         clone: namespaces.clone_flags(),
         namespaces: namespaces.all(),
+        made: namespaces.new_ones(),
         hook_namespaces: namespaces.all() & !unseen,
+        id_maps: namespaces.id_maps(request.spec),
         cgroup,
         filter,
-        id_maps,
         mount_steps,
+        scheduler: scheduler.or(finished.scheduler),
         warnings,
     })
 }
 
-/// linux.seccomp, compiled for this machine; none where the configuration has no profile.
-///
+/// What the phases of a launch go by.
+struct Launch<'a> {
+    request: &'a Request<'a>,
+    process: &'a Process,
+    namespaces: Namespaces,
+    /// When init comes into its pid namespace.
+    entry: Entry,
+    /// Whether hooks run while the root lies at its path.
+    hooks: bool,
+    whose: Whose,
+    site: Site,
+}
+
+/// What the configuration names of the host's files, open while the host's paths are at hand.
+struct Files<'a> {
+    root: rootfs::Root,
+    mounts: list::Mounts<'a>,
+    devices: devices::Devices,
+    masks: masks::Masks<'a>,
+    setter: Setter,
+}
+
+impl<'a> Launch<'a> {
+    fn of(request: &'a Request<'a>) -> Result<Self> {
+        let spec = request.spec;
+        let namespaces = Namespaces::of(spec)?;
+        let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
+        let entry = namespaces.entry(request.survey);
+        let whose = if namespaces.has(libc::CLONE_NEWNS as u64) { Whose::Own } else { Whose::Runtimes };
+        // The way that init works while hooks want to see the mounts, and where they lie in the runtime's mount namespace.
+        let hooks = hooks::before_pivot(spec);
+        let site = if hooks || whose == Whose::Runtimes { Site::AtPath } else { Site::OnRoot };
+        Ok(Launch { request, process, namespaces, entry, hooks, whose, site })
+    }
+
+    /// For who is to know how its pid namespace is entered.
+    fn entered(&self) -> (&Namespaces, Entry) {
+        (&self.namespaces, self.entry)
+    }
+
+    /// What a user namespace takes the right to.
+    fn with_the_hosts_rights(&self, p: &mut Program) -> Result<()> {
+        if self.request.ending == Ending::Fifo {
+            open_fifo(p, self.request);
+        }
+        process::oom_score(p, self.process);
+        process::privileged(p, self.request, self.process, self.entered())
+    }
+
+    /// What is written to the host's files, and opened of them.
+    fn open(&self, p: &mut Program, cgroup: &'a CgroupPlan, setter: Setter) -> Result<Files<'a>> {
+        let Launch { request, namespaces, .. } = self;
+        lsm::labels(p, self.process, request.survey.lsm)?;
+        join_cgroups(p, cgroup);
+        let root = rootfs::Root::open(p, request, setter, self.whose)?;
+        let mounts = list::Mounts::open(p, request, cgroup, namespaces, setter)?;
+        let devices = devices::Devices::open(p, request, namespaces)?;
+        let masks = masks::Masks::open(p, request, devices.null(request.spec), setter)?;
+        Ok(Files { root, mounts, devices, masks, setter })
+    }
+
+    /// Enters the namespaces, whose names and sysctls are written while the host's procfs is at hand. The scheduler is for the
+    /// twin, if there is one by then.
+    fn enter(&self, p: &mut Program, files: &mut Files<'_>) -> Result<Option<Attributes>> {
+        let Launch { request, namespaces, entry, .. } = self;
+        // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
+        if *entry != Entry::Alone {
+            files.setter.open(p, Procfs::Hosts);
+        }
+        let procfs = namespaces.hosts_procfs(p);
+        let pid_namespace = namespaces.enter(p, (request.spec, request.host), &procfs, *entry)?;
+        files.mounts.show(pid_namespace, request.survey);
+        files.root.open_as(p, Reader::Container);
+        settings::network(p, namespaces);
+        settings::names_and_sysctls(p, request.spec, namespaces, &procfs)?;
+        procfs.close(p);
+        if *entry != Entry::Alone {
+            return Ok(None);
+        }
+        namespaces::become_child(p);
+        let scheduler = schedule::of_twin(p, self.process)?;
+        files.setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
+        Ok(scheduler)
+    }
+
+    /// Makes what is to be mounted while the host is in view, changes the root, and puts it there: mounts, devices, the terminal,
+    /// the working directory; masks last, as hooks may mount before.
+    fn mount(&self, p: &mut Program, files: &mut Files<'_>) -> Result<()> {
+        let Launch { request, process, site, .. } = self;
+        let Files { root, mounts, devices, masks, .. } = files;
+        root.seclude(p, request);
+        mounts.make(p)?;
+        root.attach(p, request, *site);
+        if *site == Site::OnRoot {
+            root.pivot(p, request, *site);
+        }
+        mounts.attach(p)?;
+        devices.attach(p, mounts);
+        terminal::open(p, process, mounts)?;
+        process::make_cwd(p, process, mounts, &request.survey.cwd);
+        mounts.verify(p);
+        if *site == Site::AtPath {
+            root.leave(p);
+            if self.hooks {
+                p.section("hooks");
+                p.stop(Point::Hooks);
+            }
+            root.pivot(p, request, *site);
+            if self.hooks {
+                mounts.follow_hooks(p, masks.paths());
+            }
+        }
+        masks.attach(p, mounts);
+        mounts.finish(p);
+        root.finish(p, request);
+        Ok(())
+    }
+}
+
 /// # Errors
-/// As [`seccomp::compile`].
-pub fn filter(spec: &Spec, host: &Host) -> Result<Option<Filter>> {
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let Some(profile) = seccomp else { return Ok(None) };
-    let unsupported = || Error::spec("linux.seccomp", "has no table of system calls for this architecture");
-    let native = seccomp::Native::of_build().ok_or_else(unsupported)?;
-    seccomp::compile(profile, native, &seccomp::Kernel::of_release(host.kernel.0, host.kernel.1)).map(Some)
+/// There are more calls than a report can tell apart.
+fn can_be_told_apart(program: &Program) -> Result<()> {
+    match program.calls().len() {
+        0..=MOST_CALLS => Ok(()),
+        many => {
+            let text = format!("the configuration takes {many} calls of init, and {MOST_CALLS} can be told apart");
+            Err(Error::spec("mounts", text))
+        }
+    }
+}
+
+/// What is asked of systemd, if it makes the cgroups.
+fn asked_of_systemd<'a>(request: &Request<'a>) -> Option<Asked<'a>> {
+    let CgroupManager::Systemd(systemd) = &request.options.cgroup_manager else { return None };
+    let annotations = request.spec.annotations().as_ref();
+    Some(Asked { systemd, manager_cgroup: &request.host.manager_cgroup, annotations })
+}
+
+fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
+    let linux = request.spec.linux().as_ref();
+    let mut plan = cgroup::plan(
+        linux.and_then(|linux| linux.resources().as_ref()),
+        linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        &request.options.id,
+        asked_of_systemd(request).as_ref(),
+        &request.host.cgroups,
+    )?;
+    if request.host.in_user_namespace {
+        plan.limits.leave_devices();
+    }
+    plan.owner = cgroup::owner(request.spec, &plan);
+    Ok(plan)
 }
 
 /// systemd moves init while it waits. Version 1: init writes itself into each hierarchy.
@@ -367,23 +387,4 @@ fn open_fifo(p: &mut Program, request: &Request<'_>) {
     p.section("");
     let fifo = p.openat(AT_FDCWD, &request.state_dir().join(FIFO), O_RDWR).out();
     process::keep_fifo(p, fifo);
-}
-
-/// `container host size` lines.
-fn id_map(mappings: &[LinuxIdMapping]) -> String {
-    mappings.iter().map(|map| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reports_come_after_the_preserved_descriptors_or_there_are_too_many_of_them() {
-        assert_eq!(report_descriptor(0).expect("a number"), 3);
-        assert_eq!(report_descriptor(0x7fff_ff00).expect("a number"), 0x7fff_ff03);
-        for kept in [0x7fff_ffc0, 0x7fff_ffff, 0x8000_0000, u32::MAX - 3, u32::MAX] {
-            assert_eq!(report_descriptor(kept).expect_err("too many").kind(), Kind::Usage);
-        }
-    }
 }

@@ -107,6 +107,14 @@ impl fmt::Debug for Signal {
     }
 }
 
+/// What ended a process, in words.
+pub(crate) fn killed_by(ended: signal::Signal) -> String {
+    match ended {
+        signal::Signal::SIGSYS => "killed by SIGSYS (bad system call: a seccomp filter forbids it)".to_owned(),
+        other => format!("killed by {other}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

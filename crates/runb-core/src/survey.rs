@@ -1,12 +1,15 @@
 //! What the runtime saw of the bundle and the host's files before it planned. A plan is right without most of it; what it
 //! decides is whether a missing mount destination becomes a file or a directory.
 
+mod covers;
 mod destination;
+mod inside;
 
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
@@ -21,9 +24,11 @@ use crate::options::RootEntry;
 use crate::sys::probe::procfs_of_another;
 use crate::sys::{Resolve, mount_flags, openat2, rlimit};
 
+pub(crate) use covers::Covers;
 use destination::Cover;
 pub use destination::Destination;
-pub(crate) use destination::{Covers, clean};
+pub(crate) use destination::clean;
+pub(crate) use inside::{enter_destinations, inside};
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,14 +90,18 @@ pub struct Survey {
     pub reader: Reader,
     /// What each mount's source is, where it is bound.
     pub sources: Vec<Kind>,
+    /// Where each bind mount's source is in the container, without links, if it lies in the root filesystem.
+    pub inside: Vec<Option<PathBuf>>,
+    /// For each mount, whether the source of a new filesystem is a block device of the host's.
+    pub disks: Vec<bool>,
     /// What the host's mounts are mounted with.
     pub mount_flags: MountFlags,
     /// What is at each mount's destination when its turn comes.
     pub destinations: Vec<Destination>,
     /// The same of process.cwd, when all is mounted.
     pub cwd: Destination,
-    /// What each of linux.maskedPaths is on the host, for those below /proc and /sys: a guess at what it is in the
-    /// container, that saves a call where it is right.
+    /// What each of linux.maskedPaths is, as far as it could be seen; for what is mounted at /proc and /sys, what it is on the
+    /// host.
     pub masked: Vec<Kind>,
     /// What the root filesystem has at the paths of devices, where it is looked for.
     pub nodes: Vec<(PathBuf, Found)>,
@@ -116,7 +125,7 @@ pub struct Survey {
 }
 
 /// What mounts of the host are mounted with, as the `ST_*` flags of statfs(2); asked for only where the kernel has no
-/// mount_setattr(2).
+/// mount_setattr(2), and for a user namespace, where they are locked.
 #[derive(Clone, Debug, Default)]
 pub struct MountFlags {
     /// The one that the root filesystem lies on.
@@ -145,6 +154,12 @@ pub fn is_bind(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(bound)
 }
 
+/// Whether `mount` is a filesystem on a block device of the host's.
+fn is_of_a_disk(mount: &Mount) -> bool {
+    let source = mount.source().as_ref().filter(|source| source.is_absolute() && !is_bind(mount));
+    source.is_some_and(|source| fs::metadata(source).is_ok_and(|meta| meta.file_type().is_block_device()))
+}
+
 impl Survey {
     /// What is at the path of a device.
     pub fn found(&self, path: &Path) -> Found {
@@ -153,20 +168,26 @@ impl Survey {
 
     /// Looks at the files that `spec` names; `bundle` is what relative sources are relative to.
     pub fn of(spec: &Spec, bundle: &Path, rootfs: &Path, entry: RootEntry, calls: MountCalls) -> Self {
-        let source = |mount: &Mount| match mount.source() {
-            Some(source) if is_bind(mount) => Kind::of(&bundle.join(source)),
-            _ => Kind::Unknown,
-        };
         let masked = spec.linux().iter().filter_map(|linux| linux.masked_paths().as_ref()).flatten();
         let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
         let mut covers = Covers::default();
-        let mut destinations = Vec::new();
+        let (mut sources, mut places, mut destinations) = (Vec::new(), Vec::new(), Vec::new());
         for mount in spec.mounts().iter().flatten() {
             let look = |root: &OwnedFd| {
                 destination::look(root.as_fd(), mount.destination(), &covers, destination::Wanted::of(mount))
             };
             let seen = root.as_ref().map(look).unwrap_or_else(|| Destination::unseen(mount.destination()));
-            Cover::of(mount, bundle, &seen).push_to(&mut covers);
+            let source = mount.source().as_ref().filter(|_| is_bind(mount)).map(|source| bundle.join(source));
+            let place = source.as_ref().and_then(|source| inside(rootfs, source));
+            let place = place.map(|place| destination::place(root.as_ref(), &place, &covers));
+            sources.push(match (&place, &source) {
+                (Some(place), _) => destination::kind(root.as_ref(), place, &covers),
+                (None, Some(source)) => Kind::of(source),
+                (None, None) => Kind::Unknown,
+            });
+            let inside = place.as_deref().map(|place| (place, covers.len()));
+            Cover::of(mount, bundle, &seen, inside).push_to(&mut covers);
+            places.push(place);
             destinations.push(seen);
         }
         let cwd = spec.process().as_ref().map(|process| process.cwd().as_path());
@@ -182,16 +203,16 @@ impl Survey {
             cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
             destinations,
             mount_flags: match calls {
+                _ if has_user_namespace(spec) => MountFlags::of(spec, bundle, rootfs),
                 MountCalls::Classic => MountFlags::of(spec, bundle, rootfs),
                 _ => MountFlags::default(),
             },
             nodes: root.as_ref().map(|root| nodes(spec, root, &covers)).unwrap_or_default(),
             kcore: Path::new("/proc/kcore").exists(),
-            sources: spec.mounts().iter().flatten().map(source).collect(),
-            masked: masked
-                .map(Path::new)
-                .map(|path| if hosts(path) { Kind::of(path) } else { Kind::Unknown })
-                .collect(),
+            sources,
+            inside: places,
+            disks: spec.mounts().iter().flatten().map(is_of_a_disk).collect(),
+            masked: masked.map(|path| destination::kind(root.as_ref(), Path::new(path), &covers)).collect(),
             kernel_filesystems: match entry {
                 RootEntry::Pivot => Vec::new(),
                 RootEntry::NoPivot => kernel_filesystems(),
@@ -231,12 +252,11 @@ impl Survey {
     /// What an exec of `process` beside the container's init `pid` wants to know. `namespaces` are the container's own, by
     /// `CLONE_NEW*` flags.
     pub(crate) fn of_exec(process: &Process, pid: i32, namespaces: u64) -> Self {
-        let named = process.env().iter().flatten().any(|entry| entry.starts_with("HOME="));
         let root = || PathBuf::from(format!("/proc/{pid}/root"));
         let label = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
         let labels = label(process.apparmor_profile()) || label(process.selinux_label());
         Survey {
-            home: if named { None } else { home_of(process.user().uid(), &root()) },
+            home: if home_is_given(process) { None } else { home_of(process.user().uid(), &root()) },
             rlimits: match namespaces & libc::CLONE_NEWUSER as u64 {
                 0 => Vec::new(),
                 _ => rlimits_of(process),
@@ -257,9 +277,13 @@ fn stdio(process: &Process) -> Vec<i32> {
     (0..).zip(all).filter_map(|(descriptor, stat)| foreign(stat).then_some(descriptor)).collect()
 }
 
-fn rlimits(spec: &Spec) -> Vec<(u64, u64)> {
+fn has_user_namespace(spec: &Spec) -> bool {
     let mut namespaces = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
-    if !namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User)
+}
+
+fn rlimits(spec: &Spec) -> Vec<(u64, u64)> {
+    if !has_user_namespace(spec) {
         return Vec::new();
     }
     spec.process().as_ref().map(rlimits_of).unwrap_or_default()
@@ -278,20 +302,23 @@ fn kernel_filesystems() -> Vec<PathBuf> {
     paths
 }
 
-/// /proc and /sys are the kernel's: what is there for the host is there for the container.
-fn hosts(path: &Path) -> bool {
-    path.starts_with("/proc") || path.starts_with("/sys")
-}
-
 /// A passwd longer than this is not read: its size is the image's choice.
 const MAX_PASSWD: u64 = 1 << 20;
+
+/// How the variable begins.
+pub(crate) const HOME: &str = "HOME=";
+
+/// Whether process.env names a home directory. The last of two entries counts, and an empty one is none.
+pub(crate) fn home_is_given(process: &Process) -> bool {
+    let given = process.env().iter().flatten().rev().find_map(|entry| entry.strip_prefix(HOME));
+    given.is_some_and(|home| !home.is_empty())
+}
 
 /// The home directory of process.user, if process.env names none: from the container's /etc/passwd, which may be anything.
 /// It is that of the root filesystem, or what is bound over it.
 fn home(spec: &Spec, bundle: &Path, rootfs: &Path) -> Option<String> {
     let process = spec.process().as_ref()?;
-    let named = |entry: &String| entry.starts_with("HOME=");
-    if process.env().iter().flatten().any(named) {
+    if home_is_given(process) {
         return None;
     }
     let covers = |mount: &&Mount| is_bind(mount) && mount.destination() == Path::new("/etc/passwd");
@@ -299,6 +326,10 @@ fn home(spec: &Spec, bundle: &Path, rootfs: &Path) -> Option<String> {
     match spec.mounts().iter().flatten().rfind(covers).and_then(|mount| mount.source().as_ref()) {
         Some(source) => {
             let source = bundle.join(source);
+            if let Some(place) = inside(rootfs, &source) {
+                let place = place.strip_prefix("/").unwrap_or(&place);
+                return home_in(uid, rootfs, place.as_os_str().as_bytes(), Resolve::InRoot);
+            }
             home_in(uid, source.parent()?, source.file_name()?.as_bytes(), Resolve::Anywhere)
         }
         None => home_of(uid, rootfs),

@@ -12,44 +12,32 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::libc;
 
-/// Whether somebody gets what this process prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stdout {
-    /// The caller has left descriptor 1 open.
-    Open,
-    /// The caller has closed it: it is /dev/null now.
-    Closed,
-}
+#[cfg(feature = "internals")]
+mod begin;
+#[cfg(feature = "internals")]
+pub use begin::{Stdout, begin_process};
 
-/// What a program without Rust's own start has to do first: descriptors 0, 1 and 2 that the caller has closed become
-/// /dev/null, so that nothing opened later takes their numbers; a reader that goes away and a file that may not grow are
-/// errors and not the end; and children leave a status, which they do not where the caller ignored SIGCHLD (wait(2); execve(2)
-/// hands that down).
-pub fn begin_process() -> Stdout {
-    let mut stdout = Stdout::Open;
-    for descriptor in 0..3 {
-        // SAFETY: F_GETFD takes a number and changes nothing.
-        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
-            // SAFETY: the path is a constant; the lowest free number is `descriptor`, which nobody owns.
-            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
-            if descriptor == libc::STDOUT_FILENO {
-                stdout = Stdout::Closed;
-            }
-        }
-    }
-    for (signal, disposition) in
-        [(libc::SIGPIPE, libc::SIG_IGN), (libc::SIGXFSZ, libc::SIG_IGN), (libc::SIGCHLD, libc::SIG_DFL)]
-    {
-        // SAFETY: no handler is installed.
-        unsafe { libc::signal(signal, disposition) };
-    }
-    stdout
+/// sigaction(2): whether this process ignores a signal.
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: nothing is installed; the action so far is written to `action`, which is made of integers and an optional function, so
+    // that zeroes are a value of it where the call fails.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 /// pidfd_open(2): a descriptor of the process `pid`.
+///
+/// # Errors
+/// ESRCH also where the number is that of a thread, or of a process that is gone and whose group or session lives on. The kernel
+/// says EINVAL of them, since Linux 6.16 ENOENT; there is no other reason for these two.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two numbers; its result is a new descriptor that nobody else owns.
-    unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }
+    let result = unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) };
+    result.map_err(|errno| if matches!(errno, Errno::EINVAL | Errno::ENOENT) { Errno::ESRCH } else { errno })
 }
 
 /// pidfd_send_signal(2).
@@ -73,6 +61,16 @@ pub fn rlimit(pid: i32, resource: u32) -> Result<(u64, u64), Errno> {
         libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
     };
     Errno::result(result).map(|_| (limit.rlim_cur, limit.rlim_max))
+}
+
+/// sched_setattr(2) of the process `pid`; `attr` is a struct sched_attr, whose first word is its size.
+pub fn sched_setattr(pid: i32, attr: &[u8]) -> Result<(), Errno> {
+    let size = attr.first_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
+    if size as usize != attr.len() {
+        return Err(Errno::E2BIG);
+    }
+    // SAFETY: the kernel reads as many bytes of `attr` as its first word says, which is all of them; it lives until the call returns.
+    Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, attr.as_ptr(), 0) }).map(drop)
 }
 
 /// A message of a socket with SO_PASSCRED.
@@ -171,6 +169,8 @@ pub fn set_window_size(terminal: impl AsFd, size: &libc::winsize) -> Result<(), 
 pub enum Resolve {
     /// The directory is the root: absolute links and `..` stay below it; magic links are refused.
     InRoot,
+    /// No link or `..` leads out of the directory (EXDEV); magic links are refused.
+    Beneath,
     /// As [`Resolve::InRoot`], and a link in the path is the error ELOOP; with `O_PATH | O_NOFOLLOW` the last name may be one.
     InRootNoLinks,
     /// As open(2) takes it.
@@ -184,6 +184,7 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
     how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = match resolve {
         Resolve::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
+        Resolve::Beneath => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS,
         Resolve::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
         Resolve::Anywhere => 0,
     };
@@ -201,6 +202,21 @@ pub fn openat2(directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, resol
             other => return other,
         }
     }
+}
+
+/// statx(2): the number of the mount that `path` leads to; since Linux 6.8 no other mount ever has it.
+pub fn mount_number(path: &std::path::Path) -> Result<u64, Errno> {
+    const STATX_MNT_ID_UNIQUE: libc::c_uint = 0x4000;
+    let path =
+        std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).map_err(|_| Errno::EINVAL)?;
+    let (flags, mask) = (libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT, libc::STATX_MNT_ID | STATX_MNT_ID_UNIQUE);
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `path` lives until the call returns; `found` has room for a struct statx, which is made of integers.
+    let found = unsafe {
+        Errno::result(libc::syscall(libc::SYS_statx, libc::AT_FDCWD, path.as_ptr(), flags, mask, found.as_mut_ptr()))?;
+        found.assume_init()
+    };
+    Ok(found.stx_mnt_id)
 }
 
 /// mount_setattr(2): the ids are mapped.
@@ -225,6 +241,14 @@ pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, below: Belo
     let result = unsafe {
         libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), flags, attr.as_ptr(), size_of_val(&attr))
     };
+    Errno::result(result).map(drop)
+}
+
+/// fsconfig(2), FSCONFIG_CMD_CREATE, of a filesystem context.
+pub fn create_filesystem(context: BorrowedFd<'_>) -> Result<(), Errno> {
+    const FSCONFIG_CMD_CREATE: libc::c_int = 6;
+    // SAFETY: the command takes neither a key nor a value: no pointer is given.
+    let result = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, 0, 0, 0) };
     Errno::result(result).map(drop)
 }
 
@@ -257,6 +281,18 @@ pub fn mount_flags(path: &CStr) -> Result<u64, Errno> {
     Ok(data.f_flags as u64)
 }
 
+/// setxattr(2): gives the file at `path` the attribute `name`, empty.
+pub fn mark(path: &CStr, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: both strings live until the call returns; no value is read, as its length is 0.
+    Errno::result(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), std::ptr::null(), 0, 0) }).map(drop)
+}
+
+/// getxattr(2): whether the file at `path` has the attribute `name`.
+pub fn is_marked(path: &CStr, name: &CStr) -> bool {
+    // SAFETY: both strings live until the call returns; nothing is written, as the length is 0.
+    unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
+}
+
 /// The `count` descriptors from `from` on are open and outlive an execve; the first that does not. What the caller has handed
 /// down does; a descriptor of this program's own that lies there by chance has FD_CLOEXEC.
 pub fn descriptors_are_open(from: u32, count: u32) -> Result<(), u32> {
@@ -276,4 +312,15 @@ pub fn descriptors_are_open(from: u32, count: u32) -> Result<(), u32> {
 unsafe fn owned(result: libc::c_long) -> Result<OwnedFd, Errno> {
     // SAFETY: by the contract of this function.
     Errno::result(result).map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_thread_is_that_of_no_process() {
+        let open = || pidfd_open(nix::unistd::gettid().as_raw()).map(drop);
+        assert_eq!(std::thread::spawn(open).join().expect("the thread ends"), Err(Errno::ESRCH));
+    }
 }

@@ -54,7 +54,6 @@ impl Manager {
     ///
     /// # Errors
     /// There is no such unit; systemd refuses a property.
-    #[allow(dead_code, reason = "what `update` asks for")]
     pub(crate) fn set_properties(&self, unit: &str, properties: &[Property]) -> Result<()> {
         let told: Vec<Told<'_>> = properties.iter().map(|property| (property.name.as_str(), &property.value)).collect();
         let runtime = true;
@@ -153,7 +152,7 @@ impl Manager {
                 Ok(connection) => return Ok(Some(connection)),
                 Err(Fault::Late) => return Ok(None),
                 Err(Fault::Gone(error) | Fault::Failed(error)) => {
-                    let nobody = matches!(error.errno(), Some(Errno::ECONNREFUSED | Errno::ECONNRESET));
+                    let nobody = matches!(error.nix_errno(), Some(Errno::ECONNREFUSED | Errno::ECONNRESET));
                     if address.peer == Peer::Manager && nobody {
                         absence = Absence::Passing;
                     }

@@ -8,11 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{self, MadeDir, Own, first_error};
 use crate::error::{Error, Result};
 use crate::input;
+use crate::sys;
 
 pub use unit::{Holder, MadeUnit, UnitCgroup};
 
@@ -24,8 +27,47 @@ pub enum Step {
     Cgroup(MadeDir),
     /// The file of `--pid-file`. It is ours while it holds init's process id.
     PidFile(PathBuf),
+    /// The mount of the root filesystem in the runtime's mount namespace.
+    RootMount(RootMount),
     /// A unit of systemd. It is ours if the cgroup that it was made with is still there, or by its description.
     Unit(Box<MadeUnit>),
+}
+
+/// A mount that init makes at a path. It is ours if its number is the one that was found there when init was ready; before
+/// that is known, if it is not the one that lay there before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RootMount {
+    path: PathBuf,
+    under: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+}
+
+impl RootMount {
+    /// One that will be made at `path`.
+    ///
+    /// # Errors
+    /// statx(2) fails.
+    pub fn at(path: &Path) -> Result<Self> {
+        Ok(RootMount { path: path.to_owned(), under: number_at(path)?, number: None })
+    }
+
+    fn undo(&self) -> Result<()> {
+        match number_at(&self.path) {
+            Err(error) if error.nix_errno() == Some(Errno::ENOENT) => return Ok(()),
+            Ok(now) if now == self.under || self.number.is_some_and(|number| number != now) => return Ok(()),
+            other => other?,
+        };
+        match umount2(&self.path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) | Err(Errno::EINVAL) => Ok(()),
+            Err(errno) => Err(Error::host(format!("umount2 {}", self.path.display()), errno)),
+        }
+    }
+}
+
+fn number_at(path: &Path) -> Result<u64> {
+    sys::mount_number(path).map_err(|errno| Error::host(format!("statx {}", path.display()), errno))
 }
 
 /// Who takes back.
@@ -33,6 +75,8 @@ pub enum Step {
 pub struct Ours {
     /// The process id of init, if one was made.
     pub init: Option<i32>,
+    /// What is known of the cgroups.
+    pub own: Own,
     /// Until when processes that are ending are waited for.
     pub deadline: Instant,
 }
@@ -55,11 +99,6 @@ impl Journal {
         self.steps.extend(dirs.iter().cloned().map(Step::Cgroup));
     }
 
-    /// The launch has succeeded: what is the caller's from then on is not taken back.
-    pub fn settle(&mut self) {
-        self.steps.retain(|step| !matches!(step, Step::PidFile(_)));
-    }
-
     /// Has the unit, as it is known by now, as the newest step: systemd stops it before its cgroup goes.
     pub fn set_unit(&mut self, unit: MadeUnit) {
         self.steps.retain(|step| !matches!(step, Step::Unit(_)));
@@ -72,6 +111,24 @@ impl Journal {
             Step::Unit(unit) => Some(unit.as_ref()),
             _ => None,
         })
+    }
+
+    /// Init is ready: what lies at the path of the root filesystem now is its mount.
+    ///
+    /// # Errors
+    /// statx(2) fails.
+    pub fn find_mounts(&mut self) -> Result<()> {
+        for step in &mut self.steps {
+            if let Step::RootMount(mount) = step {
+                mount.number = Some(number_at(&mount.path)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The launch has succeeded: what is the caller's from then on is not taken back.
+    pub fn settle(&mut self) {
+        self.steps.retain(|step| !matches!(step, Step::PidFile(_)));
     }
 
     /// Takes the container's own cgroup back if it has but one (version 2), nobody is in it and nothing below it; says whether
@@ -96,11 +153,10 @@ impl Journal {
     /// # Errors
     /// What could not be taken back by the deadline; the rest is.
     pub fn undo(&self, ours: Ours) -> Result<()> {
-        let anothers = self.unit().is_some_and(|unit| unit.holder() == Holder::Another);
-        let own = if ours.init.is_some() && !anothers { Own::Used } else { Own::Unused };
         first_error(self.steps.iter().rev().map(|step| match step {
-            Step::Cgroup(dir) => cgroup::undo(dir, own, ours.deadline),
+            Step::Cgroup(dir) => cgroup::undo(dir, ours.own, ours.deadline),
             Step::PidFile(path) => remove_pid_file(path, ours.init),
+            Step::RootMount(mount) => mount.undo(),
             Step::Unit(unit) => unit.undo(),
         }))
     }

@@ -22,10 +22,43 @@ mod nr {
 
 const EINTR: isize = 4;
 
+// Two entries, at a distance that build.rs knows: a handler of signals, which gets the number as its first argument and ends
+// the process with 128 more; and the start.
 #[cfg(target_arch = "x86_64")]
-global_asm!(".globl _start", "_start:", "xor %ebp, %ebp", "and $-16, %rsp", "call {entry}", "ud2", entry = sym entry, options(att_syntax));
+global_asm!(
+    ".balign 32",
+    "lea 128(%rdi), %edi",
+    "mov ${exit}, %eax",
+    "syscall",
+    "ud2",
+    ".balign 32",
+    ".globl _start",
+    "_start:",
+    "xor %ebp, %ebp",
+    "and $-16, %rsp",
+    "call {entry}",
+    "ud2",
+    exit = const nr::EXIT_GROUP,
+    entry = sym entry,
+    options(att_syntax)
+);
 #[cfg(target_arch = "aarch64")]
-global_asm!(".globl _start", "_start:", "mov x29, #0", "mov x30, #0", "bl {entry}", "brk #1", entry = sym entry);
+global_asm!(
+    ".balign 32",
+    "add w0, w0, #128",
+    "mov x8, #{exit}",
+    "svc #0",
+    "brk #1",
+    ".balign 32",
+    ".globl _start",
+    "_start:",
+    "mov x29, #0",
+    "mov x30, #0",
+    "bl {entry}",
+    "brk #1",
+    exit = const nr::EXIT_GROUP,
+    entry = sym entry
+);
 
 /// One system call.
 ///
@@ -99,7 +132,7 @@ fn arguments(call: &Call) -> [u64; 6] {
     let mut args = call.args;
     for (i, arg) in args.iter_mut().enumerate() {
         if call.slots & (1 << i) != 0 {
-            // SAFETY: the planner sets the bit only where the argument is the address of a slot of this program: four
+            // SAFETY: the bit is set only where the argument is a `Slot` of runb-core, which nothing but plan/program makes: four
             // bytes, aligned, in the writable segment that the kernel mapped from the same file.
             *arg = unsafe { *(*arg as *const i32) } as i64 as u64;
         }
@@ -109,8 +142,10 @@ fn arguments(call: &Call) -> [u64; 6] {
 
 fn issue(call: &Call, args: [u64; 6]) -> isize {
     loop {
-        // SAFETY: nothing adds a call to a program but the constructors of the planner (runb-core, plan/program/calls):
-        // their pointers lie in the program, and none of them maps, unmaps or writes memory outside of it.
+        // SAFETY: a program gets calls by the constructors of runb-core's plan/program alone, as `Program::call` is private
+        // there. Their pointers lie in the program, or lead to the handler above, which ends the process; what the kernel
+        // writes goes to data that a constructor has made for it, never to the header or the calls; none maps or unmaps
+        // memory, and the child that one makes has a copy of it all.
         let result = unsafe { syscall(call.nr as usize, args) };
         if result != -EINTR {
             return result;
@@ -121,7 +156,8 @@ fn issue(call: &Call, args: [u64; 6]) -> isize {
 extern "C" fn entry() -> ! {
     // SAFETY: the runtime builds the file that is being executed so that a Header lies at PROGRAM_ADDRESS.
     let header = unsafe { &*(PROGRAM_ADDRESS as *const Header) };
-    // SAFETY: `calls` and `count` describe an array of Call in the same segment; calls and slots do not overlap.
+    // SAFETY: `calls` and `count` describe an array of Call in the same segment, written field by field by `Program::image`;
+    // it comes after all slots and all other data, so that nothing is written to it.
     let calls = unsafe { core::slice::from_raw_parts(header.calls as *const Call, header.count as usize) };
     let mut last = 0u8;
     for (index, call) in calls.iter().enumerate() {

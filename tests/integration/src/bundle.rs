@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::host::Test;
 use crate::leftovers::Tree;
-use crate::place::Place;
 use crate::runtime::Outcome;
+use crate::site::Site;
 use crate::wait;
 
 /// What `spec` writes, but for the terminal.
@@ -85,9 +85,9 @@ impl<'t> Bundle<'t> {
         fs::set_permissions(dir.join("share"), fs::Permissions::from_mode(0o777)).expect("chmod");
         let id = test.name("c");
         let mut spec = default_spec();
-        spec["linux"]["cgroupsPath"] = json!(match test.place() {
-            Place::Private(_) => format!("/{id}"),
-            Place::Systemd => format!("system.slice:{UNIT_PREFIX}:{id}"),
+        spec["linux"]["cgroupsPath"] = json!(match test.site() {
+            Site::Private(_) => format!("/{id}"),
+            Site::Systemd => format!("system.slice:{UNIT_PREFIX}:{id}"),
         });
         test.trees.borrow_mut().push(Tree::of(&dir.join("rootfs")));
         let share = dir.join("share");

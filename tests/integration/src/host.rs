@@ -11,14 +11,14 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::bundle::Bundle;
 use crate::leftovers::Tree;
-use crate::place::{Mode, Place};
 use crate::report::Skip;
 use crate::runtime::{Kind, Outcome, Runtime};
+use crate::site::{Mode, Site};
 use crate::wait::Fifo;
 
 /// What a test is given.
 pub struct Test {
-    place: Place,
+    site: Site,
     mode: Mode,
     runtime: &'static Runtime,
     tag: String,
@@ -28,14 +28,14 @@ pub struct Test {
 }
 
 impl Test {
-    pub(crate) fn new(place: Place, mode: Mode, tag: &str) -> Self {
+    pub(crate) fn new(site: Site, mode: Mode, tag: &str) -> Self {
         let dir = std::env::temp_dir().join(tag);
-        for own in place.own_directories().iter().map(Path::new).chain([dir.as_path()]) {
+        for own in site.own_directories().iter().map(Path::new).chain([dir.as_path()]) {
             mount("tmpfs", own, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, Some(c"mode=755"))
                 .unwrap_or_else(|error| panic!("mount a tmpfs on {own:?}: {error}"));
         }
         let (runtime, tag) = (Runtime::under_test(), tag.into());
-        let test = Test { place, mode, runtime, tag, dir, serial: Cell::new(0), trees: RefCell::new(Vec::new()) };
+        let test = Test { site, mode, runtime, tag, dir, serial: Cell::new(0), trees: RefCell::new(Vec::new()) };
         test.make_master_files();
         test
     }
@@ -48,8 +48,8 @@ impl Test {
     }
 
     /// Where the test runs.
-    pub fn place(&self) -> Place {
-        self.place
+    pub fn site(&self) -> Site {
+        self.site
     }
 
     /// The cgroup mode.
@@ -118,7 +118,7 @@ impl Test {
 
     fn global_flags(&self, command: &mut Command) {
         command.arg("--root").arg(self.root()).arg("--log").arg(self.log()).args(["--log-format", "json"]);
-        if self.place == Place::Systemd {
+        if self.site == Site::Systemd {
             command.arg("--systemd-cgroup");
         }
     }

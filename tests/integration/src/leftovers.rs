@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait as wait_any};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, wait as wait_any};
 
 use crate::host::Test;
 use crate::modes::TAG;
-use crate::place::Place;
+use crate::site::Site;
 use crate::{systemd, wait};
 
 /// How long a process that was killed may take to be gone.
-const DYING: Duration = Duration::from_secs(2);
+pub const DYING: Duration = Duration::from_secs(2);
 
 /// What was there when a test began.
 pub struct Snapshot {
@@ -30,8 +31,8 @@ impl Snapshot {
 
     /// What is there now that was not, or the other way round, one line each.
     pub fn leftovers(&self, test: &Test) -> Vec<String> {
-        let mut left = processes(test.place());
-        left.extend(units(test.place(), test.tag()).into_iter().map(|unit| format!("unit {unit}")));
+        let mut left = processes_but(test.site(), 0);
+        left.extend(units(test.site(), test.tag()).into_iter().map(|unit| format!("unit {unit}")));
         left.extend(cgroups(test.tag()).into_iter().map(|path| format!("cgroup {}", path.display())));
         let mounts = mounts();
         left.extend(mounts.symmetric_difference(&self.mounts).map(|line| format!("mount {line}")));
@@ -43,21 +44,37 @@ impl Snapshot {
     }
 }
 
-/// The processes of this pid namespace, of a place without one those that descend from this process, besides the test itself.
-/// Reaps what has ended.
-fn processes(place: Place) -> Vec<String> {
+/// The processes of this pid namespace, of a site without one those that descend from this process, besides the test itself and
+/// `known`; those that are ending are waited for. Reaps what has ended.
+pub fn processes_but(site: Site, known: i32) -> Vec<String> {
     let deadline = Instant::now() + wait::slowly(DYING);
-    let own = std::process::id() as i32;
-    let mut left = Vec::new();
-    for pid in all_processes() {
-        let name = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
-        let concerns_us = pid != own && (place != Place::Systemd || descends_from(pid, own));
-        if concerns_us && !wait::process_end(pid, deadline) {
-            left.push(format!("process {pid}: {name}"));
+    // Anew after each end: one that ended may have made another one, and the first process of a pid namespace ends when all
+    // others in it were reaped, some of them by this test.
+    loop {
+        let alive = alive_but(site, known);
+        while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {}
+        if alive.is_empty() || !wait::any_readable(alive.iter().map(|(pidfd, _)| pidfd.as_fd()), deadline) {
+            return alive.into_iter().map(|(_, name)| name).collect();
         }
     }
-    while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {}
-    left
+}
+
+/// A pidfd and the command line of each process that has not ended.
+fn alive_but(site: Site, known: i32) -> Vec<(OwnedFd, String)> {
+    let mut alive = Vec::new();
+    let own = std::process::id() as i32;
+    for pid in all_processes() {
+        if pid == own || pid == known || site == Site::Systemd && !descends_from(pid, own) {
+            continue;
+        }
+        let name = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+        if let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).expect("a pid"), PidfdFlags::empty())
+            && !wait::readable(pidfd.as_fd(), Instant::now())
+        {
+            alive.push((pidfd, format!("process {pid}: {name}")));
+        }
+    }
+    alive
 }
 
 fn all_processes() -> impl Iterator<Item = i32> {
@@ -74,10 +91,10 @@ fn descends_from(pid: i32, ancestor: i32) -> bool {
 }
 
 /// The units of systemd with `tag` in their names.
-fn units(place: Place, tag: &str) -> Vec<String> {
-    match place {
-        Place::Systemd => systemd::units(&format!("*{tag}*")),
-        Place::Private(_) => Vec::new(),
+fn units(site: Site, tag: &str) -> Vec<String> {
+    match site {
+        Site::Systemd => systemd::units(&format!("*{tag}*")),
+        Site::Private(_) => Vec::new(),
     }
 }
 
@@ -181,9 +198,9 @@ impl Tree {
 }
 
 /// What the host's own view still has of the test with this tag once its namespaces are gone; it is taken away.
-pub(crate) fn on_the_host(place: Place, tag: &str) -> Vec<String> {
+pub(crate) fn on_the_host(site: Site, tag: &str) -> Vec<String> {
     let mut left = Vec::new();
-    if place == Place::Systemd {
+    if site == Site::Systemd {
         let variable = format!("{TAG}={tag}");
         for pid in all_processes() {
             let environment = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -192,7 +209,7 @@ pub(crate) fn on_the_host(place: Place, tag: &str) -> Vec<String> {
                 let _ = kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL);
             }
         }
-        for unit in units(place, tag) {
+        for unit in units(site, tag) {
             left.push(format!("unit {unit}"));
             systemd::end(&unit);
         }

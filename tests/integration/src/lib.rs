@@ -21,28 +21,35 @@
 //! `slice:prefix:name`, and units are looked for as leftovers.
 //!
 //! `RUNB_UNDER_TEST=/usr/sbin/runc` points the tests at another runtime. What a machine or a runtime cannot do is
-//! skipped; each skip is printed with a running number. `RUNB_TESTS_REPORT` names a file for a line about each test and place: `ran …` or
-//! `skipped …`. `RUNB_TESTS_PLACES=v2,systemd` runs the tests in those places alone. `RUNB_TESTS_PATIENCE=10` waits ten times as
+//! skipped; each skip is printed with a running number. `RUNB_TESTS_REPORT` names a file for a line about each test and site: `ran …` or
+//! `skipped …`. `RUNB_TESTS_SITES=v2,systemd` runs the tests in those sites alone. `RUNB_TESTS_PATIENCE=10` waits ten times as
 //! long for what has a deadline. `hack/vm-tests` sets them for a virtual machine.
+//! What would take long is sampled (see [`sample`]); `RUNB_TESTS_ALL=1` leaves nothing out.
 
 pub mod agent;
 pub mod bundle;
 pub mod host;
 pub mod leftovers;
 pub mod modes;
-pub mod place;
 mod report;
 pub mod runtime;
+pub mod sample;
+pub mod site;
 pub mod squash;
+pub mod standing;
+pub mod stops;
 pub mod systemd;
 pub mod terminal;
+pub mod traced;
 pub mod wait;
 
 pub use agent::{Agent, Answer, Heard};
 pub use bundle::{Bundle, Container, default_spec};
 pub use host::Test;
 pub use modes::{ALL, HYBRID, LIFECYCLE, V1, V2, in_modes, under_systemd};
-pub use place::{Mode, Place};
 pub use runtime::{Kind, Outcome};
 pub use serde_json::{Value, json};
+pub use site::{Mode, Site};
+pub use standing::{Place, Standing};
 pub use terminal::{ConsoleSocket, Screen, User};
+pub use traced::Traced;

@@ -1,4 +1,4 @@
-//! The execution of a test in each of the places where it is to run.
+//! The execution of a test in each of the sites where it is to run.
 
 use std::any::type_name;
 use std::fs::{self, File};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::host::Test;
-use crate::place::{Mode, Place};
 use crate::report::{self, Skip};
 use crate::runtime::Runtime;
-use crate::{leftovers, wait};
+use crate::site::{Mode, Site};
+use crate::{leftovers, sample, wait};
 
 /// For what has nothing to do with cgroups.
 pub const LIFECYCLE: &[Mode] = &[Mode::V2, Mode::Hybrid];
@@ -28,64 +28,64 @@ pub const V1: &[Mode] = &[Mode::V1];
 pub const HYBRID: &[Mode] = &[Mode::Hybrid];
 
 /// The environment variables of a test's child.
-const PLACE: &str = "RUNB_TEST_PLACE";
+const SITE: &str = "RUNB_TEST_SITE";
 /// A part of every name that the test makes.
 pub(crate) const TAG: &str = "RUNB_TEST_TAG";
 /// What a child's line about a skip begins with.
 const SKIP_LINE: &str = "runb-tests: skip: ";
-/// How long one test may take in one place.
-const TEST_TIME: Duration = Duration::from_secs(300);
+/// How long one test may take in one site; and where nothing is left out.
+const TEST_TIMES: [Duration; 2] = [Duration::from_secs(300), Duration::from_secs(86400)];
 
 /// Runs `body` in each of `modes`; see the crate's documentation. To be called by a `#[test]` function with a closure,
 /// whose name tells the test's own.
 pub fn in_modes<F: Fn(&Test)>(modes: &[Mode], body: F) {
-    let places: Vec<_> = modes.iter().map(|&mode| Place::Private(mode)).collect();
+    let sites: Vec<_> = modes.iter().map(|&mode| Site::Private(mode)).collect();
     // Better in another mode than not at all.
-    let others: Vec<_> = ALL.iter().map(|&mode| Place::Private(mode)).collect();
-    in_places(&places, &others, body);
+    let others: Vec<_> = ALL.iter().map(|&mode| Site::Private(mode)).collect();
+    in_sites(&sites, &others, body);
 }
 
 /// Runs `body` on the machine as it is, where systemd is its first process; as [`in_modes`] else.
 pub fn under_systemd<F: Fn(&Test)>(body: F) {
-    in_places(&[Place::Systemd], &[], body);
+    in_sites(&[Site::Systemd], &[], body);
 }
 
-/// Runs `body` in each of `places`, and where none of them can be had in one of `others`.
-fn in_places<F: Fn(&Test)>(places: &[Place], others: &[Place], body: F) {
-    if let Ok(place) = std::env::var(PLACE) {
-        return run_here(Place::from_name(&place), body);
+/// Runs `body` in each of `sites`, and where none of them can be had in one of `others`.
+fn in_sites<F: Fn(&Test)>(sites: &[Site], others: &[Site], body: F) {
+    if let Ok(site) = std::env::var(SITE) {
+        return run_here(Site::from_name(&site), body);
     }
     let name = type_name::<F>().split("::{{closure}}").next().expect("a first part");
     let runtime = Runtime::under_test();
     let mut failures = Vec::new();
-    let unavailable = |place: Place| place.unavailable(runtime.kind());
-    for &place in places.iter().filter(|place| place.is_wanted()) {
-        match unavailable(place) {
-            Some(reason) => report::skipped(name, place, &reason),
-            None => failures.extend(run_in_child(name, place, runtime)),
+    let unavailable = |site: Site| site.unavailable(runtime.kind());
+    for &site in sites.iter().filter(|site| site.is_wanted()) {
+        match unavailable(site) {
+            Some(reason) => report::skipped(name, site, &reason),
+            None => failures.extend(run_in_child(name, site, runtime)),
         }
     }
-    if places.iter().all(|&place| place.is_wanted() && unavailable(place).is_some()) {
-        let other = others.iter().find(|&&place| place.is_wanted() && unavailable(place).is_none());
-        failures.extend(other.and_then(|&place| run_in_child(name, place, runtime)));
+    if sites.iter().all(|&site| site.is_wanted() && unavailable(site).is_some()) {
+        let other = others.iter().find(|&&site| site.is_wanted() && unavailable(site).is_none());
+        failures.extend(other.and_then(|&site| run_in_child(name, site, runtime)));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Executes the test `name`, which begins with its crate's, again in namespaces of its own. Returns what failed.
-fn run_in_child(name: &str, place: Place, runtime: &Runtime) -> Option<String> {
+fn run_in_child(name: &str, site: Site, runtime: &Runtime) -> Option<String> {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
     let tag = format!("rt{}x{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
     let dir = std::env::temp_dir().join(&tag);
     fs::create_dir(&dir).expect("make the test's directory");
     let mut output = File::from(memfd_create("output", MemfdFlags::CLOEXEC).expect("memfd_create"));
     let child = Command::new("unshare")
-        .args(place.namespaces())
+        .args(site.namespaces())
         .arg("--")
         .arg(std::env::current_exe().expect("own path"))
         .arg(name.split_once("::").expect("a crate's name").1)
         .args(["--exact", "--nocapture", "--test-threads=1", "--include-ignored"])
-        .env(PLACE, place.name())
+        .env(SITE, site.name())
         .env(TAG, &tag)
         .env("RUST_BACKTRACE", "0")
         .env("RUNB_UNDER_TEST", runtime.path())
@@ -94,7 +94,8 @@ fn run_in_child(name: &str, place: Place, runtime: &Runtime) -> Option<String> {
         .stderr(output.try_clone().expect("dup"))
         .spawn();
     let mut child = child.expect("start unshare(1)");
-    let ended = wait::process_end(child.id() as i32, Instant::now() + wait::slowly(TEST_TIME));
+    let ended =
+        wait::process_end(child.id() as i32, Instant::now() + wait::slowly(TEST_TIMES[usize::from(sample::all())]));
     if !ended {
         child.kill().expect("kill the test");
     }
@@ -102,19 +103,19 @@ fn run_in_child(name: &str, place: Place, runtime: &Runtime) -> Option<String> {
     output.rewind().expect("rewind");
     let mut text = String::new();
     output.read_to_string(&mut text).expect("read the test's output");
-    let mut left = leftovers::on_the_host(place, &tag);
+    let mut left = leftovers::on_the_host(site, &tag);
     if let Err(error) = fs::remove_dir(&dir) {
         left.push(format!("the directory {dir:?} stays: {error}"));
         let _ = fs::remove_dir_all(&dir);
     }
-    let mut failure = format!("[{}] {status}{}\n", place.name(), if ended { "" } else { ": took too long, killed" });
+    let mut failure = format!("[{}] {status}{}\n", site.name(), if ended { "" } else { ": took too long, killed" });
     if status.success() && !text.contains("1 passed") {
         left.push("the test did not run".into());
     }
     if status.success() && left.is_empty() {
         match text.lines().find_map(|line| Some(line.split_once(SKIP_LINE)?.1)) {
-            Some(reason) => report::skipped(name, place, reason),
-            None => report::ran(name, place),
+            Some(reason) => report::skipped(name, site, reason),
+            None => report::ran(name, site),
         }
         return None;
     }
@@ -124,10 +125,10 @@ fn run_in_child(name: &str, place: Place, runtime: &Runtime) -> Option<String> {
 }
 
 /// The child's side.
-fn run_here(place: Place, body: impl Fn(&Test)) {
+fn run_here(site: Site, body: impl Fn(&Test)) {
     let tag = std::env::var(TAG).expect("the test's tag");
-    let mode = place.enter();
-    let test = Test::new(place, mode, &tag);
+    let mode = site.enter();
+    let test = Test::new(site, mode, &tag);
     let before = leftovers::Snapshot::take(&test);
     let result = catch_unwind(AssertUnwindSafe(|| body(&test)));
     if let Err(payload) = result {

@@ -83,28 +83,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Runs `command` to its end. The outputs are files: a workload that outlives the call keeps nobody waiting.
+    /// Runs `command` to its end.
     pub(crate) fn of(mut command: Command, test: &Test) -> Outcome {
-        let [stdout, stderr] = ["stdout", "stderr"].map(|name| test.dir().join(test.name(name)));
-        let log_before = fs::read_to_string(test.log()).unwrap_or_default();
-        command.stdin(Stdio::null()).stdout(output(&stdout)).stderr(output(&stderr));
+        let outputs = Outputs::of(&mut command, test);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         let ended = wait::process_end(child.id() as i32, wait::deadline());
         if !ended {
             child.kill().expect("kill the runtime");
         }
         let status = child.wait().expect("wait for the runtime");
-        let [out, err] = [&stdout, &stderr].map(|path| text(path));
-        assert!(ended, "{command:?} did not end within {:?}: {out}{err}", wait::patience());
-        let log = fs::read_to_string(test.log()).unwrap_or_default();
-        assert!(log.starts_with(&log_before), "--log was not appended to: {log_before:?}, then {log:?}");
-        Outcome {
-            code: status.code().unwrap_or_else(|| 128 + status.signal().expect("a signal")),
-            stdout: out,
-            stderr: err,
-            log: log[log_before.len()..].to_owned(),
-            stdout_file: stdout,
-        }
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().expect("a signal"));
+        let outcome = outputs.outcome(code);
+        assert!(ended, "{command:?} did not end within {:?}: {outcome:?}", wait::patience());
+        outcome
     }
 
     /// The same, known to have ended well.
@@ -145,6 +136,38 @@ impl Outcome {
     /// stdout's lines.
     pub fn lines(&self) -> Vec<&str> {
         self.stdout.lines().collect()
+    }
+}
+
+/// Where a call of the runtime writes. Files: a workload that outlives the call keeps nobody waiting.
+pub(crate) struct Outputs {
+    stdout: PathBuf,
+    stderr: PathBuf,
+    log: PathBuf,
+    log_before: String,
+}
+
+impl Outputs {
+    /// Those of `command`, from now on.
+    pub(crate) fn of(command: &mut Command, test: &Test) -> Outputs {
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| test.dir().join(test.name(name)));
+        command.stdin(Stdio::null()).stdout(output(&stdout)).stderr(output(&stderr));
+        let log_before = fs::read_to_string(test.log()).unwrap_or_default();
+        Outputs { stdout, stderr, log: test.log(), log_before }
+    }
+
+    /// What was written by a call that has ended with `code`.
+    pub(crate) fn outcome(self, code: i32) -> Outcome {
+        let Outputs { stdout, stderr, log, log_before } = self;
+        let log = fs::read_to_string(log).unwrap_or_default();
+        assert!(log.starts_with(&log_before), "--log was not appended to: {log_before:?}, then {log:?}");
+        Outcome {
+            code,
+            stdout: text(&stdout),
+            stderr: text(&stderr),
+            log: log[log_before.len()..].to_owned(),
+            stdout_file: stdout,
+        }
     }
 }
 

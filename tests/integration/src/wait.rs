@@ -33,10 +33,16 @@ pub fn slowly(time: Duration) -> Duration {
 
 /// Waits until `fd` is readable; whether it became so before `deadline`.
 pub fn readable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
+    any_readable([fd], deadline)
+}
+
+/// Waits until one of `fds` is readable; whether one became so before `deadline`.
+pub fn any_readable<'fd>(fds: impl IntoIterator<Item = BorrowedFd<'fd>>, deadline: Instant) -> bool {
+    let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+        match poll(&mut fds, Some(&timeout)) {
             Ok(0) => return false,
             Ok(_) => return true,
             Err(rustix::io::Errno::INTR) => {}
@@ -50,7 +56,8 @@ pub fn process_end(pid: i32, deadline: Instant) -> bool {
     let pid = Pid::from_raw(pid).expect("a pid is positive");
     match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => readable(fd.as_fd(), deadline),
-        Err(rustix::io::Errno::SRCH) => true,
+        // The others: the number of a process that is gone is still that of a group or session (Linux before and since 6.16).
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => true,
         Err(error) => panic!("pidfd_open {pid:?}: {error}"),
     }
 }

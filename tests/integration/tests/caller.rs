@@ -92,7 +92,7 @@ fn an_invocation_log_that_is_no_file_is_neither_written_nor_read() {
         t.runb_only("the log is its own");
         for file in no_files(t) {
             let path = file.to_str().expect("text");
-            t.call(["--invocation-log", path, "list"]).ok();
+            t.call(["--invocation-log", path, "features"]).ok();
             t.call(["--invocation-log", path, "log"]).fails_with(&[path, "it is no regular file"]);
         }
     });
@@ -183,7 +183,7 @@ fn a_log_that_nobody_reads_holds_nothing_up() {
         assert_eq!(outcome.code, 1, "{outcome:?}");
         assert!(outcome.stderr.contains(&format!("warning: state no-such-container: --log {path}")), "{outcome:?}");
         assert!(outcome.stderr.contains("container does not exist"), "{outcome:?}");
-        t.call(["--log", path, "--debug", "list"]).ok();
+        t.call(["--log", path, "--debug", "features"]).ok();
     });
 }
 

@@ -209,3 +209,31 @@ fn containerd_gives_a_container_a_terminal() {
         assert_eq!(child.wait().expect("wait").code(), Some(5), "{}", containerd.log());
     });
 }
+
+#[test]
+fn containerd_pauses_resumes_lists_and_measures_a_container() {
+    in_modes(ALL, |t| {
+        let containerd = Containerd::start(t);
+        let id = t.name("c");
+        containerd.run(&["--detach"], &id, &["sleep", "86400"]).ok();
+        let status = || {
+            let tasks = containerd.ctr(&["tasks", "list"]).ok().stdout;
+            let task: Vec<_> = tasks.lines().nth(1).expect("a task").split_whitespace().map(str::to_owned).collect();
+            (task[1].parse::<i32>().expect("a pid"), task[2].clone())
+        };
+        let (pid, running) = status();
+        assert_eq!(running, "RUNNING");
+        containerd.ctr(&["tasks", "pause", &id]).ok();
+        assert_eq!(status().1, "PAUSED");
+        containerd.ctr(&["tasks", "resume", &id]).ok();
+        assert_eq!(status().1, "RUNNING");
+        let processes = containerd.ctr(&["tasks", "ps", &id]).ok().stdout;
+        assert!(processes.lines().any(|line| line.split_whitespace().next() == Some(&pid.to_string())), "{processes}");
+        let metrics = containerd.ctr(&["tasks", "metrics", &id]).ok().stdout;
+        assert!(metrics.contains(&id), "{metrics}");
+        containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", &id]).ok();
+        let deleted = containerd.delete_task(&id, pid);
+        assert!(deleted.code == 0 || deleted.code == 137, "{deleted:?} {}", containerd.log());
+        containerd.ctr(&["containers", "delete", &id]).ok();
+    });
+}

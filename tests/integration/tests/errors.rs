@@ -220,7 +220,7 @@ fn a_command_in_path_that_the_kernel_refuses_to_execute_is_permission_denied() {
             fs::write(rootfs.join("bin/refused"), "#!/etc/passwd\n").expect("write");
             fs::set_permissions(rootfs.join("bin/refused"), fs::Permissions::from_mode(0o755)).expect("chmod");
         });
-        refused_by_start(t, bundle, &["permission denied"], &["exec: \"refused\"", "EACCES"]);
+        refused_by_start(t, bundle, &["permission denied"], &["exec /bin/refused: permission denied", "EACCES"]);
     });
 }
 

@@ -25,3 +25,7 @@ mod names;
 mod neighbours;
 #[path = "escapes/races.rs"]
 mod races;
+#[path = "escapes/renames.rs"]
+mod renames;
+#[path = "escapes/sources.rs"]
+mod sources;

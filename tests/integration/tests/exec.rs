@@ -375,6 +375,40 @@ fn capabilities_are_added_but_never_inheritable_or_ambient() {
 }
 
 #[test]
+fn a_capability_that_the_containers_process_may_inherit_is_added_to_the_ambient_set_too() {
+    in_modes(V2, |t| {
+        t.runb_only("Debian's peers are older than that");
+        let bundle = t.bundle().idle().set(
+            "/process/capabilities",
+            json!({"bounding": ["CAP_KILL", "CAP_CHOWN", "CAP_SYSLOG"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
+                "effective": ["CAP_KILL"], "inheritable": ["CAP_CHOWN", "CAP_SYSLOG"], "ambient": ["CAP_CHOWN"]}),
+        );
+        let container = bundle.run_detached();
+        let names = "CapInh|CapAmb";
+        status_is(t, &container, &[], names, "CapInh: 0000000400000001; CapAmb: 0000000000000001");
+        status_is(t, &container, &["--cap", "CAP_SYSLOG"], names, "CapInh: 0000000400000001; CapAmb: 0000000400000001");
+        status_is(t, &container, &["--cap", "CAP_FOWNER"], names, "CapInh: 0000000400000001; CapAmb: 0000000000000001");
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn a_process_may_come_by_a_pipe_of_the_caller() {
+    in_modes(V2, |t| {
+        if t.is(&[Kind::Crun]) {
+            t.skip("crun wants a file");
+        }
+        let container = t.bundle().idle().run_detached();
+        let script = r#"exec "$@" --process <(cat "$FILE") "$ID""#;
+        let mut command = t.wrapped(&["bash", "-c", script, "bash"], ["exec"]);
+        let process = json!({"args": ["echo", "by a pipe"], "cwd": "/", "env": ["PATH=/bin"]});
+        command.env("FILE", process_file(t, &process)).env("ID", container.id());
+        assert_eq!(t.finish(command).ok().stdout, "by a pipe\n");
+        container.delete_force().ok();
+    });
+}
+
+#[test]
 fn no_new_privs_is_set_by_its_flag() {
     in_modes(V2, |t| {
         let container = t.bundle().idle().set("/process/noNewPrivileges", json!(false)).run_detached();
@@ -634,7 +668,7 @@ fn a_cgroup_of_one_controller_is_joined_on_version_1() {
         fs::create_dir(own.join("sub")).expect("make a cgroup");
         let line = ["sh", "-c", "grep -E '[:,](pids|memory)[:,]' /proc/self/cgroup | cut -d: -f3 | sort"];
         prints(t, &container, &["--cgroup", "pids:sub"], &line, "/\n/sub");
-        refused(t, exec(t, &container, &["--cgroup", "none:sub"], &["true"]), &["no cgroup of this controller"]);
+        refused(t, exec(t, &container, &["--cgroup", "none:sub"], &["true"]), &["unknown controller \"none\""]);
         container.delete_force().ok();
     });
 }
@@ -654,6 +688,24 @@ fn where_the_containers_cgroup_takes_no_process_that_of_its_init_does() {
             refused(t, outcome, &["device or resource busy"]);
         }
         container.delete_force().ok();
+    });
+}
+
+#[test]
+fn where_the_containers_cgroup_is_gone_that_of_its_init_is_joined() {
+    in_modes(V2, |t| {
+        if t.is(&[Kind::Crun, Kind::Runc]) {
+            t.skip("Debian's peers know the container's alone");
+        }
+        let container = t.bundle().without_namespace("cgroup").idle().run_detached();
+        let other = format!("/sys/fs/cgroup/{}-moved", container.id());
+        fs::create_dir(&other).expect("make a cgroup");
+        fs::write(format!("{other}/cgroup.procs"), container.pid().to_string()).expect("move init");
+        fs::remove_dir(format!("/sys/fs/cgroup/{}", container.id())).expect("remove the container's");
+        let expected = format!("0::/{}-moved", container.id());
+        prints(t, &container, &[], &["grep", "^0::", "/proc/self/cgroup"], &expected);
+        container.delete_force().ok();
+        fs::remove_dir(other).expect("nobody is in it");
     });
 }
 

@@ -346,7 +346,7 @@ fn calls_by_which_the_listener_is_handed_over_cannot_be_its_to_decide() {
         t.runb_only("the others refuse write alone");
         for name in ["write", "recvfrom"] {
             let bundle = asking(t.bundle(), &["mkdir", name]);
-            let text = format!("SCMP_ACT_NOTIFY cannot be used for {name}");
+            let text = format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall");
             bundle.try_create().fails_with(&["linux.seccomp.syscalls[0].action", &text]);
         }
     });

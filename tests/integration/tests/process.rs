@@ -2,6 +2,7 @@
 //! descriptors and the callers that a runtime must cope with.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use runb_tests::*;
@@ -134,6 +135,80 @@ fn the_affinity_of_an_exec_does_not_change_init() {
         prints(bundle, ["grep", "^Cpus_allowed_list:", "/proc/self/status"], all);
         let bundle = t.bundle().set("/process/execCPUAffinity", json!({"initial": "9000"}));
         bundle.try_create().fails_with(&["process.execCPUAffinity.initial", "no kernel has a CPU 9000"]);
+    });
+}
+
+/// The CPUs that a process may run on.
+fn cpus(status: &str) -> &str {
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a line").trim()
+}
+
+#[test]
+fn a_caller_that_is_pinned_to_one_cpu_pins_neither_the_container_nor_what_comes_later() {
+    in_modes(ALL, |t| {
+        t.runb_only("Debian's peers hand the caller's CPUs on");
+        t.needs_program("taskset");
+        let all = fs::read_to_string("/proc/self/status").expect("status");
+        let all = cpus(&all);
+        if all == "0" {
+            t.skip("there is one CPU");
+        }
+        let pinned = ["taskset", "-c", "0"];
+        let bundle = t.bundle().idle();
+        let file = t.dir().join("hook");
+        let hook =
+            json!({"path": "/bin/sh", "args": ["sh", "-c", format!("cat /proc/self/status >{}", file.display())]});
+        let bundle = bundle.hook("createContainer", hook);
+        let dir = bundle.write().dir().to_str().expect("text").to_owned();
+        let created = t.finish(t.wrapped(&pinned, ["run", "--detach", "--bundle", &dir, bundle.id()])).ok();
+        let container = bundle.container(created);
+        let of = |pid: i32| fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+        assert_eq!(cpus(&of(container.pid())), all);
+        assert_eq!(cpus(&fs::read_to_string(file).expect("the hook ran")), all);
+        let later = t.wrapped(&pinned, ["exec", container.id(), "cat", "/proc/self/status"]);
+        assert_eq!(cpus(&t.finish(later).ok().stdout), all);
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn a_deadline_is_set_for_a_workload_that_comes_into_its_pid_namespace_by_a_fork() {
+    in_modes(V2, |t| {
+        newer_than_peers(t, "process.scheduler");
+        let scheduler = json!({"policy": "SCHED_DEADLINE", "runtime": 42_000, "deadline": 100_000, "period": 1_000_000,
+            "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+        let policy = |pid: i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read stat");
+            stat.rsplit(") ").next().expect("fields").split(' ').nth(38).expect("a policy").to_owned()
+        };
+        let bundle = with_user_namespace(t.bundle()).set("/process/scheduler", scheduler.clone());
+        let container = bundle.writable().idle().create();
+        assert_eq!(policy(container.pid()), "6");
+        container.delete_force().ok();
+        let first = t.bundle().idle().run_detached();
+        let path = format!("/proc/{}/ns/pid", first.pid());
+        let second = t.bundle().join_namespace("pid", &path).set("/process/scheduler", scheduler.clone());
+        let second = second.idle().run_detached();
+        let pid = second.pid();
+        assert_eq!(policy(pid), "6");
+        second.kill(&["9"]).ok();
+        // A pid namespace's first process waits for all others to be reaped.
+        second.reap(pid);
+        second.delete().ok();
+        let process = json!({"args": ["sleep", "86400"], "cwd": "/", "env": ["PATH=/bin"], "scheduler": scheduler});
+        let (file, pid_file) = (t.dir().join("process.json"), t.dir().join("pid"));
+        fs::write(&file, process.to_string()).expect("write");
+        let (file, pid_file) = (file.to_str().expect("text"), pid_file.to_str().expect("text"));
+        t.call(["exec", "--detach", "--process", file, "--pid-file", pid_file, first.id()]).ok();
+        let pid = fs::read_to_string(pid_file).expect("a pid file").parse().expect("a pid");
+        assert_eq!(policy(pid), "6");
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).expect("a pid"),
+            rustix::process::Signal::KILL,
+        )
+        .expect("kill");
+        first.reap(pid);
+        first.delete_force().ok();
     });
 }
 
@@ -273,6 +348,13 @@ fn a_user_namespace_that_denies_setgroups_takes_a_workload_without_additional_gr
 fn home_is_that_of_the_containers_passwd() {
     in_modes(V2, |t| {
         let home = ["sh", "-c", "echo $HOME"];
+        // Debian's runc is older than that.
+        if t.is(&[Kind::Runb]) {
+            let empty = json!(["PATH=/bin", "HOME=/mine", "HOME="]);
+            prints(t.bundle().set("/process/env", empty), home, "/root");
+            let env = json!(["PATH=/bin", "HOME="]);
+            prints(t.bundle().set("/process/env", env), ["sh", "-c", "env | grep -c ^HOME="], "1");
+        }
         prints(t.bundle().set("/process/user", json!({"uid": 1000, "gid": 1000})), home, "/tmp");
         prints(t.bundle().set("/process/user", json!({"uid": 77, "gid": 77})), home, "/");
         prints(t.bundle().set("/process/env", json!(["PATH=/bin", "HOME=/mine"])), home, "/mine");
@@ -292,6 +374,28 @@ fn a_capability_that_cannot_be_ambient_is_warned_about_and_left_out() {
         assert_eq!(outcome.stdout, "CapAmb:\t0000000000000000\n");
         if t.is(&[Kind::Runb]) {
             assert!(outcome.log.contains("process.capabilities.ambient: CAP_KILL"), "{outcome:?}");
+        }
+    });
+}
+
+#[test]
+fn a_capability_over_files_lets_a_user_execute_what_only_root_may() {
+    in_modes(V2, |t| {
+        // A copy, so that no other bundle's mode changes.
+        let bundle = || {
+            t.bundle().set("/process/user", json!({"uid": 1000, "gid": 100})).rootfs_with(|rootfs| {
+                fs::copy(rootfs.join("bin/busybox"), rootfs.join("bin/roots")).expect("copy");
+                fs::set_permissions(rootfs.join("bin/roots"), fs::Permissions::from_mode(0o744)).expect("chmod");
+            })
+        };
+        for command in ["roots", "/bin/roots"] {
+            assert_ne!(bundle().args([command, "true"]).run().code, 0, "{command}");
+            let sets = ["bounding", "effective", "permitted", "inheritable", "ambient"];
+            let sets: serde_json::Map<_, _> =
+                sets.into_iter().map(|set| (set.to_owned(), json!(["CAP_DAC_OVERRIDE"]))).collect();
+            let outcome = bundle().set("/process/capabilities", sets.into()).args([command, "true"]).run();
+            // busybox has no applet of that name, and says so: it was executed.
+            assert!(outcome.stderr.contains("applet not found"), "{command}: {outcome:?}");
         }
     });
 }

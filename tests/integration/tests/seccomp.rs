@@ -230,7 +230,7 @@ fn an_errno_beyond_eight_bits_is_not_taken_for_another() {
         for errno in [256, 258, 524] {
             let rules = json!([{"names": ["execve"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno}]);
             let outcome = allowing_all_but(t.bundle().args(["/bin/true"]), rules).run();
-            outcome.fails_with(&["exec: \"/bin/true\""]);
+            outcome.fails_with(&["exec /bin/true: "]);
         }
         // The rights are given up below the filter.
         let rules = json!([{"names": ["capset"], "action": "SCMP_ACT_ERRNO", "errnoRet": 256}]);
@@ -348,7 +348,9 @@ fn the_flags_are_those_of_the_profile_and_spec_allow_where_it_has_no_list() {
         assert_eq!(flags(Some(json!([]))), "");
         assert_eq!(flags(Some(json!(["SECCOMP_FILTER_FLAG_LOG"]))), "LOG");
         assert_eq!(flags(Some(json!(["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]))), "SPEC_ALLOW");
-        assert_eq!(flags(Some(json!(["SECCOMP_FILTER_FLAG_TSYNC"]))), "TSYNC");
+        // One thread loads it, and has it: some pass this flag on nevertheless.
+        let expected = if t.is(&[Kind::Runb]) { "" } else { "TSYNC" };
+        assert_eq!(flags(Some(json!(["SECCOMP_FILTER_FLAG_TSYNC"]))), expected);
     });
 }
 

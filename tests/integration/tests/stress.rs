@@ -5,10 +5,10 @@ use std::time::Instant;
 use runb_tests::*;
 
 #[test]
-fn two_hundred_containers_in_a_row_leave_nothing() {
+fn five_hundred_containers_in_a_row_leave_nothing() {
     in_modes(LIFECYCLE, |t| {
         let bundle = t.bundle().args(["true"]);
-        for _ in 0..200 {
+        for _ in 0..500 {
             bundle.run().ok();
         }
     });

@@ -239,7 +239,7 @@ fn the_users_terminal_is_raw_meanwhile_and_restored_afterwards() {
         let mut user = User::default();
         let before = user.screen.settings();
         let bundle = with_terminal(t.bundle())
-            .sh("trap 'echo interrupted' INT; echo up; while ! read line; do :; done; echo got $line; exit 7");
+            .sh("trap 'kill $!; echo interrupted' INT; sleep 86400 & echo up; wait; read line; echo got $line; exit 7");
         let mut child = in_the_foreground(t, &user, &bundle);
         user.screen.shows("up");
         let cooked = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;

@@ -1,6 +1,6 @@
 //! `delete`: remove a container.
 
-use runb_core::container::{Container, Force};
+use runb_core::container::{Container, Force, Removal};
 use runb_core::{Error, Result};
 
 use super::{Context, options};
@@ -15,8 +15,10 @@ pub fn run(args: &Delete, context: &Context<'_>) -> Result<u8> {
 }
 
 /// What is odd about a removal is warned about.
-pub fn report(result: Result<Vec<Error>>, context: &Context<'_>) -> Result<()> {
-    let warnings: Vec<String> = result?.iter().map(Error::to_string).collect();
+pub fn report(result: Result<Removal>, context: &Context<'_>) -> Result<()> {
+    let Removal { warnings, steps, .. } = result?;
+    context.report.steps(&steps);
+    let warnings: Vec<String> = warnings.iter().map(Error::to_string).collect();
     context.warn(&warnings);
     Ok(())
 }

@@ -2,15 +2,22 @@
 
 use std::fmt::Write;
 
-use runb_core::container::{Container, State};
-use runb_core::{Error, Result};
+use nix::libc::ENOENT;
+use runb_core::container::{Container, List, State};
+use runb_core::{Errno, Error, Result};
 
 use super::{Context, options};
-use crate::args::{List, Listing};
+use crate::args::{self, Listing};
 
 /// Prints the list as a table, as JSON, or as ids alone.
-pub fn run(args: &List, context: &Context<'_>) -> Result<u8> {
-    let list = Container::list(&options::root(context.global, context.environment)?)?;
+pub fn run(args: &args::List, context: &Context<'_>) -> Result<u8> {
+    let list = match Container::list(&options::root(context.global, context.environment)?) {
+        // The default folder is made by the first container; one that is named is there, or its name is wrong.
+        Err(error) if context.global.root.is_none() && error.errno().map(Errno::number) == Some(ENOENT) => {
+            List::default()
+        }
+        list => list?,
+    };
     let damaged: Vec<String> = list.damaged.iter().map(Error::to_string).collect();
     context.warn(&damaged);
     let states: Vec<State> = list.containers.iter().map(Container::state).collect();

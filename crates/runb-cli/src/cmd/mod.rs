@@ -2,19 +2,23 @@
 
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod features;
 pub mod kill;
 pub mod list;
 pub mod log;
 pub mod options;
+pub mod pause;
 pub mod plan;
+pub mod ps;
 pub mod run;
 pub mod seccomp;
 pub mod spec;
 pub mod start;
 pub mod state;
 pub mod undelivered;
+pub mod update;
 
 use nix::errno::Errno;
 use runb_core::{Error, Result, Stdout};
@@ -50,11 +54,16 @@ impl Context<'_> {
     /// Writes to stdout. That nobody gets it is an error, and no panic: a reader that has gone, a full disk, a stdout that the
     /// caller has closed.
     pub fn print(&self, text: &str) -> Result<()> {
+        self.print_bytes(text.as_bytes())
+    }
+
+    /// As [`Context::print`], what need not be Unicode.
+    pub fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
         let written = match self.stdout {
-            Stdout::Open => output::write(std::io::stdout(), text.as_bytes(), Wait::ForRoom),
+            Stdout::Open => output::write(std::io::stdout(), bytes, Wait::ForRoom),
             Stdout::Closed => Err(Errno::EBADF),
         };
-        written.map_err(|errno| Error::host("write to stdout", errno))
+        written.map_err(|errno| Error::io("write to stdout", &errno.into()))
     }
 }
 
@@ -69,6 +78,11 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Delete(args) => delete::run(args, context),
         Verb::Run(args) => run::run(args, context),
         Verb::List(args) => list::run(args, context),
+        Verb::Pause(args) => pause::pause(args, context),
+        Verb::Resume(args) => pause::resume(args, context),
+        Verb::Ps(args) => ps::run(args, context),
+        Verb::Events(args) => events::run(args, context),
+        Verb::Update(args) => update::run(args, context),
         Verb::Plan(args) => plan::run(args, context),
         Verb::Exec(args) => exec::run(args, context),
         Verb::Spec(args) => spec::run(args),

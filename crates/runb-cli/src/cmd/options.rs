@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use runb_core::options::{Caller, CgroupManager, Keyring, Options, RootEntry, SYSTEMD_PATIENCE, Systemd, Whose};
+use runb_core::options::{CgroupManager, Keyring, Options, RootEntry, Systemd, Whose};
 use runb_core::{Error, Kind, Result};
 
 use super::Context;
@@ -22,27 +22,23 @@ pub fn root(global: &Global, environment: &Environment) -> Result<PathBuf> {
 
 /// What `create` and `run` ask for.
 pub fn options(context: &Context<'_>, create: &Create) -> Result<Options> {
-    let Context { global, environment, settings, .. } = *context;
-    read(global, environment, settings, create)
+    read(context.global, context.environment, context.settings, create)
 }
 
 fn read(global: &Global, environment: &Environment, settings: &Settings, create: &Create) -> Result<Options> {
-    Ok(Options {
-        id: create.id.clone(),
-        root: root(global, environment)?,
-        bundle: absolute(create.bundle.clone().unwrap_or_else(|| PathBuf::from(".")))?,
-        caller: Caller::Leaves,
-        console_socket: create.console_socket.clone(),
-        pid_file: create.pid_file.clone(),
-        pidfd_socket: create.pidfd_socket.clone(),
-        preserve_fds: create.preserve_fds,
-        listen_fds: listen_fds(environment)?,
-        notify_socket: environment.notify_socket.clone(),
-        root_entry: if create.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot },
-        keyring: if create.no_new_keyring { Keyring::Inherit } else { Keyring::New },
-        cgroup_manager: cgroup_manager(global, environment, settings),
-        hook_environment: environment.of_hooks()?,
-    })
+    let bundle = absolute(create.bundle.clone().unwrap_or_else(|| PathBuf::from(".")))?;
+    let mut options = Options::new(&create.id, root(global, environment)?, bundle);
+    options.console_socket = create.console_socket.clone();
+    options.pid_file = create.pid_file.clone();
+    options.pidfd_socket = create.pidfd_socket.clone();
+    options.preserve_fds = create.preserve_fds;
+    options.listen_fds = listen_fds(environment)?;
+    options.notify_socket = environment.notify_socket.clone();
+    options.root_entry = if create.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot };
+    options.keyring = if create.no_new_keyring { Keyring::Inherit } else { Keyring::New };
+    options.cgroup_manager = cgroup_manager(global, environment, settings);
+    options.hook_environment = environment.of_hooks()?;
+    Ok(options)
 }
 
 /// Who makes the cgroup: the runtime, or the systemd of who calls.
@@ -50,16 +46,14 @@ pub fn cgroup_manager(global: &Global, environment: &Environment, settings: &Set
     if !global.systemd_cgroup {
         return CgroupManager::Cgroupfs;
     }
-    let patience = settings.systemd_timeout.unwrap_or(SYSTEMD_PATIENCE);
-    CgroupManager::Systemd(match environment.caller {
-        environment::Caller::Root => Systemd { patience, ..Systemd::default() },
-        environment::Caller::User => Systemd {
-            whose: Whose::User,
-            patience,
-            runtime_dir: environment.xdg_runtime_dir.clone(),
-            session_bus: environment.session_bus.clone(),
-        },
-    })
+    let mut systemd = Systemd::default();
+    systemd.patience = settings.systemd_timeout.unwrap_or(systemd.patience);
+    if environment.caller == environment::Caller::User {
+        systemd.whose = Whose::User;
+        systemd.runtime_dir = environment.xdg_runtime_dir.clone();
+        systemd.session_bus = environment.session_bus.clone();
+    }
+    CgroupManager::Systemd(systemd)
 }
 
 /// The path from `/`, without `.` and doubled slashes; symbolic links and `..` stay as they are.
@@ -107,19 +101,14 @@ mod tests {
     fn a_users_containers_are_made_by_the_users_systemd() {
         let mut environment = Environment { xdg_runtime_dir: Some("/run/user/1".into()), ..Environment::default() };
         let settings = Settings { systemd_timeout: Some(Duration::from_secs(5)), ..Settings::default() };
-        let manager = |global: &Global, environment: &Environment| match cgroup_manager(global, environment, &settings)
-        {
-            CgroupManager::Cgroupfs => None,
-            CgroupManager::Systemd(systemd) => Some(systemd),
-        };
         let global = Global { systemd_cgroup: true, ..Global::default() };
-        assert_eq!(manager(&Global::default(), &environment), None);
-        let patience = Duration::from_secs(5);
-        assert_eq!(manager(&global, &environment), Some(Systemd { patience, ..Systemd::default() }));
+        assert_eq!(cgroup_manager(&Global::default(), &environment, &settings), CgroupManager::Cgroupfs);
+        let mut expected = Systemd::default();
+        expected.patience = Duration::from_secs(5);
+        assert_eq!(cgroup_manager(&global, &environment, &settings), CgroupManager::Systemd(expected.clone()));
         environment.caller = environment::Caller::User;
-        let runtime_dir = Some(PathBuf::from("/run/user/1"));
-        let expected = Systemd { whose: Whose::User, patience, runtime_dir, session_bus: None };
-        assert_eq!(manager(&global, &environment), Some(expected));
+        (expected.whose, expected.runtime_dir) = (Whose::User, Some("/run/user/1".into()));
+        assert_eq!(cgroup_manager(&global, &environment, &settings), CgroupManager::Systemd(expected));
     }
 
     #[test]
@@ -135,7 +124,7 @@ mod tests {
         let global = Global { root: Some("//".into()), ..Global::default() };
         assert_eq!(root(&global, &Environment::default()).unwrap_err().to_string(), "--root must not be /");
         let environment = Environment { listen_fds: Some("x".into()), ..Environment::default() };
-        let error = options(&Global::default(), &Create::default(), &environment).unwrap_err();
+        let error = read(&Global::default(), &environment, &Settings::default(), &Create::default()).unwrap_err();
         assert_eq!(error.to_string(), "LISTEN_FDS=\"x\" is not a number");
     }
 }

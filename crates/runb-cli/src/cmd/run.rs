@@ -13,12 +13,14 @@ pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
     options.caller = if args.detach { Caller::Leaves } else { Caller::Waits };
     if args.detach {
         let container = Container::run(&options)?.detach()?;
+        context.report.steps(container.steps());
         context.warn(container.warnings());
         return Ok(0);
     }
     let subreaper = if args.no_subreaper { Subreaper::No } else { Subreaper::Yes };
     let foreground = Foreground::begin(subreaper)?;
     let running = Container::run(&options)?;
+    context.report.steps(running.container().steps());
     context.warn(running.container().warnings());
     let status = foreground.wait(running.workload());
     if !args.keep {

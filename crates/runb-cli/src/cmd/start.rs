@@ -10,9 +10,10 @@ use crate::args::Id;
 pub fn run(args: &Id, context: &Context<'_>) -> Result<u8> {
     let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?
         .with_hook_environment(context.environment.of_hooks()?);
-    match &context.environment.notify_socket {
+    let steps = match &context.environment.notify_socket {
         Some(socket) => container.start_until_ready(socket)?,
         None => container.start()?,
-    }
+    };
+    context.report.steps(&steps);
     Ok(0)
 }

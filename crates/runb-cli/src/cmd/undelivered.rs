@@ -8,11 +8,6 @@ use crate::args::{Global, Rootless, Verb};
 pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
     let flags = [(global.rootless == Rootless::True, "--rootless true")];
     let verb = match verb {
-        Verb::Ps(_) => Some("ps"),
-        Verb::Pause(_) => Some("pause"),
-        Verb::Resume(_) => Some("resume"),
-        Verb::Update(_) => Some("update"),
-        Verb::Events(_) => Some("events"),
         Verb::Checkpoint(_) => Some("checkpoint"),
         Verb::Restore(_) => Some("restore"),
         _ => None,
@@ -27,7 +22,7 @@ pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Features, Id};
+    use crate::args::{Checkpoint, Features};
 
     #[test]
     fn a_flag_that_is_not_delivered_is_refused_with_every_verb() {
@@ -39,8 +34,8 @@ mod tests {
 
     #[test]
     fn a_verb_that_is_not_delivered_is_refused_by_name() {
-        let error = refuse(&Verb::Pause(Id { id: "web1".into() }), &Global::default()).unwrap_err();
-        assert_eq!(error.to_string(), "pause is not supported by this version of runb");
+        let error = refuse(&Verb::Checkpoint(Checkpoint::default()), &Global::default()).unwrap_err();
+        assert_eq!(error.to_string(), "checkpoint is not supported by this version of runb");
     }
 
     #[test]

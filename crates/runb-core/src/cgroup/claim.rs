@@ -27,9 +27,14 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Whether the directory may be there.
+    /// Whether the directory existed when it was claimed.
+    pub(super) fn was_there(&self, path: &Path) -> bool {
+        self.found.iter().any(|(found, _)| found == path)
+    }
+
+    /// Whether it may be there when it is made.
     pub(super) fn may_be_there(&self, path: &Path) -> bool {
-        self.by_unit || self.found.iter().any(|(found, _)| found == path)
+        self.by_unit || self.was_there(path)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Freezing and thawing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -45,6 +45,21 @@ impl Cgroup {
         }
     }
 
+    /// Runs `work` while nobody in the cgroup does; one that was frozen before stays so.
+    ///
+    /// Errors: as [`Cgroup::freeze`]; those of `work`.
+    pub fn while_frozen(&self, deadline: Instant, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.freezer_state()? != FreezerState::Thawed {
+            return work();
+        }
+        self.freeze(deadline)?;
+        match (work(), self.thaw()) {
+            (Ok(()), thawed) => thawed,
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(more)) => Err(error.and_cleanup(more)),
+        }
+    }
+
     /// Lets the processes run again; one that runs is left as it is.
     pub fn thaw(&self) -> Result<()> {
         let (path, file, value) = match (self.v1("freezer"), &self.unified) {
@@ -53,6 +68,25 @@ impl Cgroup {
             (None, None) => return Err(no_freezer()),
         };
         write_path(path, file, value).map_err(|errno| Error::host(format!("thaw {}", path.display()), errno))
+    }
+
+    /// As [`Cgroup::thaw`], and waits until the processes run.
+    ///
+    /// Errors: a cgroup above is frozen, and holds them.
+    pub fn thaw_and_wait(&self, deadline: Instant) -> Result<()> {
+        self.thaw()?;
+        let (path, frozen) = match (self.v1("freezer"), &self.unified) {
+            (Some(path), _) => (path, held_above_v1(path)),
+            (None, Some(path)) => (path.as_path(), held_above_v2(path, deadline)),
+            (None, None) => return Err(no_freezer()),
+        };
+        match frozen.map_err(|errno| Error::host(format!("thaw {}", path.display()), errno))? {
+            None => Ok(()),
+            Some(above) => {
+                let text = format!("the cgroup {} is frozen, and with it all below", above.display());
+                Err(Error::new(Kind::State, text))
+            }
+        }
     }
 
     /// Whether the processes stand still; a cgroup that is gone does not.
@@ -85,6 +119,30 @@ fn state_v2(path: &Path) -> std::result::Result<FreezerState, Errno> {
         _ if asked => Ok(FreezerState::Freezing),
         _ => Ok(FreezerState::Thawed),
     }
+}
+
+/// The cgroup above `path` that keeps it frozen, if there is one. Version 1 thaws at once.
+fn held_above_v1(path: &Path) -> std::result::Result<Option<PathBuf>, Errno> {
+    match read_path(path, "freezer.state")?.trim() {
+        "THAWED" => Ok(None),
+        _ => Ok(path.ancestors().skip(1).find(|above| reads(above, "freezer.self_freezing", "1")).map(Path::to_owned)),
+    }
+}
+
+/// The same for version 2, which thaws as soon as the processes are woken: that is waited for.
+fn held_above_v2(path: &Path, deadline: Instant) -> std::result::Result<Option<PathBuf>, Errno> {
+    let above = path.ancestors().skip(1).find(|above| reads(above, "cgroup.freeze", "1"));
+    if above.is_some() {
+        return Ok(above.map(Path::to_owned));
+    }
+    match wait_for_event(&open_dir(path)?, deadline, |events| value_of(events, "frozen") != Some(1))? {
+        true => Ok(None),
+        false => Err(Errno::ETIMEDOUT),
+    }
+}
+
+fn reads(path: &Path, file: &str, value: &str) -> bool {
+    read_path(path, file).is_ok_and(|text| text.trim() == value)
 }
 
 fn freeze_v2(path: &Path, deadline: Instant) -> std::result::Result<bool, Errno> {

@@ -4,15 +4,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::stat::Mode;
-use nix::unistd::mkdir;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{Uid, fchownat, mkdir};
 
 use super::claim::{self, Claim};
 use super::files::{open_dir, read_file, read_path, rmdir, write_file, write_path};
-use super::{Cgroup, MadeDir, Role, astray};
+use super::{Cgroup, MadeDir, Role, apply, astray, devices};
 use crate::error::{Error, Result};
-use crate::plan::cgroup::{Absent, CPUSET_FILES, CgroupPlan, Denied, Dir, DirKind, Write};
-use crate::sys::bpf;
+use crate::plan::cgroup::{CPUSET_FILES, CgroupPlan, Denied, Dir, DirKind, Write};
 
 /// How often a directory is tried whose parent another container's end takes away in between.
 const ATTEMPTS: u32 = 16;
@@ -28,14 +28,22 @@ pub struct Made {
     pub procs: Vec<PathBuf>,
     unified: Option<OwnedFd>,
     skipped: Vec<usize>,
+    /// Whether the version 2 cgroup was there before: it may have a device program.
+    taken_over: bool,
 }
 
 /// Makes the directories of `plan`, and gives version 2 its controllers. What was made is removed again if it fails.
 ///
 /// Errors: a call of it; a cgroup that somebody else has made since it was claimed (kind exists).
 pub fn make(plan: &CgroupPlan, claim: &Claim) -> Result<Made> {
-    let mut made =
-        Made { dirs: Vec::new(), cgroup: Cgroup::default(), procs: Vec::new(), unified: None, skipped: Vec::new() };
+    let mut made = Made {
+        dirs: Vec::new(),
+        cgroup: Cgroup::default(),
+        procs: Vec::new(),
+        unified: None,
+        skipped: Vec::new(),
+        taken_over: false,
+    };
     match make_all(plan, claim, &mut made) {
         Ok(()) => Ok(made),
         // One that was there already stays: nobody has used it. What is of a unit goes with it.
@@ -74,6 +82,7 @@ fn make_all(plan: &CgroupPlan, claim: &Claim, made: &mut Made) -> Result<()> {
                     open_dir(&dir.path).map_err(|errno| Error::host(format!("open {}", dir.path.display()), errno))?;
                 enable_controllers(dir, &fd, enable);
                 made.unified = Some(fd);
+                made.taken_over = claim.was_there(&dir.path);
             }
         }
     }
@@ -84,7 +93,7 @@ fn make_all(plan: &CgroupPlan, claim: &Claim, made: &mut Made) -> Result<()> {
 }
 
 fn is_denial(error: &Error) -> bool {
-    matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
+    matches!(error.nix_errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
 }
 
 fn make_dir(dir: &Dir, claim: &Claim, made: &mut Vec<MadeDir>) -> Result<()> {
@@ -152,30 +161,6 @@ fn enable_controllers(dir: &Dir, fd: &OwnedFd, enable: &[String]) {
 }
 
 impl Made {
-    /// The directory in the version 2 hierarchy, for CLONE_INTO_CGROUP.
-    pub fn unified(&self) -> Option<BorrowedFd<'_>> {
-        self.unified.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Writes the plan's values and attaches its device program; before anyone is in the cgroups.
-    ///
-    /// Errors name the place in config.json, the file and the value.
-    pub fn apply(&self, plan: &CgroupPlan) -> Result<()> {
-        let written = plan.writes.iter().filter(|write| !self.skipped.contains(&write.dir));
-        for write in written {
-            self.write(plan, write)?;
-        }
-        let Some(devices) = plan.devices.as_ref().filter(|devices| !self.skipped.contains(&devices.dir)) else {
-            return Ok(());
-        };
-        let error = |call: &str, errno| Error::host(call, errno).at("linux.resources.devices");
-        let cgroup = self.unified.as_ref().ok_or_else(|| Error::internal("a device program without a cgroup"))?;
-        let program = bpf::load_device_program(&devices.instructions)
-            .map_err(|errno| error("bpf(BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE)", errno))?;
-        bpf::attach_device_program(cgroup, &program)
-            .map_err(|errno| error("bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE)", errno))
-    }
-
     /// Moves `init` into the version 2 cgroup, if it is not there: systemd may have no use for that hierarchy, on a machine that
     /// has version 1. Those of version 1 init enters by itself.
     ///
@@ -192,25 +177,54 @@ impl Made {
         write_file(fd, "cgroup.procs", &init.to_string()).map_err(|errno| Error::host(call(), errno))
     }
 
-    fn write(&self, plan: &CgroupPlan, write: &Write) -> Result<()> {
-        let dir = &plan.dirs[write.dir];
-        let result = match (&dir.kind, &self.unified) {
-            (DirKind::Unified { .. }, Some(fd)) => write_file(fd, &write.file, &write.value),
-            _ => write_path(&dir.path, &write.file, &write.value),
-        };
-        let Err(errno) = result else { return Ok(()) };
-        // Cgroup file systems answer an O_WRONLY of what is not there with ENOENT, and of a missing controller too.
-        match (&write.absent, errno) {
-            (Absent::Skips, Errno::ENOENT) => return Ok(()),
-            (Absent::Instead(other), Errno::ENOENT) => return self.write(plan, other),
-            _ => {}
-        }
-        let call = format!("write {:?} to {}/{}", write.value, dir.path.display(), write.file);
-        let error = Error::host(call, errno).at(write.origin.clone());
-        let usage = (errno == Errno::EBUSY).then(|| read_path(&dir.path, "memory.usage_in_bytes").ok()).flatten();
-        Err(match usage {
-            Some(usage) => error.during(format!("{} bytes are in use", usage.trim())),
-            None => error,
-        })
+    /// The directory in the version 2 hierarchy, for CLONE_INTO_CGROUP.
+    pub fn unified(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(AsFd::as_fd)
     }
+
+    /// Writes the plan's values and attaches its device program; before anyone is in the cgroups.
+    ///
+    /// Errors name the place in config.json, the file and the value.
+    pub fn apply(&self, plan: &CgroupPlan) -> Result<()> {
+        let limits = &plan.limits;
+        // In a hierarchy that was skipped, by a container that asks for no limit, there are only the device rules.
+        let has = |dir: &Path| self.cgroup.paths().any(|path| path == dir);
+        let call = |write: &Write| match &self.unified {
+            Some(fd) if self.cgroup.unified.as_ref() == Some(&write.dir) => write_file(fd, &write.file, &write.value),
+            _ => apply::by_path(write),
+        };
+        apply::in_order(&limits.writes, |write| if has(&write.dir) { apply::put(write, &call) } else { Ok(()) })?;
+        match limits.devices.as_ref().filter(|devices| has(&devices.dir)) {
+            None => {}
+            Some(devices) if self.taken_over => drop(devices::replace(devices)?),
+            Some(devices) => devices::attach(devices)?,
+        }
+        match (plan.owner, &self.unified) {
+            (Some(owner), Some(dir)) => give(dir, owner),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What config-linux.md says to give away where the kernel does not say it.
+const DELEGATED: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+
+/// Gives a cgroup, and of its files those that are safe in the hands of whoever runs in it, to the user `owner`.
+fn give(dir: &OwnedFd, owner: u32) -> Result<()> {
+    const LIST: &str = "/sys/kernel/cgroup/delegate";
+    let error = |what: &str, errno| Error::host(format!("chown of {what} to {owner}"), errno).at("linux.cgroupsPath");
+    let change = |name: &str, flags| fchownat(dir, name, Some(Uid::from_raw(owner)), None, flags);
+    if fstat(dir).map_err(|errno| error("the cgroup", errno))?.st_uid == owner {
+        return Ok(());
+    }
+    change("", AtFlags::AT_EMPTY_PATH).map_err(|errno| error("the cgroup", errno))?;
+    let list = std::fs::read_to_string(LIST).unwrap_or_else(|_| DELEGATED.to_owned());
+    for name in list.lines() {
+        match change(name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // Those of controllers that the cgroup has not.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(error(name, errno)),
+        }
+    }
+    Ok(())
 }

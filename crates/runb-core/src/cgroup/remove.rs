@@ -1,7 +1,8 @@
 //! Removing cgroups, with those that the container made below its own.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,37 +12,79 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::files::{children, open_child, open_dir, rmdir};
 use super::procs::wait_until_empty;
-use super::{Cgroup, MadeDir, Role};
+use super::{MadeDir, Role};
 use crate::error::{Error, Result};
-
-impl Cgroup {
-    /// Removes the cgroup's directories and everything below them; processes that are still ending are waited for.
-    ///
-    /// Errors: a process is in one at `deadline` (EBUSY). The other directories are removed nevertheless.
-    pub fn remove(&self, deadline: Instant) -> Result<()> {
-        first_error(self.paths().map(|path| remove_tree(path, deadline)))
-    }
-}
+use crate::sys::{is_marked, mark};
 
 /// What is known of the container's own directories when they are taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
-    /// Its init was in them: all that is below goes with them.
+    /// Its init was in them, and nobody else since: all that is below goes with them.
     Used,
-    /// No init of its is known: one in which anybody is, or anything below, is somebody else's by now, and stays.
+    /// No init of its is known, or it is gone and somebody is in them: one in which anybody is, or anything below, is somebody
+    /// else's by now, and stays.
     Unused,
 }
 
-/// Takes a directory back: the container's own with all below, a parent if nobody uses it.
+/// Takes a directory back: the container's own with all below, a parent if nobody uses it. A parent that another container is
+/// below is left to that one.
 ///
 /// Errors: as those of [`Cgroup::remove`].
 pub fn undo(dir: &MadeDir, own: Own, deadline: Instant) -> Result<()> {
     match (dir.role, own) {
-        (Role::Own, Own::Used) => remove_tree(&dir.path, deadline),
-        _ => match rmdir(&dir.path) {
-            Ok(()) | Err(Errno::ENOENT | Errno::EBUSY | Errno::ENOTEMPTY) => Ok(()),
-            Err(errno) => Err(Error::host(format!("rmdir {}", dir.path.display()), errno)),
-        },
+        (Role::Own, Own::Used) => {
+            remove_tree(&dir.path, deadline)?;
+            remove_left_above(&dir.path);
+            Ok(())
+        }
+        (Role::Own, Own::Unused) => {
+            if rmdir_unless_used(&dir.path)? == Use::None {
+                remove_left_above(&dir.path);
+            }
+            Ok(())
+        }
+        (Role::Parent, _) => {
+            if rmdir_unless_used(&dir.path)? == Use::Some && leave(&dir.path) {
+                // Whoever was in it may have gone before it was marked.
+                rmdir_unless_used(&dir.path)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Whether somebody is in a cgroup, or below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Nobody is: it is gone.
+    None,
+    /// Somebody is.
+    Some,
+}
+
+fn rmdir_unless_used(path: &Path) -> Result<Use> {
+    match rmdir(path) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(Use::None),
+        Err(Errno::EBUSY | Errno::ENOTEMPTY) => Ok(Use::Some),
+        Err(errno) => Err(Error::host(format!("rmdir {}", path.display()), errno)),
+    }
+}
+
+/// What a cgroup has that a container made above its own and left to others: the last of them takes it away. Cgroups have
+/// attributes for everybody since Linux 5.7 (commit 38aca3071c4f); before, such a one stays.
+const LEFT: &CStr = c"user.runb.left";
+
+fn leave(path: &Path) -> bool {
+    CString::new(path.as_os_str().as_bytes()).is_ok_and(|path| mark(&path, LEFT).is_ok())
+}
+
+/// Removes what others left above `path`, as far as nobody uses it.
+fn remove_left_above(path: &Path) {
+    let is_left = |path: &&Path| CString::new(path.as_os_str().as_bytes()).is_ok_and(|path| is_marked(&path, LEFT));
+    for above in path.ancestors().skip(1).take_while(is_left) {
+        if rmdir(above).is_err() {
+            break;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::plan::cgroup::CgroupPlan;
 use crate::plan::cgroup::systemd::{Unit, UnitKind};
 use crate::state::Saved;
 use crate::systemd::{Manager, Start};
-use crate::undo::{MadeUnit, Step, UnitCgroup};
+use crate::undo::{MadeUnit, UnitCgroup};
 
 /// What makes them.
 pub(super) struct Cgroups<'a> {
@@ -30,10 +30,12 @@ impl<'a> Cgroups<'a> {
         Ok(Cgroups { plan, claim: cgroup::claim(plan)?, unit })
     }
 
-    /// What may be made. The unit is the newest step, so that systemd stops it before its cgroup goes.
-    pub(super) fn intent(&self, saved: &Saved) -> Vec<Step> {
-        let dirs = self.claim.dirs.iter().cloned().map(Step::Cgroup);
-        dirs.chain(self.made_unit(saved).map(|unit| Step::Unit(Box::new(unit)))).collect()
+    /// Writes down what may be made.
+    pub(super) fn intend(&self, saved: &mut Saved) {
+        saved.journal.add_cgroups(&self.claim.dirs);
+        if let Some(unit) = self.made_unit(saved) {
+            saved.journal.set_unit(unit);
+        }
     }
 
     /// Makes them for a process that is not born yet; none where systemd wants one that is there.
@@ -42,7 +44,8 @@ impl<'a> Cgroups<'a> {
             Some((unit, _)) if unit.kind == UnitKind::Scope => Ok(None),
             Some(_) => self.make_unit(saved, None).map(Some),
             None => {
-                let made = cgroup::make(self.plan, &self.claim)?;
+                let made = cgroup::make(self.plan, &self.claim)
+                    .map_err(|error| error.during("unable to apply cgroup configuration"))?;
                 saved.journal.add_cgroups(&made.dirs);
                 saved.cgroup = made.cgroup.clone();
                 Ok(Some(made))
@@ -80,12 +83,9 @@ impl<'a> Cgroups<'a> {
         let known = MadeUnit { cgroup: Some(UnitCgroup::at(&dir.path)?), ..made };
         // From here on the directories are this container's, as the unit is.
         let is_own = |dir: &MadeDir| self.plan.dirs.iter().any(|planned| planned.path == dir.path);
-        let dirs = self
-            .claim
-            .dirs
-            .iter()
-            .map(|dir| MadeDir { role: if is_own(dir) { Role::Own } else { Role::Parent }, ..dir.clone() });
-        dirs.for_each(|dir| saved.journal.add(Step::Cgroup(dir)));
+        let role = |dir: &MadeDir| if is_own(dir) { Role::Own } else { Role::Parent };
+        let dirs: Vec<_> = self.claim.dirs.iter().map(|dir| MadeDir { role: role(dir), ..dir.clone() }).collect();
+        saved.journal.add_cgroups(&dirs);
         saved.journal.set_unit(known);
         let made = cgroup::make(self.plan, &self.claim)?;
         saved.cgroup = made.cgroup.clone();

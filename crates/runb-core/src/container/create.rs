@@ -12,8 +12,8 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use super::cgroups::Cgroups;
 use super::console;
 use super::pidfd_socket::PidfdSocket;
-use super::{Container, Running, Workload, hooks};
-use crate::cgroup::Cgroup;
+use super::{Container, Running, Workload, hooks, planned_step, traced};
+use crate::cgroup::{Cgroup, Own};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{deadline, reap};
 use crate::hooks::of_kind;
@@ -24,11 +24,12 @@ use crate::options::{Caller, CgroupManager, Options};
 use crate::plan::{self, Ending, Plan, Request};
 use crate::spec::Bundle;
 use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
-use crate::survey::Survey;
+use crate::survey::{Survey, enter_destinations};
 use crate::sys;
 use crate::systemd;
 use crate::terminal::{ConsoleSocket, Master};
-use crate::undo::{Journal, Ours, Step};
+use crate::trace::{Trace, What};
+use crate::undo::{Journal, Ours, RootMount, Step};
 
 /// A plan with what it was made from.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     if bundle.spec.root().is_some() {
         check_rootfs(&bundle.spec, &rootfs)?;
     }
+    enter_destinations(&mut bundle.spec, &rootfs);
     let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
@@ -99,6 +101,7 @@ struct Launch<'a> {
     dir: StateDir,
     /// Its journal has what was made so far.
     saved: Saved,
+    trace: &'a mut Trace,
 }
 
 /// What is to be preserved must be there.
@@ -116,7 +119,7 @@ impl Container {
     /// # Errors
     /// What is wrong; nothing is left of the container then.
     pub fn create(options: &Options) -> Result<Container> {
-        launch(options, Ending::Fifo).map(|running| running.container)
+        Container::launch(options, Ending::Fifo).map(|running| running.container)
     }
 
     /// Makes a container and starts it: `run`.
@@ -124,20 +127,28 @@ impl Container {
     /// # Errors
     /// As [`Container::create`].
     pub fn run(options: &Options) -> Result<Running> {
-        launch(options, Ending::Stop)
+        Container::launch(options, Ending::Stop)
+    }
+
+    fn launch(options: &Options, ending: Ending) -> Result<Running> {
+        let (mut running, steps) = traced(|trace| launch(options, ending, trace))?;
+        running.container.steps = steps;
+        Ok(running)
     }
 }
 
 /// Plans, launches, and takes everything back if it fails.
-fn launch(options: &Options, ending: Ending) -> Result<Running> {
+fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Running> {
     check_descriptors(options.kept_descriptors())?;
     let host = probe(options)?;
+    trace.done(What::Host);
     let planned = planned(options, &host, ending)?;
+    trace.done(planned_step(&planned.plan.program, planned.plan.filter.as_ref()));
     console_fits(planned.bundle.spec.process().as_ref(), options.caller, options.console_socket.as_deref())?;
     let dir = StateDir::create(&options.root, &options.id)?;
     let saved = saved(options, &planned, &host);
     let warnings = [planned.bundle.warnings.as_slice(), planned.plan.warnings.as_slice()].concat();
-    let mut launch = Launch { options, planned: &planned, dir, saved };
+    let mut launch = Launch { options, planned: &planned, dir, saved, trace };
     match launch.go(ending) {
         Ok(Launched { pid, pidfd, terminal, readiness }) => {
             let Launch { dir, saved, .. } = launch;
@@ -147,6 +158,7 @@ fn launch(options: &Options, ending: Ending) -> Result<Running> {
                     saved,
                     warnings,
                     hook_environment: options.hook_environment.clone(),
+                    steps: Vec::new(),
                 },
                 workload: Workload { pid, pidfd, terminal, readiness },
             })
@@ -159,10 +171,10 @@ fn launch(options: &Options, ending: Ending) -> Result<Running> {
 pub(super) fn console_fits(process: Option<&Process>, caller: Caller, socket: Option<&Path>) -> Result<()> {
     let wanted = process.is_some_and(|process| process.terminal() == Some(true));
     let text = match (wanted, caller, socket) {
-        (true, Caller::Leaves, None) => "cannot allocate a tty for a detached container without --console-socket",
-        (false, _, Some(_)) => "cannot use --console-socket: process.terminal is not true",
+        (true, Caller::Leaves, None) => "cannot allocate a tty for a detached container without a console socket",
+        (false, _, Some(_)) => "cannot use a console socket: process.terminal is not true",
         (true, Caller::Waits, Some(_)) => {
-            "cannot use --console-socket in the foreground, where the caller has the terminal"
+            "cannot use a console socket in the foreground, where the caller has the terminal"
         }
         _ => return Ok(()),
     };
@@ -183,9 +195,11 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         annotations: spec.annotations().clone().unwrap_or_default(),
         init: None,
         namespaces: planned.plan.namespaces,
+        made: planned.plan.made,
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
         // A unit may be somebody else's until systemd has made it: what is in its cgroup is not to be killed.
         cgroup: if planned.plan.cgroup.unit.is_none() { Cgroup::of(&planned.plan.cgroup) } else { Cgroup::default() },
+        resources: None,
         keyring: options.keyring,
         journal: Journal::default(),
         late: planned.plan.late(),
@@ -204,9 +218,11 @@ impl Launch<'_> {
         if ending == Ending::Fifo {
             self.dir.make_fifo()?;
         }
+        self.trace.done(What::Folder);
         let readiness = self.readiness(ending)?;
         let mut ready = self.until_ready(plan, &cgroups, listener)?;
         drop(cgroups);
+        self.saved.journal.find_mounts()?;
         let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
         self.tell(ready.pid())?;
         if let Some(socket) = &socket {
@@ -214,6 +230,7 @@ impl Launch<'_> {
         }
         self.saved.phase = Phase::Created;
         self.save()?;
+        self.trace.done(What::Announced);
         let (pid, pidfd) = match ending {
             Ending::Fifo => ready.release(),
             Ending::Stop => self.start(ready)?,
@@ -223,8 +240,11 @@ impl Launch<'_> {
 
     /// Writes the intent: on disk before there is anything to take back.
     fn announce(&mut self, cgroups: &Cgroups<'_>) -> Result<()> {
+        if self.saved.namespaces & libc::CLONE_NEWNS as u64 == 0 {
+            self.saved.journal.add(Step::RootMount(RootMount::at(&self.saved.rootfs)?));
+        }
         let mut intent = self.saved.clone();
-        cgroups.intent(&self.saved).into_iter().for_each(|step| intent.journal.add(step));
+        cgroups.intend(&mut intent);
         if let Some(file) = &self.options.pid_file {
             intent.journal.add(Step::PidFile(file.clone()));
         }
@@ -236,24 +256,38 @@ impl Launch<'_> {
         let made = cgroups.make(&mut self.saved)?;
         // Nobody can join a version 1 cpuset that is empty; on version 2 init works meanwhile.
         let before = !plan.cgroup.join.procs.is_empty();
-        if let Some(made) = made.as_ref().filter(|_| before) {
-            made.apply(&plan.cgroup)?;
+        if let Some(made) = &made {
+            self.trace.done(What::Cgroups);
+            if before {
+                made.apply(&plan.cgroup)?;
+                self.trace.done(What::Limits);
+            }
         }
         let (dir, init) = (&self.dir, Cell::new(None));
-        let born = |pid| {
-            init.set(Some(ProcessRef::of(pid)?));
-            init.get().map_or(Ok(()), |init| dir.born(init))
+        let born = |pid| match ProcessRef::of(pid) {
+            Ok(process) => {
+                init.set(Some(process));
+                dir.born(process)
+            }
+            // It has ended, and a program that ignores SIGCHLD keeps nothing of it; its twin, or its silence, tells more.
+            Err(error) if error.nix_errno() == Some(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error),
         };
+        let trace = &mut *self.trace;
         let ready = launch::spawn(plan, made.as_ref(), self.options.kept_descriptors(), &born).and_then(|running| {
+            trace.done(What::Clone { pid: running.pid() });
             let running = match made {
                 Some(made) if !before => {
                     made.apply(&plan.cgroup)?;
+                    trace.done(What::Limits);
                     running
                 }
                 Some(_) => running,
-                None => running.be_moved(|init| {
+                None => running.be_moved(trace, |init, trace| {
                     let made = cgroups.make_around(&mut self.saved, init)?;
+                    trace.done(What::Cgroups);
                     made.apply(&plan.cgroup)?;
+                    trace.done(What::Limits);
                     Ok(made.cgroup)
                 })?,
             };
@@ -264,7 +298,7 @@ impl Launch<'_> {
                 listener,
                 terminal: &|_| Ok(()),
             };
-            running.until_ready(plan, context)
+            running.until_ready(plan, context, trace)
         });
         self.saved.init = init.get();
         ready
@@ -284,7 +318,7 @@ impl Launch<'_> {
     fn tell(&mut self, pid: i32) -> Result<()> {
         let Some(file) = &self.options.pid_file else { return Ok(()) };
         self.saved.journal.add(Step::PidFile(file.clone()));
-        state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))
+        state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.at("options.pid_file"))
     }
 
     /// Writes state.json: the container is made.
@@ -298,13 +332,15 @@ impl Launch<'_> {
     fn start(&mut self, ready: launch::Ready) -> Result<(i32, OwnedFd)> {
         let spec = &self.planned.bundle.spec;
         if let Some(init) = self.saved.init {
-            hooks::start_container(spec, &self.saved, init, ready.pidfd().as_fd())?;
+            hooks::start_container(spec, &self.saved, (init, ready.pidfd().as_fd()), self.trace)?;
         }
         self.enter(Phase::Starting)?;
         let (pid, pidfd) = ready.execute(&self.planned.plan.program)?;
+        self.trace.done(What::Executed);
         let environment = &self.options.hook_environment;
-        let result =
-            self.enter(Phase::Running).and_then(|()| hooks::poststart(spec.hooks().as_ref(), &self.saved, environment));
+        let result = self
+            .enter(Phase::Running)
+            .and_then(|()| hooks::poststart(spec.hooks().as_ref(), &self.saved, environment, self.trace));
         if let Err(error) = result {
             let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
             let _ = reap(pid);
@@ -320,7 +356,7 @@ impl Launch<'_> {
 
     /// Takes a failed launch back; what fails in that is said beside the cause.
     fn take_back(self, mut error: Error) -> Error {
-        let Launch { dir, saved, .. } = self;
+        let Launch { dir, saved, trace, .. } = self;
         let mut note = |result: Result<()>| {
             if let Err(more) = result {
                 error = std::mem::replace(&mut error, Error::internal("")).and_cleanup(more);
@@ -330,8 +366,12 @@ impl Launch<'_> {
         if saved.init.is_some() {
             note(saved.cgroup.kill(deadline()));
         }
-        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), deadline: deadline() }));
+        let own = if saved.init.is_some() { Own::Used } else { Own::Unused };
+        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }));
         note(dir.remove());
+        if error.cleanup().is_empty() {
+            trace.done(What::Removed);
+        }
         error
     }
 }

@@ -1,28 +1,27 @@
 //! The end of a container: `kill` and `delete`.
 
-use std::fs;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Container, Held, hooks};
+use super::remains::{self, let_go, outlives_init};
+use super::{Container, Held, hooks, traced};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
-use crate::hearing::{deadline, ended};
+use crate::hearing::deadline;
 use crate::options::HookEnvironment;
 use crate::signal::Signal;
-use crate::socket::PATIENCE;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
 use crate::sys;
+use crate::trace::{Step, Trace, What};
 use crate::undo::Ours;
 
 /// Which processes a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
-    /// Init.
+    /// Init; SIGKILL without a pid namespace of the container's own is for all, as under runc.
     Init,
     /// Every process in the container's cgroup.
     All,
@@ -30,11 +29,26 @@ pub enum Scope {
 
 /// Whether a container that runs is ended first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Force {
     /// It is an error.
     No,
     /// It is killed; one that does not exist is no error.
     Yes,
+}
+
+/// What a removal came to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Removal {
+    /// What went wrong in poststop hooks, which is no error (runtime.md, lifecycle step 13).
+    pub warnings: Vec<Error>,
+    /// What was done, and how long it took.
+    pub steps: Vec<Step>,
+}
+
+fn removal(work: impl FnOnce(&mut Trace) -> Result<Vec<Error>>) -> Result<Removal> {
+    traced(work).map(|(warnings, steps)| Removal { warnings, steps })
 }
 
 impl Container {
@@ -47,30 +61,53 @@ impl Container {
             return Err(not_running());
         }
         match scope {
+            // Who is in the cgroup now is another container's.
+            Scope::All if self.saved.init_fd()?.is_none() && !outlives_init(&self.saved) => Ok(()),
             Scope::All if signal.number() == libc::SIGKILL => end(&self.saved),
             Scope::All => self.saved.own_cgroup().map_or(Ok(()), |cgroup| cgroup.signal(signal.number())),
-            Scope::Init => {
-                let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
-                match sys::pidfd_send_signal(&pidfd, signal.number()) {
-                    Err(Errno::ESRCH) => Err(not_running()),
-                    result => {
-                        result.map_err(|errno| Error::host(format!("pidfd_send_signal {}", signal.number()), errno))
-                    }
-                }
+            Scope::Init
+                if signal.number() == libc::SIGKILL && outlives_init(&self.saved) && !self.saved.cgroup.is_empty() =>
+            {
+                self.kill_everyone()
             }
+            Scope::Init => self.signal_init(signal),
         }
     }
 
-    /// Removes the container: `delete`. Returns what went wrong in poststop hooks, which is no error.
+    fn signal_init(&self, signal: Signal) -> Result<()> {
+        let (_, pidfd) = self.saved.init_fd()?.ok_or_else(not_running)?;
+        match sys::pidfd_send_signal(&pidfd, signal.number()) {
+            Ok(()) => {}
+            Err(Errno::ESRCH) => return Err(not_running()),
+            Err(errno) => return Err(Error::host(format!("pidfd_send_signal {}", signal.number()), errno)),
+        }
+        if signal.number() == libc::SIGKILL {
+            let_go(&self.saved);
+        }
+        Ok(())
+    }
+
+    /// Also what init has left behind, as long as there is a cgroup that would tell.
+    fn kill_everyone(&self) -> Result<()> {
+        let is_there = |Cgroup { unified, v1 }: &Cgroup| {
+            unified.iter().chain(v1.iter().map(|dir| &dir.path)).any(|dir| dir.exists())
+        };
+        match self.saved.init_fd()? {
+            None if !self.saved.own_cgroup().is_some_and(is_there) => Err(not_running()),
+            _ => end(&self.saved),
+        }
+    }
+
+    /// Removes the container: `delete`.
     ///
     /// # Errors
     /// It runs and `force` is [`Force::No`]; or something of it could not be removed, and the container is still there.
-    pub fn delete(&self, force: Force) -> Result<Vec<Error>> {
-        match self.hold_for(force) {
-            Ok(held) => held.delete(force, &self.hook_environment),
+    pub fn delete(&self, force: Force) -> Result<Removal> {
+        removal(|trace| match self.hold_for(force) {
+            Ok(held) => held.delete(force, &self.hook_environment, trace),
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => Ok(Vec::new()),
             Err(error) => Err(error),
-        }
+        })
     }
 
     /// Removes the container `id` of `root`, also one whose `create` was killed at any moment. Its poststop hooks have
@@ -78,14 +115,23 @@ impl Container {
     ///
     /// # Errors
     /// As [`Container::delete`]; with [`Force::Yes`] a container that does not exist is no error.
-    pub fn remove(root: &Path, id: &str, force: Force, environment: &HookEnvironment) -> Result<Vec<Error>> {
+    pub fn remove(root: &Path, id: &str, force: Force, environment: &HookEnvironment) -> Result<Removal> {
+        removal(|trace| Container::remove_traced((root, id), force, environment, trace))
+    }
+
+    fn remove_traced(
+        (root, id): (&Path, &str),
+        force: Force,
+        environment: &HookEnvironment,
+        trace: &mut Trace,
+    ) -> Result<Vec<Error>> {
         let dir = match open(root, id, force) {
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => return Ok(Vec::new()),
             dir => dir?,
         };
         let (dir, saved) = load(dir, force)?;
         if let Some(saved) = saved {
-            return Held { dir, saved }.delete(force, environment);
+            return Held { dir, saved }.delete(force, environment, trace);
         }
         // A create that was ended before it did anything.
         dir.remove()?;
@@ -135,7 +181,11 @@ fn load(mut dir: StateDir, force: Force) -> Result<(StateDir, Option<Saved>)> {
         Err(error) => return Err(error),
     };
     match dir.load_intent().ok().filter(|saved| saved.init.is_some()) {
-        Some(saved) => Ok((dir, Some(saved))),
+        Some(saved) => {
+            // First: a removal takes the intent first, and may be killed then.
+            dir.forget_state()?;
+            Ok((dir, Some(saved)))
+        }
         None => Err(error.during(format!(
             "{} does not tell which processes and cgroups are the container's, and nothing was removed",
             dir.path().display()
@@ -149,7 +199,8 @@ impl Held {
         end(&self.saved)
     }
 
-    fn delete(self, force: Force, environment: &HookEnvironment) -> Result<Vec<Error>> {
+    /// Returns what went wrong in poststop hooks.
+    fn delete(self, force: Force, environment: &HookEnvironment, trace: &mut Trace) -> Result<Vec<Error>> {
         let status = self.status();
         if force == Force::No && matches!(status, Status::Running | Status::Paused) {
             let text = format!("cannot delete container {} that is not stopped: {status}", self.saved.id);
@@ -157,68 +208,25 @@ impl Held {
         }
         let Held { dir, saved } = &self;
         let spec = saved.hooks.then(|| self.config()).transpose();
-        match saved.init {
-            Some(_) => {
-                end_init(saved)?;
-                // Mostly init was the last: then the cgroup goes at once, and nobody need be looked for.
-                if !saved.journal.undo_if_unused() {
-                    kill_rest(saved)?;
-                }
-            }
-            None => wait_for_orphan(dir, saved)?,
-        }
+        let own = remains::end(dir, saved)?;
+        trace.done(What::Ended);
         let mut warnings = Vec::new();
         match spec {
             Ok(spec) => {
                 let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
-                warnings.extend(hooks::poststop(list, saved, environment));
+                warnings.extend(hooks::poststop(list, saved, environment, trace));
             }
             Err(error) => warnings.push(error.during("the poststop hooks are not run")),
         }
-        saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), deadline: deadline() })?;
+        saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() })?;
         self.dir.remove()?;
+        trace.done(What::Removed);
         Ok(warnings)
-    }
-}
-
-/// An init whose create was killed before it wrote down who that is ends by itself, as soon as it reports. It has the fifo
-/// open as long as it lives; without one, it is seen in its cgroup.
-fn wait_for_orphan(dir: &StateDir, saved: &Saved) -> Result<()> {
-    let Ok(fifo) = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(dir.fifo()) else {
-        // Who is there longer than an init that nobody hears is somebody else, and stays.
-        let _ = saved.cgroup.wait_empty(deadline());
-        return Ok(());
-    };
-    let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::empty())];
-    match poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX)) {
-        Ok(0) => Err(Error::host("wait for the end of an init without a runtime", Errno::ETIMEDOUT)),
-        _ => Ok(()),
     }
 }
 
 /// Kills init and whatever is left in the cgroup, and waits until they are gone.
 fn end(saved: &Saved) -> Result<()> {
-    end_init(saved)?;
-    kill_rest(saved)
-}
-
-fn kill_rest(saved: &Saved) -> Result<()> {
+    remains::end_init(saved)?;
     saved.own_cgroup().map_or(Ok(()), |cgroup| cgroup.kill(deadline()))
-}
-
-/// Kills init and waits until it is gone.
-fn end_init(saved: &Saved) -> Result<()> {
-    let Some((pid, pidfd)) = saved.init_fd()? else { return Ok(()) };
-    match sys::pidfd_send_signal(&pidfd, libc::SIGKILL) {
-        Ok(()) | Err(Errno::ESRCH) => {}
-        Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {pid}"), errno)),
-    }
-    // A process that the version 1 freezer holds dies no sooner than it is let go.
-    if saved.cgroup.v1("freezer").is_some() {
-        let _ = saved.cgroup.thaw();
-    }
-    match ended(&pidfd, deadline())? {
-        true => Ok(()),
-        false => Err(Error::host(format!("wait for the end of init, {pid}, after SIGKILL"), Errno::ETIMEDOUT)),
-    }
 }

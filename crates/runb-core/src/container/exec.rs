@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::pidfd_socket::PidfdSocket;
-use super::{Container, Workload};
+use super::{Container, Workload, planned_step, traced};
 use crate::child::Child;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
@@ -17,14 +17,31 @@ use crate::plan::exec::{self, ExecPlan, Inside, Request};
 use crate::state::{self, ProcessRef, Saved, Status};
 use crate::survey::Survey;
 use crate::terminal::{ConsoleSocket, Master};
+use crate::trace::{Step, Trace, What};
+
+/// A process that was started in a container.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Exec {
+    /// The process.
+    pub workload: Workload,
+    /// What was odd, and no error.
+    pub warnings: Vec<String>,
+    /// What was done, and how long it took.
+    pub steps: Vec<Step>,
+}
 
 impl Container {
-    /// Starts another process in the container: `exec`. It is a child of the calling process. What is odd and no error is
-    /// beside it.
+    /// Starts another process in the container: `exec`. It is a child of the calling process.
     ///
     /// # Errors
     /// The container does not run; the process is wrong; a call failed. Nothing is left of the process then.
-    pub fn exec(&self, options: &ExecOptions) -> Result<(Workload, Vec<String>)> {
+    pub fn exec(&self, options: &ExecOptions) -> Result<Exec> {
+        let ((workload, warnings), steps) = traced(|trace| self.add(options, trace))?;
+        Ok(Exec { workload, warnings, steps })
+    }
+
+    fn add(&self, options: &ExecOptions, trace: &mut Trace) -> Result<(Workload, Vec<String>)> {
         super::create::check_descriptors(options.preserve_fds)?;
         let (init, pidfd, status) = self.joinable(options.paused)?;
         let spec = self.config()?;
@@ -42,6 +59,7 @@ impl Container {
             options,
             hook: None,
         })?;
+        trace.done(planned_step(&plan.program, plan.filter.as_ref()));
         let socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         let listener = launch::listener::connect_to(plan.filter.as_ref())?;
         let console = options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
@@ -52,7 +70,9 @@ impl Container {
         let context = Context { hooks: None, saved: &self.saved, status, listener, terminal: &terminal };
         let target = Target { init: pidfd.as_fd(), cgroup: None, preserve: options.preserve_fds, stdio: None };
         let running = join(&self.saved, &plan, target, init, &options.cgroups)?;
-        let Executed { process, terminal } = running.until_executed(&plan, context)?;
+        trace.done(What::Clone { pid: running.pid() });
+        let Executed { process, terminal } = running.until_executed(&plan, context, trace)?;
+        trace.done(What::Executed);
         announce(&process, options, socket.as_ref())?;
         warnings.extend(plan.warnings);
         let (pid, pidfd) = process.release();
@@ -67,9 +87,7 @@ impl Container {
         match (status, self.saved.init, self.saved.init_fd()?) {
             // Its mounts may still be the host's.
             (Status::Creating, ..) => refused("cannot exec in a container in the creating state"),
-            (Status::Paused, ..) if paused == Paused::Refuse => {
-                refused("cannot exec in a paused container (use --ignore-paused to override)")
-            }
+            (Status::Paused, ..) if paused == Paused::Refuse => refused("cannot exec in a paused container"),
             (Status::Created | Status::Running | Status::Paused, Some(init), Some((_, pidfd))) => {
                 Ok((init, pidfd, status))
             }
@@ -80,10 +98,11 @@ impl Container {
 
 /// The container as a later process finds it.
 pub(super) fn inside(saved: &Saved) -> Inside<'_> {
-    let Saved { id, namespaces, keyring, cgroup, .. } = saved;
+    let Saved { id, namespaces, init, keyring, cgroup, .. } = saved;
     Inside {
         id,
         namespaces: *namespaces,
+        init: init.map_or(0, |init| init.pid),
         keyring: *keyring,
         unified: cgroup.unified.as_deref(),
         v1: cgroup.v1.iter().map(|dir| (dir.controllers.as_slice(), dir.path.as_path())).collect(),
@@ -100,24 +119,27 @@ pub(super) fn join<'p>(
     named: &[String],
 ) -> Result<launch::Running<'p>> {
     let join = |path: Option<&Path>| {
-        let cgroup = path.map(launch::open_cgroup).transpose()?;
+        let cgroup = path.map(launch::open_cgroup).transpose().map_err(|error| error.during(ADDING))?;
         let target = Target { cgroup: cgroup.as_ref().map(AsFd::as_fd), ..target };
-        let text = |path: &Path| format!("join the cgroup {}", path.display());
+        let text = |path: &Path| format!("{ADDING}: {}", path.display());
         launch::join(plan, &target, &saved.cgroup).map_err(|error| match path {
-            Some(path) if error.errno().is_some_and(is_of_cgroup) => error.during(text(path)),
+            Some(path) if error.nix_errno().is_some_and(is_of_cgroup) => error.during(text(path)),
             _ => error,
         })
     };
     let result = join(plan.unified.as_deref());
     let planned = plan.unified.as_ref().filter(|_| named.is_empty());
     match (&result, planned) {
-        (Err(error), Some(planned)) if error.errno().is_some_and(is_of_cgroup) => match cgroup_of(init)? {
+        (Err(error), Some(planned)) if error.nix_errno().is_some_and(is_of_cgroup) => match cgroup_of(init)? {
             Some(actual) if actual != *planned => join(Some(&actual)),
             _ => result,
         },
         _ => result,
     }
 }
+
+/// What is done when a process joins a cgroup.
+const ADDING: &str = "adding pid of the process to cgroups";
 
 /// What a cgroup answers that takes no process: clone3(2), EBUSY and EOPNOTSUPP; one that is gone.
 fn is_of_cgroup(errno: Errno) -> bool {
@@ -140,7 +162,7 @@ fn cgroup_of(init: ProcessRef) -> Result<Option<PathBuf>> {
 /// Tells the caller who the process is.
 fn announce(process: &Child, options: &ExecOptions, socket: Option<&PidfdSocket>) -> Result<()> {
     if let Some(file) = &options.pid_file {
-        state::write_whole(file, process.pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))?;
+        state::write_whole(file, process.pid.to_string().as_bytes()).map_err(|e| e.at("options.pid_file"))?;
     }
     socket.zip(process.pidfd()).map_or(Ok(()), |(socket, pidfd)| socket.send(pidfd))
 }

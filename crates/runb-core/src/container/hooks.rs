@@ -14,12 +14,13 @@ use crate::options::{ExecOptions, HookEnvironment};
 use crate::plan::exec::{self, Request};
 use crate::state::{ProcessRef, Saved, Status};
 use crate::survey::Survey;
+use crate::trace::Trace;
 
 /// Runs the startContainer hooks of a container whose init waits for a later call.
 ///
 /// # Errors
 /// A hook fails, or cannot be made; init has ended.
-pub(super) fn start_container_of(spec: &Spec, saved: &Saved) -> Result<()> {
+pub(super) fn start_container_of(spec: &Spec, saved: &Saved, trace: &mut Trace) -> Result<()> {
     let list = spec.hooks().as_ref();
     if hooks::of_kind(list, "startContainer").is_empty() {
         return Ok(());
@@ -27,21 +28,26 @@ pub(super) fn start_container_of(spec: &Spec, saved: &Saved) -> Result<()> {
     let (Some(init), Some((_, pidfd))) = (saved.init, saved.init_fd()?) else {
         return Err(Error::new(Kind::State, "cannot start a container that has stopped"));
     };
-    start_container(spec, saved, init, pidfd.as_fd())
+    start_container(spec, saved, (init, pidfd.as_fd()), trace)
 }
 
-/// Runs the startContainer hooks. `pidfd` is proven to be that of `init`.
+/// Runs the startContainer hooks. The descriptor is proven to be a pidfd of init.
 ///
 /// # Errors
 /// A hook fails, or cannot be made.
-pub(super) fn start_container(spec: &Spec, saved: &Saved, init: ProcessRef, pidfd: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn start_container(
+    spec: &Spec,
+    saved: &Saved,
+    (init, pidfd): (ProcessRef, BorrowedFd<'_>),
+    trace: &mut Trace,
+) -> Result<()> {
     let list = spec.hooks().as_ref();
     if hooks::of_kind(list, "startContainer").is_empty() {
         return Ok(());
     }
     let inner = if saved.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { init.pid };
     let state = hooks::state(saved, Status::Created, inner)?;
-    hooks::run_all(list, "startContainer", |hook| run(hook, spec, saved, (init, pidfd), &state))
+    hooks::run_all(list, "startContainer", trace, |hook| run(hook, spec, saved, (init, pidfd), &state))
 }
 
 /// A startContainer hook is a file of the container: it is executed with all that its process has, and no more.
@@ -70,7 +76,8 @@ fn run(
     let target = Target { init: pidfd, cgroup: None, preserve: 0, stdio: Some(streams.stdio()) };
     let running = join(saved, &plan, target, init, &[])?;
     let context = Context { hooks: None, saved, status: Status::Created, listener, terminal: &|_| Ok(()) };
-    let executed = running.until_executed(&plan, context)?;
+    // Its steps are the hook's own: what is told is how long the hook took.
+    let executed = running.until_executed(&plan, context, &mut Trace::begin())?;
     hooks::finish(hook, executed.process, streams, Some(pidfd))
 }
 
@@ -78,22 +85,34 @@ fn run(
 ///
 /// # Errors
 /// A hook fails.
-pub(super) fn poststart(list: Option<&Hooks>, saved: &Saved, environment: &HookEnvironment) -> Result<()> {
+pub(super) fn poststart(
+    list: Option<&Hooks>,
+    saved: &Saved,
+    environment: &HookEnvironment,
+    trace: &mut Trace,
+) -> Result<()> {
     if hooks::of_kind(list, "poststart").is_empty() {
         return Ok(());
     }
     let pid = saved.init.map_or(0, |init| init.pid);
     let state = hooks::state(saved, Status::Running, pid)?;
-    hooks::run_all(list, "poststart", |hook| hooks::run_in_runtime(hook, &saved.bundle, environment, &state, None))
+    hooks::run_all(list, "poststart", trace, |hook| {
+        hooks::run_in_runtime(hook, &saved.bundle, environment, &state, None)
+    })
 }
 
 /// Runs the poststop hooks. A failing one is warned about, and the others run (runtime.md, lifecycle step 13).
-pub(super) fn poststop(list: Option<&Hooks>, saved: &Saved, environment: &HookEnvironment) -> Vec<Error> {
+pub(super) fn poststop(
+    list: Option<&Hooks>,
+    saved: &Saved,
+    environment: &HookEnvironment,
+    trace: &mut Trace,
+) -> Vec<Error> {
     if hooks::of_kind(list, "poststop").is_empty() {
         return Vec::new();
     }
     match hooks::state(saved, Status::Stopped, 0) {
-        Ok(state) => hooks::run_each(list, "poststop", |hook| {
+        Ok(state) => hooks::run_each(list, "poststop", trace, |hook| {
             hooks::run_in_runtime(hook, &saved.bundle, environment, &state, None)
         }),
         Err(error) => vec![error],

@@ -11,21 +11,22 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runb_init::{REPORT_SIZE, Report};
 
-use super::{Container, Held, hooks};
+use super::{Container, Held, hooks, traced};
 use crate::error::{Error, Kind, Result};
-use crate::launch::{late_failure, out_of_memory};
+use crate::launch::failure::{late_failure, out_of_memory};
 use crate::notify::{self, Readiness};
 use crate::options::HookEnvironment;
 use crate::plan::Late;
 use crate::state::{Phase, Status};
+use crate::trace::{Step, Trace, What};
 
 impl Container {
-    /// Lets the workload run: `start`.
+    /// Lets the workload run: `start`. Returns what was done.
     ///
     /// # Errors
     /// The status is not `created`; a hook failed; the execve failed. The container is stopped in the last two cases.
-    pub fn start(&self) -> Result<()> {
-        self.hold()?.start(&self.hook_environment)
+    pub fn start(&self) -> Result<Vec<Step>> {
+        traced(|trace| self.hold()?.start(&self.hook_environment, trace)).map(|((), steps)| steps)
     }
 
     /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
@@ -33,15 +34,19 @@ impl Container {
     ///
     /// # Errors
     /// As [`Container::start`]; or its readiness cannot be passed on, while it runs.
-    pub fn start_until_ready(&self, callers: &Path) -> Result<()> {
+    pub fn start_until_ready(&self, callers: &Path) -> Result<Vec<Step>> {
+        traced(|trace| self.start_and_report(callers, trace)).map(|((), steps)| steps)
+    }
+
+    fn start_and_report(&self, callers: &Path, trace: &mut Trace) -> Result<()> {
         let mut held = self.hold()?;
         held.must_be_created()?;
         if !self.dir.join(notify::FOLDER).exists() {
-            return held.start(&self.hook_environment);
+            return held.start(&self.hook_environment, trace);
         }
         let Some((pid, pidfd)) = held.saved.init_fd()? else { return Err(has_stopped()) };
         let readiness = Readiness::listen(&self.dir, callers)?;
-        held.start(&self.hook_environment)?;
+        held.start(&self.hook_environment, trace)?;
         drop(held);
         readiness.wait(pid, pidfd)
     }
@@ -63,15 +68,16 @@ impl Held {
         }
     }
 
-    fn start(&mut self, environment: &HookEnvironment) -> Result<()> {
+    fn start(&mut self, environment: &HookEnvironment, trace: &mut Trace) -> Result<()> {
         self.must_be_created()?;
         let spec = self.saved.hooks.then(|| self.config()).transpose()?;
         let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
         let result = spec
             .as_ref()
-            .map_or(Ok(()), |spec| hooks::start_container_of(spec, &self.saved))
+            .map_or(Ok(()), |spec| hooks::start_container_of(spec, &self.saved, trace))
             .and_then(|()| self.execute())
-            .and_then(|()| hooks::poststart(list, &self.saved, environment));
+            .inspect(|()| trace.done(What::Executed))
+            .and_then(|()| hooks::poststart(list, &self.saved, environment, trace));
         result.map_err(|error| match self.end() {
             Ok(()) => error,
             Err(more) => error.and_cleanup(more),
@@ -79,8 +85,9 @@ impl Held {
     }
 
     fn execute(&mut self) -> Result<()> {
+        let before = self.saved.phase;
         self.enter(Phase::Starting)?;
-        self.release()?;
+        self.release(before)?;
         self.enter(Phase::Running)?;
         let path = self.dir.fifo();
         fs::remove_file(&path).map_err(|e| Error::io(format!("unlink {}", path.display()), &e))
@@ -92,13 +99,17 @@ impl Held {
     }
 
     /// Writes the byte that init waits for, and learns what became of the execve: the end of init's descriptor, with a
-    /// report in the fifo if it failed.
-    fn release(&self) -> Result<()> {
+    /// report in the fifo if it failed. If a start was killed after its byte ([`Phase::Starting`] is what was `before`), init
+    /// may have gone on by that, and this start is only told of it.
+    fn release(&self, before: Phase) -> Result<()> {
         let path = self.dir.fifo();
         let open =
             |write: bool| fs::OpenOptions::new().write(write).read(!write).custom_flags(libc::O_NONBLOCK).open(&path);
         let mut fifo = match open(true) {
-            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Err(has_stopped()),
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {
+                let goes_on = before == Phase::Starting && self.saved.init.is_some_and(|init| init.is_alive());
+                return if goes_on { Ok(()) } else { Err(has_stopped()) };
+            }
             fifo => fifo.map_err(|e| Error::io(format!("open {}", path.display()), &e))?,
         };
         fifo.write_all(&[0]).map_err(|e| Error::io("write to the exec fifo", &e))?;
@@ -111,12 +122,17 @@ impl Held {
                 Ok(_) => break,
             }
         }
-        let mut said = [0u8; REPORT_SIZE];
-        let length = open(false).and_then(|mut fifo| fifo.read(&mut said)).unwrap_or(0);
-        match length {
-            REPORT_SIZE => Err(self.late(&Report::from_bytes(said))),
-            0 => Ok(()),
-            _ => Err(match self.saved.cgroup.oom().filter(|oom| oom.kills > 0) {
+        let mut left = [0u8; REPORT_SIZE + 1];
+        let length = open(false).and_then(|mut fifo| fifo.read(&mut left)).unwrap_or(0);
+        // The byte, if init did not take it, may lie before a report or behind it.
+        let (byte, report) = match &left[..length] {
+            [0, report @ ..] => (true, report),
+            report => (false, report),
+        };
+        match report.first_chunk() {
+            Some(report) => Err(self.late(&Report::from_bytes(*report))),
+            None if !byte || before == Phase::Starting => Ok(()),
+            None => Err(match self.saved.cgroup.oom().filter(|oom| oom.kills > 0) {
                 Some(oom) => Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit"),
                 None => Error::new(Kind::Init, "init was killed before it started the workload"),
             }),

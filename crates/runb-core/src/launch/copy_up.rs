@@ -3,6 +3,7 @@
 //! The tree is the image's, and others may be writing to it: every name is opened below a held directory, and no link is
 //! followed.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,23 +26,29 @@ use crate::sys::{Resolve, openat2};
 /// Deeper trees are refused: each level holds two descriptors.
 const MAX_DEPTH: u32 = 128;
 
-/// Copies what the process `pid` has at `path` into `tree`; nothing, if there is nothing.
+/// Copies what the process `pid` has at `path` into `tree`; nothing, if there is nothing. From its working directory that is
+/// `rest`; a link out of there leads into its root.
 ///
 /// # Errors
 /// Something cannot be read, or does not fit; names it.
-pub(super) fn copy_up(pid: i32, path: &Path, tree: OwnedFd) -> Result<()> {
-    let root = format!("/proc/{pid}/root");
-    let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root =
-        open(root.as_str(), directory, Mode::empty()).map_err(|errno| Error::host(format!("open {root}"), errno))?;
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    let name =
-        std::ffi::CString::new(relative.as_os_str().as_bytes()).map_err(|_| Error::internal("a path with NUL"))?;
-    let from = match openat2(root.as_fd(), &name, libc::O_RDONLY | libc::O_DIRECTORY, Resolve::InRoot) {
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-        from => from.map_err(|errno| failed("open", path, errno))?,
+pub(super) fn copy_up(pid: i32, path: &Path, rest: &Path, tree: OwnedFd) -> Result<()> {
+    let below = |link: &str, path: &Path, resolve: Resolve| {
+        let link = format!("/proc/{pid}/{link}");
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory =
+            open(link.as_str(), flags, Mode::empty()).map_err(|errno| Error::host(format!("open {link}"), errno))?;
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::internal("a path with NUL"))?;
+        Ok(openat2(directory.as_fd(), &name, libc::O_RDONLY | libc::O_DIRECTORY, resolve))
     };
-    copy_directory(from, tree.as_fd(), path, 0)
+    let from = match below("cwd", rest, Resolve::Beneath)? {
+        Err(Errno::EXDEV) => below("root", path.strip_prefix("/").unwrap_or(path), Resolve::InRoot)?,
+        from => from,
+    };
+    match from {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+        from => copy_directory(from.map_err(|errno| failed("open", path, errno))?, tree.as_fd(), path, 0),
+    }
 }
 
 fn failed(call: &str, path: &Path, errno: Errno) -> Error {

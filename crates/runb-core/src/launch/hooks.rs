@@ -11,21 +11,22 @@ use crate::hooks::{self, Streams};
 use crate::plan::hooks::Unfinished;
 use crate::plan::{self, Plan};
 use crate::state::{Saved, Status};
+use crate::trace::Trace;
 
 impl Running<'_> {
     /// Runs them in the order of the specification.
     ///
     /// # Errors
     /// One fails; the others are not run.
-    pub(super) fn run_hooks(&self, plan: &Plan, context: &Context<'_>) -> Result<()> {
+    pub(super) fn run_hooks(&self, plan: &Plan, context: &Context<'_>, trace: &mut Trace) -> Result<()> {
         let (Some((hooks, environment)), saved) = (context.hooks, context.saved) else {
             return Err(Error::internal("a stop for hooks that there are not"));
         };
         let state = hooks::state(saved, Status::Creating, self.init.pid)?;
         let in_runtime = |hook: &Hook| hooks::run_in_runtime(hook, &saved.bundle, environment, &state, self.serves());
-        hooks::run_all(Some(hooks), "prestart", in_runtime)?;
-        hooks::run_all(Some(hooks), "createRuntime", in_runtime)?;
-        hooks::run_all(Some(hooks), "createContainer", |hook| self.run_in_container(plan, saved, hook, &state))
+        hooks::run_all(Some(hooks), "prestart", trace, in_runtime)?;
+        hooks::run_all(Some(hooks), "createRuntime", trace, in_runtime)?;
+        hooks::run_all(Some(hooks), "createContainer", trace, |hook| self.run_in_container(plan, saved, hook, &state))
     }
 
     /// The hooks of create have nothing to do any more for an init that has ended.

@@ -22,7 +22,10 @@ const PLACE: &str = "linux.seccomp.listenerPath";
 /// connect(2) fails, or the queue of the socket stays full.
 pub(crate) fn connect_to(filter: Option<&Filter>) -> Result<Option<OwnedFd>> {
     let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) else { return Ok(None) };
-    let failed = |errno| Error::host(format!("connect to {}", listener.path.display()), errno).at(PLACE);
+    let failed = |errno| {
+        let text = format!("failed to connect with seccomp agent: connect to {}", listener.path.display());
+        Error::host(text, errno).at(PLACE)
+    };
     socket::connect(&listener.path).map(Some).map_err(failed)
 }
 

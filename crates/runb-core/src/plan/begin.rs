@@ -8,9 +8,8 @@
 use nix::libc;
 use runb_init::Point;
 
-use super::exec::undumpable;
-use super::program::{AT_FDCWD, Program};
-use super::rootfs::F_EMPTY_PATH;
+use super::process::undumpable;
+use super::program::{AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, NULL, Program};
 
 /// The program of the process that begins it. The pid namespace is the descriptor after the report's.
 pub fn procfs() -> Program {
@@ -18,20 +17,19 @@ pub fn procfs() -> Program {
     undumpable(&mut p);
     let namespace = p.report() + 1;
     p.doing("setns of the pid namespace");
-    p.call(libc::SYS_setns, &[namespace.into(), libc::CLONE_NEWPID.into()]);
+    p.setns(namespace, libc::CLONE_NEWPID as u64);
     empty_root(&mut p);
     p.doing("unshare");
     // Where there are to be no user namespaces (user.max_user_namespaces) it keeps its capabilities.
     let own = libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
-    p.call(libc::SYS_unshare, &[own.into()]).tolerate(&[libc::ENOSPC, libc::EPERM, libc::EUSERS]);
-    p.call(libc::SYS_close_range, &[0.into(), 2.into(), 0.into()]);
-    p.call(libc::SYS_close_range, &[namespace.into(), u64::from(u32::MAX).into(), 0.into()]);
+    p.unshare(own as u64).tolerate(&[libc::ENOSPC, libc::EPERM, libc::EUSERS]);
+    p.close_stdio();
+    p.close_range(namespace);
     undumpable(&mut p);
     p.doing("clone into the pid namespace");
     p.twin();
     p.doing("fsopen of procfs");
-    let proc = p.text("proc");
-    let context = p.call(libc::SYS_fsopen, &[proc.into(), 1.into()]).out();
+    let context = p.fsopen("proc").out();
     p.stop_with(Point::Mount, context);
     p
 }
@@ -39,19 +37,16 @@ pub fn procfs() -> Program {
 /// A mount namespace with nothing in it.
 fn empty_root(p: &mut Program) {
     p.doing("make an empty root");
-    p.call(libc::SYS_unshare, &[libc::CLONE_NEWNS.into()]);
+    p.unshare(libc::CLONE_NEWNS as u64);
     let (slash, dot, empty, tmpfs) = (p.text("/"), p.text("."), p.text(""), p.text("tmpfs"));
-    let private = libc::MS_REC | libc::MS_PRIVATE;
-    p.call(libc::SYS_mount, &[0.into(), slash.into(), 0.into(), private.into(), 0.into()]);
-    let context = p.call(libc::SYS_fsopen, &[tmpfs.into(), 1.into()]).out();
-    const CMD_CREATE: i32 = 6;
-    p.call(libc::SYS_fsconfig, &[context.into(), CMD_CREATE.into(), 0.into(), 0.into(), 0.into()]);
-    let tree = p.call(libc::SYS_fsmount, &[context.into(), 1.into(), 0.into()]).out();
-    let onto = [tree.into(), empty.into(), AT_FDCWD.into(), slash.into(), F_EMPTY_PATH.into()];
-    p.call(libc::SYS_move_mount, &onto);
-    p.call(libc::SYS_fchdir, &[tree.into()]);
+    p.mount(NULL, slash, NULL, libc::MS_REC | libc::MS_PRIVATE, NULL);
+    let context = p.fsopen(tmpfs).out();
+    p.fsconfig_cmd_create(context);
+    let tree = p.fsmount(context, 0).out();
+    p.move_mount(tree, empty, AT_FDCWD, slash, MOVE_MOUNT_F_EMPTY_PATH);
+    p.fchdir(tree);
     // On a ramdisk there is no pivot; the mount on top of it cannot be taken away in the user namespace that comes next.
-    p.call(libc::SYS_pivot_root, &[dot.into(), dot.into()]).tolerate(&[libc::EINVAL]);
-    p.call(libc::SYS_umount2, &[dot.into(), libc::MNT_DETACH.into()]).after_success();
-    p.call(libc::SYS_chroot, &[dot.into()]).after_failure();
+    p.pivot_root(dot, dot).tolerate(&[libc::EINVAL]);
+    p.umount_detach(dot).after_success();
+    p.chroot(dot).after_failure();
 }

@@ -1,12 +1,17 @@
 //! The cgroups of a container: which directories, what is written into them, the device list, and how init joins.
 //!
-//! Versions 1 and 2 differ in how the lists are made ([`v1`], [`v2`]); one loop applies them (`crate::cgroup`).
+//! Versions 1 and 2 differ in how the lists are made ([`v1`], [`v2`]); one loop applies them (`crate::cgroup`). The limits are
+//! planned by what the container has ([`Target`]), whoever made it, so that a launch and an update go by the same rules.
 //! Source: config-linux.md, "Control groups"; cgroups(7); the kernel's admin-guide/cgroup-v1 and cgroup-v2.
 
 mod bpf;
+mod delegate;
 mod devices;
+mod limits;
+mod merge;
 mod path;
 pub mod systemd;
+mod update;
 mod v1;
 mod v2;
 
@@ -17,6 +22,12 @@ use oci_spec::runtime::LinuxResources;
 use crate::error::{Error, Kind, Result};
 use crate::host::cgroups::CgroupMounts;
 use systemd::{Asked, Unit, UnitKind};
+
+pub use delegate::owner;
+pub use devices::Change as DeviceChange;
+pub(super) use devices::odd_access;
+pub use limits::{Absent, DeviceProgram, Limits, Target, UnifiedTarget, V1Target, Write};
+pub use update::{Update, update};
 
 /// What a version 1 cpuset needs before anyone can join it (cpuset(7)).
 pub const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
@@ -58,41 +69,6 @@ impl Dir {
     }
 }
 
-/// What is done where a file does not exist.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Absent {
-    /// The write fails.
-    Fails,
-    /// The kernel without the file behaves as the value demands.
-    Skips,
-    /// Another file serves.
-    Instead(Box<Write>),
-}
-
-/// One write into a cgroup's file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// The index of the directory in [`CgroupPlan::dirs`].
-    pub dir: usize,
-    /// The file's name.
-    pub file: String,
-    /// What is written, in one write(2).
-    pub value: String,
-    /// The place in config.json.
-    pub origin: String,
-    /// What is done where the file does not exist.
-    pub absent: Absent,
-}
-
-/// A device program for the version 2 cgroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceProgram {
-    /// The index of the directory in [`CgroupPlan::dirs`].
-    pub dir: usize,
-    /// `struct bpf_insn`s in the machine's byte order.
-    pub instructions: Vec<u64>,
-}
-
 /// How init gets into its cgroups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Join {
@@ -100,6 +76,18 @@ pub struct Join {
     pub into: Option<usize>,
     /// The cgroup.procs files of version 1 into which init itself writes `0`, by index of the directory.
     pub procs: Vec<(usize, PathBuf)>,
+}
+
+impl Join {
+    /// Into all of `dirs`.
+    fn of(dirs: &[Dir]) -> Self {
+        let v1 = |dir: &Dir| matches!(dir.kind, DirKind::V1 { .. });
+        let procs = dirs.iter().enumerate().filter(|(_, dir)| v1(dir));
+        Join {
+            into: dirs.iter().position(|dir| !v1(dir)),
+            procs: procs.map(|(index, dir)| (index, dir.path.join("cgroup.procs"))).collect(),
+        }
+    }
 }
 
 /// What follows where the caller may not make a cgroup (EACCES, EPERM, EROFS).
@@ -117,30 +105,32 @@ pub enum Denied {
 pub struct CgroupPlan {
     /// One directory for each hierarchy.
     pub dirs: Vec<Dir>,
-    /// What is written, in order, before anyone joins.
-    pub writes: Vec<Write>,
-    /// The device program, on version 2.
-    pub devices: Option<DeviceProgram>,
+    /// What is written before anyone joins.
+    pub limits: Limits,
     /// How init joins.
     pub join: Join,
     /// What follows where the caller may not make a cgroup.
     pub denied: Denied,
+    /// The user who is to own the cgroup of version 2, if it is not the runtime's.
+    pub owner: Option<u32>,
     /// The unit of systemd that has the cgroups.
     pub unit: Option<Unit>,
-    /// What was found odd and is no error.
-    pub warnings: Vec<String>,
 }
 
 impl CgroupPlan {
     fn empty() -> Self {
-        CgroupPlan::of(Vec::new(), Vec::new(), None, Join::default())
-    }
-
-    fn of(dirs: Vec<Dir>, writes: Vec<Write>, devices: Option<DeviceProgram>, join: Join) -> Self {
-        CgroupPlan { dirs, writes, devices, join, denied: Denied::Fails, unit: None, warnings: Vec::new() }
+        CgroupPlan {
+            dirs: Vec::new(),
+            limits: Limits::default(),
+            join: Join::default(),
+            denied: Denied::Fails,
+            owner: None,
+            unit: None,
+        }
     }
 
     /// The directories that making the cgroups may make, the outermost first, hierarchy by hierarchy.
+    #[cfg(feature = "internals")]
     pub fn chains(&self) -> impl Iterator<Item = &Path> {
         self.dirs.iter().filter(|dir| !self.is_systemds(dir)).flat_map(Dir::chain)
     }
@@ -174,28 +164,23 @@ pub fn plan(
     let default = LinuxResources::default();
     let resources = resources.unwrap_or(&default);
     let cgroups_path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
-    let sited = asked.map(|asked| systemd::site(cgroups_path, id, asked)).transpose()?;
-    let own;
-    let place = match &sited {
-        Some(sited) => &sited.place,
-        None => {
-            own = path::Place::parse(cgroups_path, id)?;
-            &own
-        }
+    let (place, name) = match asked {
+        None => (path::Place::parse(cgroups_path, id)?, None),
+        Some(asked) => systemd::place(cgroups_path, id, asked).map(|(place, name)| (place, Some((name, asked))))?,
     };
     let nothing = cgroups_path.is_none() && *resources == default && asked.is_none();
-    let mut plan = match mounts {
-        CgroupMounts::None if nothing => CgroupPlan::empty(),
+    let dirs = match mounts {
+        CgroupMounts::None if nothing => return Ok(CgroupPlan::empty()),
         CgroupMounts::None => return Err(Error::new(Kind::Host, "no cgroup hierarchy is mounted on this machine")),
-        CgroupMounts::V1 { hierarchies, unified } => v1::plan(resources, place, hierarchies, unified.as_ref())?,
-        CgroupMounts::V2(unified) => v2::plan(resources, place, unified)?,
+        CgroupMounts::V1 { hierarchies, unified } => v1::dirs(resources, &place, hierarchies, unified.as_ref()),
+        CgroupMounts::V2(unified) => vec![v2::dir(&place, unified)],
     };
-    if let Some((sited, asked)) = sited.zip(asked) {
-        systemd::take_over(&mut plan, sited, &devices::rules(resources)?, id, asked)?;
-        return Ok(plan);
-    }
-    if cgroups_path.is_none() && asks_nothing(resources) {
-        plan.denied = Denied::Skips;
+    let skips = cgroups_path.is_none() && asks_nothing(resources) && asked.is_none();
+    let denied = if skips { Denied::Skips } else { Denied::Fails };
+    let (limits, join) = (Target::of(&dirs).limits(resources)?, Join::of(&dirs));
+    let mut plan = CgroupPlan { limits, join, dirs, denied, owner: None, unit: None };
+    if let Some((name, asked)) = name {
+        systemd::take_over(&mut plan, name, resources, id, asked)?;
     }
     Ok(plan)
 }

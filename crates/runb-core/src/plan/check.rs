@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::{Hook, Process, Spec, User};
 
+use super::environment;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 
@@ -32,6 +33,8 @@ pub fn check(spec: &Spec, _host: &Host) -> Result<Vec<String>> {
             ));
         }
     }
+    let resources = spec.linux().iter().filter_map(|linux| linux.resources().as_ref());
+    warnings.extend(resources.flat_map(super::cgroup::odd_access));
     Ok(warnings)
 }
 
@@ -64,6 +67,7 @@ pub(super) fn process_object(process: &Process) -> Result<()> {
         return Err(Error::spec("process.cwd", format!("{:?} is not an absolute path", process.cwd())));
     }
     user(process.user())?;
+    environment::check(process)?;
     let rlimits = process.rlimits().as_deref().unwrap_or_default();
     for (i, limit) in rlimits.iter().enumerate() {
         if let Some(first) = rlimits[..i].iter().position(|other| other.typ() == limit.typ()) {

@@ -12,15 +12,16 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Process, Spec};
 use runb_init::Point;
 
-use super::command::{self, Command};
-use super::credentials::{Sets, UserNamespace, become_user};
-use super::guard::Guard;
-use super::process;
+use super::namespaces::Entry;
+use super::process::command::Command;
+use super::process::credentials::{Sets, UserNamespace};
+use super::process::guard::Guard;
+use super::process::schedule::{self, Affinity};
+use super::process::{self, terminal};
 use super::procfs::write_file;
-use super::program::Program;
-use super::schedule::{self, Affinity};
-use super::seccomp::Filter;
-use super::{lsm, namespaces, terminal};
+use super::program::{AT_FDCWD, O_DIRECTORY, O_PATH, Program, report_descriptor};
+use super::seccomp::{self, Filter};
+use super::{environment, lsm, namespaces};
 use crate::error::Result;
 use crate::host::Host;
 use crate::options::{ExecOptions, Keyring, Options};
@@ -35,6 +36,8 @@ pub struct Inside<'a> {
     pub id: &'a str,
     /// `CLONE_NEW*` of the namespaces that are its own.
     pub namespaces: u64,
+    /// Its init.
+    pub init: i32,
     /// The session keyring of its processes.
     pub keyring: Keyring,
     /// Its version 2 cgroup.
@@ -70,8 +73,8 @@ pub struct ExecPlan {
     pub unified: Option<PathBuf>,
     /// The seccomp filter.
     pub filter: Option<Filter>,
-    /// The index of the call that makes the twin, if there is one.
-    pub twin: Option<usize>,
+    /// The scheduler of the twin, set at [`Point::Scheduler`].
+    pub scheduler: Option<schedule::Attributes>,
     /// What was found odd and is no error.
     pub warnings: Vec<String>,
 }
@@ -90,7 +93,8 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     let Request { spec, process, inside, host, survey, options, hook } = request;
     let user = UserNamespace::of_flags(inside.namespaces);
     let enters_pid = inside.namespaces & libc::CLONE_NEWPID as u64 != 0;
-    let filter = super::filter(spec, host)?;
+    let entry = if enters_pid { Entry::Last } else { Entry::Born };
+    let filter = seccomp::of(spec, host)?;
     let joins = joins(inside, &options.cgroups)?;
     let mut sets = Sets::of(process);
     let mut warnings = sets.grant(if user == UserNamespace::Own { !0 } else { host.capabilities });
@@ -98,14 +102,11 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if spec.process().as_ref().is_some_and(|own| own.capabilities() == process.capabilities()) {
         warnings.clear();
     }
-    let mut program = Program::new(super::report_descriptor(options.preserve_fds)?);
+    let mut program = Program::new(report_descriptor(options.preserve_fds)?);
     let p = &mut program;
 
     // Here the process is the runtime's equal, in the host's namespaces; on version 2 it is in the cgroup already.
-    undumpable(p);
-    if enters_pid {
-        process::outlives_fork(process)?;
-    }
+    process::undumpable(p);
     process::oom_score(p, process);
     schedule::io_priority(p, process)?;
     schedule::affinity(p, process, Affinity::Initial)?;
@@ -114,10 +115,11 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     lsm::labels(p, process, survey.lsm)?;
     if user == UserNamespace::Own {
         process::raise_rlimits(p, process, &survey.rlimits);
-        schedule::scheduler(p, process)?;
+        schedule::scheduler(p, process, entry)?;
     }
 
     // From here on its namespaces are the container's, but for the pid namespace.
+    enter_root(p, inside);
     enter(p, inside.namespaces);
     if user == UserNamespace::Own {
         p.section("linux.namespaces");
@@ -128,15 +130,15 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     process::rlimits(p, process);
     if let Some(umask) = process.user().umask() {
         p.section("process.user.umask");
-        p.call(libc::SYS_umask, &[umask.into()]);
+        p.umask(umask);
     }
     process::personality(p, spec)?;
     if user == UserNamespace::Runtimes {
-        schedule::scheduler(p, process)?;
+        schedule::scheduler(p, process, entry)?;
     }
     let guard = Guard::of(process, filter.as_ref());
     process::own_stdio(p, process, &survey.stdio);
-    become_user(p, process, host, guard.before(sets), user);
+    process::become_user(p, process, host, guard.before(sets), user);
     process::no_new_privileges(p, process);
     close(p);
     // CAP_SYS_ADMIN, where it is borrowed to load the filter, must be gone before anybody inside sees the process: then the
@@ -145,7 +147,13 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if early {
         guard.load(p, sets);
     }
-    let twin = enters_pid.then(|| enter_pid(p));
+    let scheduler = match enters_pid {
+        true => {
+            enter_pid(p);
+            schedule::of_twin(p, process)?
+        }
+        false => None,
+    };
     process::session(p);
     if terminal::wanted(process) {
         terminal::control(p);
@@ -159,54 +167,68 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         p.section("");
         p.stop(Point::Ready);
     }
-    let home = command::home(process, survey).into_iter().collect();
+    let own = || environment::of(process, Vec::new(), survey);
     let command = match hook {
-        None => Command::of(process, home),
-        Some(hook) => Command::of_hook(hook, process, home),
+        None => Command::of(process, own()),
+        // As with runc an empty list is none.
+        Some(hook) => {
+            Command::of_hook(hook, environment::of_hook(hook).filter(|env| !env.is_empty()).unwrap_or_else(own))
+        }
     };
     command.attempt(p);
-    Ok(ExecPlan { program, unified: joins.unified, filter, twin, warnings })
-}
-
-/// Nobody may look into this process. A change of the user sets it anew, to fs.suid_dumpable (commit_creds in the kernel).
-pub(super) fn undumpable(p: &mut Program) {
-    p.section("");
-    p.call(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()]);
+    Ok(ExecPlan { program, unified: joins.unified, filter, scheduler, warnings })
 }
 
 pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
     p.section("linux.cgroupsPath");
     for dir in dirs {
         let file = dir.join("cgroup.procs");
-        p.doing(format!("write \"0\" to {}", file.display()));
+        p.doing(format!("adding pid of the process to cgroups: write \"0\" to {}", file.display()));
         write_file(p, file.as_os_str().as_encoded_bytes(), "0");
     }
 }
 
 /// One setns(2) by the pidfd of the container's init, which lies beside the report's descriptor.
 pub(super) fn enter(p: &mut Program, namespaces: u64) {
+    if namespaces == 0 {
+        return;
+    }
     p.section("linux.namespaces");
     let init = p.report() + 1;
-    p.call(libc::SYS_setns, &[init.into(), namespaces.into()]);
+    p.setns(init, namespaces);
+}
+
+/// A mount namespace has a root that setns(2) leads to. Without one of the container's own the root is that of its init.
+fn enter_root(p: &mut Program, inside: &Inside<'_>) {
+    if inside.namespaces & libc::CLONE_NEWNS as u64 != 0 {
+        return;
+    }
+    p.section("root.path");
+    p.doing("enter the root of the container's init");
+    let root = p.openat(AT_FDCWD, format!("/proc/{}/root", inside.init), O_PATH | O_DIRECTORY).out();
+    // It lives: then it is its root that was opened, and not that of another process with its number.
+    let init = p.report() + 1;
+    p.pidfd_send_signal(init, 0);
+    p.fchdir(root);
+    p.chroot(".");
+    p.close(root);
 }
 
 /// Keeps the report's descriptor up to the execve, and what is the workload's.
 pub(super) fn close(p: &mut Program) {
     p.section("");
     let report = p.report();
-    p.call(libc::SYS_close_range, &[(report + 1).into(), u64::from(u32::MAX).into(), 0.into()]);
+    p.close_range(report + 1);
     // Its end tells the runtime that the execve succeeded.
-    p.call(libc::SYS_fcntl, &[report.into(), libc::F_SETFD.into(), libc::FD_CLOEXEC.into()]);
-    undumpable(p);
+    p.fcntl_setfd_cloexec(report);
+    process::undumpable(p);
 }
 
-/// Enters the pid namespace, which only a child can. The index of the call.
-fn enter_pid(p: &mut Program) -> usize {
+/// Enters the pid namespace, which only a child can.
+pub(super) fn enter_pid(p: &mut Program) {
     p.section("linux.namespaces");
     p.doing("clone into the container's pid namespace");
-    let index = p.calls().len();
     p.twin();
-    index
 }
 
 #[cfg(test)]
@@ -227,7 +249,7 @@ mod tests {
 
     fn inside() -> Inside<'static> {
         let (pid, mount) = (libc::CLONE_NEWPID as u64, libc::CLONE_NEWNS as u64);
-        Inside { id: "web1", namespaces: pid | mount, keyring: Keyring::New, unified: None, v1: Vec::new() }
+        Inside { id: "web1", namespaces: pid | mount, init: 7, keyring: Keyring::New, unified: None, v1: Vec::new() }
     }
 
     /// The numbers of the calls of an exec of `/bin/true`.
@@ -323,7 +345,7 @@ mod tests {
         let (path, args, env, calls) = plan(serde_json::json!({"path": "/bin/hook"}));
         assert_eq!((path.as_str(), args), ("/bin/hook", vec!["/bin/hook".to_owned()]));
         assert_eq!(env, ["PATH=/bin", "A=old", "HOME=/"]);
-        assert!(!calls.contains(&libc::SYS_sched_setattr) && !calls.contains(&libc::SYS_sched_setaffinity));
+        assert!(!calls.contains(&libc::SYS_sched_setattr));
         in_this_order(&calls, &[libc::SYS_setns, libc::SYS_setresuid, libc::SYS_seccomp, libc::SYS_clone]);
         let (path, args, env, _) = plan(serde_json::json!({"path": "/bin/hook", "args": ["h", "x"], "env": ["B=1"]}));
         assert_eq!((path.as_str(), args, env), ("/bin/hook", vec!["h".into(), "x".into()], vec!["B=1".to_owned()]));

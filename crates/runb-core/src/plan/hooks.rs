@@ -1,5 +1,5 @@
 //! What runs before a hook, and when the order of a launch has to make room for hooks. A startContainer hook is planned as an
-//! exec, see [`super::exec::hook`]: it is a file of the container, and so has its process's rights.
+//! exec ([`super::exec::exec`]): it is a file of the container, and so has its process's rights.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,11 @@ use nix::libc;
 use oci_spec::runtime::{Hook, Spec};
 
 use super::check::kinds;
-use super::exec::{close, enter, join_v1, undumpable};
+use super::environment;
+use super::exec::{close, enter, join_v1};
 use super::namespaces::become_root;
-use super::process;
+use super::process::command::arguments;
+use super::process::{self, schedule};
 use super::program::Program;
 use crate::options::HookEnvironment;
 
@@ -27,8 +29,7 @@ pub(super) fn before_pivot(spec: &Spec) -> bool {
 pub fn in_runtime(hook: &Hook, bundle: &Path, environment: &HookEnvironment) -> Program {
     let mut p = Program::new(3);
     p.doing("chdir to the bundle");
-    let path = p.text(bundle.as_os_str().as_encoded_bytes());
-    p.call(libc::SYS_chdir, &[path.into()]);
+    p.chdir(bundle);
     close(&mut p);
     execute(&mut p, hook, environment.entries());
     p
@@ -47,19 +48,19 @@ pub struct Unfinished<'a> {
 /// The program of a createContainer hook: a file of the host, in the container's cgroups and namespaces, and there root.
 pub fn in_container(hook: &Hook, container: &Unfinished<'_>) -> Program {
     let mut p = Program::new(3);
-    undumpable(&mut p);
+    process::undumpable(&mut p);
+    schedule::every_cpu(&mut p);
     join_v1(&mut p, &container.v1);
     enter(&mut p, container.namespaces);
     p.section("root.path");
     p.doing("chdir to the root filesystem");
-    let path = p.text(container.rootfs.as_os_str().as_encoded_bytes());
     // As the runtime's user: the bundle may be closed to the root of a user namespace.
-    p.call(libc::SYS_chdir, &[path.into()]);
+    p.chdir(container.rootfs);
     p.section("");
     if container.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         become_root(&mut p);
         // A user namespace may deny it (user_namespaces(7), /proc/PID/setgroups).
-        p.call(libc::SYS_setgroups, &[0.into(), 0.into()]).tolerate(&[libc::EPERM]);
+        p.setgroups(&[]).tolerate(&[libc::EPERM]);
     }
     close(&mut p);
     if container.namespaces & libc::CLONE_NEWPID as u64 != 0 {
@@ -75,18 +76,12 @@ fn execute(p: &mut Program, hook: &Hook, environment: &[Vec<u8>]) {
     process::signals(p);
     p.doing("execve");
     let path = p.text(hook.path().as_os_str().as_encoded_bytes());
-    let args = p.strings(&args(hook));
-    let env = match hook.env() {
-        Some(env) => p.strings(env),
+    let args = p.strings(&arguments(hook));
+    let env = match environment::of_hook(hook) {
+        Some(env) => p.strings(&env),
         None => p.strings(environment),
     };
-    p.call(libc::SYS_execve, &[path.into(), args.into(), env.into()]);
-}
-
-/// Its arguments; the first is the path where it has none.
-pub(super) fn args(hook: &Hook) -> Vec<String> {
-    let given = hook.args().as_ref().filter(|args| !args.is_empty());
-    given.cloned().unwrap_or_else(|| vec![hook.path().display().to_string()])
+    p.execve(path, args, env);
 }
 
 #[cfg(test)]

@@ -298,6 +298,7 @@ mod tests {
         let inside = plan::exec::Inside {
             id: "web1",
             namespaces: (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64,
+            init: 7,
             keyring: Keyring::New,
             unified: None,
             v1: Vec::new(),

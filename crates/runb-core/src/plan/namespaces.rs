@@ -1,15 +1,16 @@
 //! linux.namespaces: which are made, which are joined, and by which calls. Source: config-linux.md "Namespaces",
 //! namespaces(7), setns(2).
 
+pub(super) mod settings;
+
 use std::path::PathBuf;
 
 use nix::libc;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 use runb_init::Point;
 
 use super::procfs::HostsProc;
-use super::program::{AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, Program, Slot, namespace_flags};
-use super::{IdMaps, id_map};
+use super::program::{AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, O_WRONLY, Program, Slot, namespace_flags};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::survey::Survey;
@@ -39,6 +40,7 @@ pub(super) enum Entry {
 
 const USER: u64 = libc::CLONE_NEWUSER as u64;
 const PID: u64 = libc::CLONE_NEWPID as u64;
+const MOUNT: u64 = libc::CLONE_NEWNS as u64;
 const TIME: u64 = LinuxNamespaceType::Time as u64;
 
 impl Namespaces {
@@ -75,10 +77,23 @@ impl Namespaces {
         if some(spec.domainname().as_ref()) && !self.has(libc::CLONE_NEWUTS as u64) {
             return needs("domainname", "uts");
         }
-        if !self.has(libc::CLONE_NEWNS as u64) {
-            return needs("linux.namespaces", "mount");
+        // mount(2): the right to mount is asked of the user namespace that owns the mount namespace.
+        if self.has(USER) && !self.has(MOUNT) || self.makes(USER) && self.joins_mounts() {
+            let text =
+                "needs a new mount namespace beside the user namespace, whose root may mount nothing in one of others";
+            return Err(Error::spec("linux.namespaces", text));
         }
         let Some(linux) = linux else { return Ok(()) };
+        let some_path = |paths: &Option<Vec<String>>| paths.as_ref().is_some_and(|paths| !paths.is_empty());
+        // What would be changed there, or be changed for others as well, is the host's.
+        let changes = [
+            ("linux.maskedPaths", some_path(linux.masked_paths())),
+            ("linux.readonlyPaths", some_path(linux.readonly_paths())),
+            ("linux.rootfsPropagation", some(linux.rootfs_propagation().as_ref())),
+        ];
+        if let Some((place, _)) = changes.into_iter().find(|(_, given)| *given && !self.has(MOUNT)) {
+            return needs(place, "mount");
+        }
         let maps = [("linux.uidMappings", linux.uid_mappings()), ("linux.gidMappings", linux.gid_mappings())];
         for (place, map) in maps {
             let given = map.as_ref().is_some_and(|map| !map.is_empty());
@@ -102,7 +117,7 @@ impl Namespaces {
 
     /// Whether the mount namespace is one that others have made.
     pub(super) fn joins_mounts(&self) -> bool {
-        self.joined.iter().any(|joined| joined.kind == libc::CLONE_NEWNS as u64)
+        self.joined.iter().any(|joined| joined.kind == MOUNT)
     }
 
     /// Whether a namespace of this kind is made for it.
@@ -115,6 +130,11 @@ impl Namespaces {
         self.joined.iter().fold(self.new, |all, joined| all | joined.kind)
     }
 
+    /// All that are made for it.
+    pub(super) fn new_ones(&self) -> u64 {
+        self.new
+    }
+
     /// What the clone itself makes: the pid namespace, unless a user namespace is to own it.
     pub(super) fn clone_flags(&self) -> u64 {
         if self.has(USER) { 0 } else { self.new & PID }
@@ -124,6 +144,12 @@ impl Namespaces {
         let linux = spec.linux().as_ref().filter(|_| self.makes(USER))?;
         let map = |mappings: &Option<Vec<_>>| id_map(mappings.as_deref().unwrap_or_default());
         Some(IdMaps { uids: map(linux.uid_mappings()), gids: map(linux.gid_mappings()) })
+    }
+
+    /// The host's procfs, to be opened while it is in sight. A mount namespace that is joined has what others have put at
+    /// `/proc` (CVE-2025-52881 was a write to procfs that was led elsewhere).
+    pub(super) fn hosts_procfs(&self, p: &mut Program) -> HostsProc {
+        if self.joins_mounts() { HostsProc::hold(p) } else { HostsProc::InSight }
     }
 
     /// When init comes into the pid namespace. Beside a user namespace an older kernel lets only who is inside make a procfs:
@@ -144,6 +170,7 @@ impl Namespaces {
         procfs: &HostsProc,
         entry: Entry,
     ) -> Result<Option<Slot>> {
+        let offsets = if self.makes(TIME) { Offsets::open(p, spec, procfs)? } else { None };
         let mut kept = None;
         let opened: Vec<(&Joined, Slot)> = self.joined.iter().map(|joined| (joined, open(p, joined))).collect();
         // Root may join everything before it gives up the user namespace that owns it; others need the user namespace first.
@@ -180,11 +207,27 @@ impl Namespaces {
             p.unshare(here);
         }
         if self.makes(TIME) {
-            time_offsets(p, spec, procfs)?;
+            if let Some(offsets) = offsets {
+                offsets.write(p);
+            }
             enter_time(p, procfs);
         }
         Ok(kept)
     }
+}
+
+/// The maps of a new user namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMaps {
+    /// The lines of uid_map.
+    pub uids: String,
+    /// The lines of gid_map.
+    pub gids: String,
+}
+
+/// `container host size` lines.
+pub(super) fn id_map(mappings: &[LinuxIdMapping]) -> String {
+    mappings.iter().map(|map| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())).collect()
 }
 
 /// Goes on in a child: only a child enters a pid namespace that was joined, or made by a user namespace's root.
@@ -242,24 +285,38 @@ fn enter_time(p: &mut Program, procfs: &HostsProc) {
     p.close(namespace);
 }
 
-/// The offsets are written before anyone is in the namespace.
-fn time_offsets(p: &mut Program, spec: &Spec, procfs: &HostsProc) -> Result<()> {
-    let offsets = spec.linux().iter().filter_map(|linux| linux.time_offsets().as_ref()).flatten();
-    let mut lines: Vec<String> = Vec::new();
-    for (clock, offset) in offsets {
-        if !["monotonic", "boottime"].contains(&clock.as_str()) {
-            return Err(Error::spec(
-                "linux.timeOffsets",
-                format!("{clock:?} is no clock with an offset: monotonic, boottime"),
-            ));
+/// linux.timeOffsets, on their way to the namespace of init's children.
+struct Offsets {
+    file: Slot,
+    text: String,
+}
+
+impl Offsets {
+    /// Opens the file as the host's root, whose it is: it looks for the namespace when it is written to, and for the right to
+    /// do so in whoever has opened it (timens_offsets_write, proc_timens_set_offset in the kernel).
+    fn open(p: &mut Program, spec: &Spec, procfs: &HostsProc) -> Result<Option<Self>> {
+        let offsets = spec.linux().iter().filter_map(|linux| linux.time_offsets().as_ref()).flatten();
+        let mut lines: Vec<String> = Vec::new();
+        for (clock, offset) in offsets {
+            if !["monotonic", "boottime"].contains(&clock.as_str()) {
+                let text = format!("{clock:?} is no clock with an offset: monotonic, boottime");
+                return Err(Error::spec("linux.timeOffsets", text));
+            }
+            lines.push(format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
         }
-        lines.push(format!("{clock} {} {}\n", offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        lines.sort();
+        p.section("linux.timeOffsets");
+        let (directory, path) = procfs.file(p, "self/timens_offsets");
+        Ok(Some(Offsets { file: p.openat(directory, path, O_WRONLY).out(), text: lines.concat() }))
     }
-    if lines.is_empty() {
-        return Ok(());
+
+    /// Writes them, before anyone is in the namespace.
+    fn write(self, p: &mut Program) {
+        p.section("linux.timeOffsets");
+        p.write(self.file, &self.text);
+        p.close(self.file);
     }
-    lines.sort();
-    p.section("linux.timeOffsets");
-    procfs.write(p, "self/timens_offsets", &lines.concat());
-    Ok(())
 }

@@ -1,26 +1,31 @@
 //! config.md "Process": what init does to itself, from its first call to the execve of the workload.
 
-use std::collections::BTreeMap;
+pub(super) mod command;
+pub(super) mod credentials;
+pub(super) mod guard;
+pub(super) mod schedule;
+pub(super) mod terminal;
 
 use nix::libc;
 use oci_spec::runtime::{LinuxPersonalityDomain, PosixRlimit, PosixRlimitType, Process, Spec};
 use runb_init::Point;
 
-use super::command::{Command, additions};
-use super::credentials::{Sets, UserNamespace, become_user};
-use super::exec::undumpable;
-use super::guard::Guard;
-use super::mounts::Mounts;
+use super::environment;
+use super::mounts::list::Mounts;
 use super::namespaces::{Entry, Namespaces, become_child};
-use super::procfs::{HostsProc, write_file};
+use super::procfs::write_file;
 use super::program::{
     AT_FDCWD, Added, Mark, Number, O_DIRECTORY, O_PATH, Program, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, Slot,
 };
+use super::request::{Ending, Request};
 use super::seccomp::Filter;
-use super::{Ending, Request, schedule, terminal};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::options::{Keyring, Options};
 use crate::survey::{Destination, Kind, Survey};
+use command::{Command, additions};
+use credentials::{Sets, UserNamespace};
+use guard::Guard;
 
 /// What was changed for the time of the launch, to be set back.
 pub(super) struct Begun {
@@ -35,6 +40,12 @@ pub(super) fn begin(p: &mut Program) -> Begun {
     p.prctl_set_undumpable();
     p.prctl_set_name("runb:[init]");
     Begun { umask: p.umask(0).out(), descriptors: None }
+}
+
+/// Nobody may look into this process. A change of the user sets it anew, to fs.suid_dumpable (commit_creds in the kernel).
+pub(super) fn undumpable(p: &mut Program) {
+    p.section("");
+    p.prctl_set_undumpable();
 }
 
 impl Begun {
@@ -80,113 +91,20 @@ pub(super) fn oom_score(p: &mut Program, process: &Process) {
 ///
 /// # Errors
 /// A value is out of the kernel's range, or the user namespace and the scheduler exclude each other.
-pub(super) fn privileged(p: &mut Program, process: &Process, namespaces: &Namespaces, survey: &Survey) -> Result<()> {
+pub(super) fn privileged(
+    p: &mut Program,
+    request: &Request<'_>,
+    process: &Process,
+    (namespaces, entry): (&Namespaces, Entry),
+) -> Result<()> {
+    schedule::every_cpu(p);
     schedule::io_priority(p, process)?;
     schedule::check_affinity(process)?;
     if UserNamespace::of(namespaces) == UserNamespace::Runtimes {
         return Ok(());
     }
-    raise_rlimits(p, process, &survey.rlimits);
-    if namespaces.has(libc::CLONE_NEWPID as u64) {
-        outlives_fork(process)?;
-    }
-    schedule::scheduler(p, process)
-}
-
-/// Refuses a scheduler that a twin would not have.
-///
-/// # Errors
-/// process.scheduler is one.
-pub(super) fn outlives_fork(process: &Process) -> Result<()> {
-    match schedule::is_lost_by_fork(process) {
-        true => Err(Error::spec(
-            "process.scheduler",
-            "SCHED_DEADLINE and SCHED_FLAG_RESET_ON_FORK do not outlive the fork into a pid namespace that exists or that a user namespace owns",
-        )),
-        false => Ok(()),
-    }
-}
-
-/// A new network namespace has a loopback device that is down.
-pub(super) fn network(p: &mut Program, namespaces: &Namespaces) {
-    if !namespaces.makes(libc::CLONE_NEWNET as u64) {
-        return;
-    }
-    p.section("linux.namespaces");
-    p.doing("bring lo up");
-    let socket = p.socket_dgram(libc::AF_INET).tolerate(&[libc::EAFNOSUPPORT]).out();
-    p.ioctl_siocsifflags(socket, "lo", libc::IFF_UP | libc::IFF_RUNNING).after_success();
-    p.close(socket).after_success();
-}
-
-/// hostname, domainname and linux.sysctl: the namespaces are the container's, the procfs still the host's.
-pub(super) fn names_and_sysctls(
-    p: &mut Program,
-    spec: &Spec,
-    namespaces: &Namespaces,
-    procfs: &HostsProc,
-) -> Result<()> {
-    if let Some(name) = spec.hostname().as_ref().filter(|name| !name.is_empty()) {
-        p.section("hostname");
-        p.sethostname(name);
-    }
-    if let Some(name) = spec.domainname().as_ref().filter(|name| !name.is_empty()) {
-        p.section("domainname");
-        p.setdomainname(name);
-    }
-    let sysctls = spec.linux().iter().filter_map(|linux| linux.sysctl().as_ref()).flatten();
-    for (key, value) in sysctls.collect::<BTreeMap<_, _>>() {
-        let place = format!("linux.sysctl[{key}]");
-        let path = sysctl_path(&place, key, namespaces)?;
-        p.section(place);
-        p.doing(format!("write {value:?} to /proc/sys/{path}"));
-        procfs.write(p, &format!("sys/{path}"), value);
-    }
-    Ok(())
-}
-
-/// The path of a sysctl below /proc/sys, if a namespace of the container's own holds it.
-///
-/// As sysctl(8): the first separator decides which of `.` and `/` separates; the other one is part of a name.
-fn sysctl_path(place: &str, key: &str, namespaces: &Namespaces) -> Result<String> {
-    let slashes = key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'/');
-    let swap = |c| match c {
-        '.' => '/',
-        '/' => '.',
-        other => other,
-    };
-    let path: String = if slashes { key.to_owned() } else { key.chars().map(swap).collect() };
-    if path.split('/').any(|name| name.is_empty() || name == "." || name == "..") {
-        return Err(Error::spec(place, "is no name of a sysctl"));
-    }
-    const IPC: [&str; 8] = [
-        "kernel/msgmax",
-        "kernel/msgmnb",
-        "kernel/msgmni",
-        "kernel/sem",
-        "kernel/shmall",
-        "kernel/shmmax",
-        "kernel/shmmni",
-        "kernel/shm_rmid_forced",
-    ];
-    let needs = if IPC.contains(&path.as_str()) || path.starts_with("fs/mqueue/") {
-        Some((libc::CLONE_NEWIPC, "ipc"))
-    } else if path.starts_with("net/") {
-        Some((libc::CLONE_NEWNET, "network"))
-    } else if path == "kernel/domainname" || path == "kernel/hostname" {
-        Some((libc::CLONE_NEWUTS, "uts"))
-    } else if path.starts_with("user/") {
-        Some((libc::CLONE_NEWUSER, "user"))
-    } else {
-        None
-    };
-    match needs {
-        None => Err(Error::spec(place, "is not in a namespace: it would change the host")),
-        Some((kind, name)) if !namespaces.has(kind as u64) => {
-            Err(Error::spec(place, format!("needs a {name} namespace of its own: it would change the host")))
-        }
-        Some(_) => Ok(path),
-    }
+    raise_rlimits(p, process, &request.survey.rlimits);
+    schedule::scheduler(p, process, entry)
 }
 
 /// process.cwd is made where it is missing, as all runtimes do.
@@ -278,13 +196,21 @@ pub(super) fn own_stdio(p: &mut Program, process: &Process, stdio: &[i32]) {
     }
 }
 
+/// Becomes process.user with process.capabilities, in process.cwd.
+pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets: Sets, namespace: UserNamespace) {
+    credentials::groups(p, process, namespace);
+    cwd(p, process);
+    credentials::credentials(p, process, host, sets);
+    cwd_again(p, process);
+}
+
 /// Enters process.cwd as root; [`cwd_again`] tries as the user where root may not.
-pub(super) fn cwd(p: &mut Program, process: &Process) {
+fn cwd(p: &mut Program, process: &Process) {
     let slot = open_cwd(p, process).tolerate(&[libc::EACCES]).out();
     p.fchdir(slot).after_success();
 }
 
-pub(super) fn cwd_again(p: &mut Program, process: &Process) {
+fn cwd_again(p: &mut Program, process: &Process) {
     let slot = open_cwd(p, process).after_failure().out();
     p.fchdir(slot).after_failure();
 }
@@ -303,7 +229,7 @@ pub(super) fn finish(
     (namespaces, entry): (&Namespaces, Entry),
     begun: &Begun,
     filter: Option<&Filter>,
-) -> Result<Vec<String>> {
+) -> Result<Finished> {
     let user = UserNamespace::of(namespaces);
     let mut sets = Sets::of(process);
     let warnings = sets.grant(if user == UserNamespace::Own { !0 } else { request.host.capabilities });
@@ -320,33 +246,45 @@ pub(super) fn finish(
     p.umask(process.user().umask().map_or(Number::from(begun.umask), Number::from));
     personality(p, request.spec)?;
     if user == UserNamespace::Runtimes {
-        schedule::scheduler(p, process)?;
+        schedule::scheduler(p, process, entry)?;
     }
     let guard = Guard::of(process, filter);
     own_stdio(p, process, &request.survey.stdio);
     become_user(p, process, request.host, guard.before(sets), user);
     no_new_privileges(p, process);
+    let command = Command::of(process, environment::of(process, additions(request), request.survey));
     // As for an exec: CAP_SYS_ADMIN, where it is borrowed, is gone before anybody sees the process.
     let early = entry == Entry::Last && guard.has_too_much(sets);
+    let mut scheduler = None;
     if entry == Entry::Last {
+        // It comes into a pid namespace that others are in, when there is nothing to be seen or taken over.
         if early {
+            // A profile may know an older faccessat(2) alone.
+            command.check(p);
             guard.load(p, sets);
         }
-        enter_last(p, process)?;
+        undumpable(p);
+        become_child(p);
+        scheduler = schedule::of_twin(p, process)?;
+        lead(p, process);
     }
-    let command = Command::of(process, additions(request, process));
-    command.check(p);
+    if !early {
+        command.check(p);
+    }
     p.section("");
     if request.ending == Ending::Stop {
         // Its end tells the runtime that the execve succeeded.
         p.fcntl_setfd_cloexec(report);
     }
+    if request.ending == Ending::Fifo {
+        // Who waits for a start can be ended. What the caller has it ignore (nohup(1)) the workload ignores, as under runc.
+        let signals = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
+        p.end_by(signals.into_iter().filter(|signal| !request.host.ignored.contains(signal)));
+    }
+    signals(p);
     // Whoever decides for the workload gets the listener from this runtime, so before it goes.
-    if guard.has_listener() {
-        signals(p);
-        if !early {
-            guard.load(p, sets);
-        }
+    if guard.has_listener() && !early {
+        guard.load(p, sets);
     }
     p.section("");
     match request.ending {
@@ -363,24 +301,20 @@ pub(super) fn finish(
             p.read(report, 1).mark(Mark::Wait);
         }
     }
-    if !guard.has_listener() {
-        signals(p);
-        if !early {
-            guard.load(p, sets);
-        }
+    if !guard.has_listener() && !early {
+        guard.load(p, sets);
     }
     guard.check(p)?;
     command.execute(p);
-    Ok(warnings)
+    Ok(Finished { scheduler, warnings })
 }
 
-/// Comes into a pid namespace that others are in, when there is nothing to be seen or taken over.
-fn enter_last(p: &mut Program, process: &Process) -> Result<()> {
-    outlives_fork(process)?;
-    undumpable(p);
-    become_child(p);
-    lead(p, process);
-    Ok(())
+/// What [`finish`] leaves to the runtime.
+pub(super) struct Finished {
+    /// The scheduler of a twin.
+    pub(super) scheduler: Option<schedule::Attributes>,
+    /// What was found odd and is no error.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Leads a session, of which its terminal is the controlling one.

@@ -1,6 +1,5 @@
 //! Writing to the host's procfs.
 
-use super::namespaces::Namespaces;
 use super::program::{AT_FDCWD, Data, Number, O_DIRECTORY, O_PATH, O_WRONLY, Program, Slot, Text};
 
 /// open, write, close.
@@ -14,24 +13,26 @@ fn write_below(p: &mut Program, directory: Number, path: impl Text, text: &str) 
     p.close(file);
 }
 
-/// The host's procfs. A mount namespace that is joined has what others have put at `/proc` (CVE-2025-52881 was a write to
-/// procfs that was led elsewhere): there it is a descriptor from before.
-pub(super) struct HostsProc(Option<Slot>);
+/// The host's procfs.
+pub(super) enum HostsProc {
+    /// It stays in sight.
+    InSight,
+    /// A descriptor from when it was in sight.
+    Held(Slot),
+}
 
 impl HostsProc {
     /// To be called while the host's mounts are in sight.
-    pub(super) fn open(p: &mut Program, namespaces: &Namespaces) -> Self {
-        HostsProc(namespaces.joins_mounts().then(|| {
-            p.section("linux.namespaces");
-            p.openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY).out()
-        }))
+    pub(super) fn hold(p: &mut Program) -> Self {
+        p.section("linux.namespaces");
+        HostsProc::Held(p.openat(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY).out())
     }
 
     /// A file below it, as the first two arguments of openat(2).
     pub(super) fn file(&self, p: &mut Program, below: &str) -> (Number, Data) {
-        match self.0 {
-            Some(directory) => (directory.into(), p.text(below)),
-            None => (AT_FDCWD.into(), p.text(format!("/proc/{below}"))),
+        match *self {
+            HostsProc::Held(directory) => (directory.into(), p.text(below)),
+            HostsProc::InSight => (AT_FDCWD.into(), p.text(format!("/proc/{below}"))),
         }
     }
 
@@ -43,7 +44,7 @@ impl HostsProc {
 
     /// No directory of the host is held longer than it is needed.
     pub(super) fn close(self, p: &mut Program) {
-        if let Some(directory) = self.0 {
+        if let HostsProc::Held(directory) = self {
             p.section("linux.namespaces");
             p.close(directory);
         }

@@ -9,17 +9,20 @@ mod values;
 
 use std::rc::Rc;
 
+use crate::error::{Error, Kind as ErrorKind, Result};
 use nix::libc;
 use runb_init::{After, Call, Header, Kind, PROGRAM_ADDRESS, Point, Report};
 
 pub(crate) use added::Added;
-pub(crate) use calls::MountAttr;
-pub(crate) use describe::namespace_flags;
+pub(crate) use calls::{Message, MountAttr, MountIds};
+pub(crate) use describe::{capability_name, namespace_flags};
 pub(crate) use flags::*;
 use origin::Origin;
 pub use origin::{Hint, Mark};
-pub(crate) use values::{Arg, NULL, Number, Strings, Text};
+use values::Arg;
 pub use values::{Data, Slot};
+
+pub(crate) use values::{NULL, Number, Strings, Text};
 
 /// The working directory, or after the change of root simply what a path starts from.
 pub(crate) const AT_FDCWD: i32 = libc::AT_FDCWD;
@@ -89,7 +92,7 @@ impl Program {
     }
 
     /// A slot inside of other data, for instance in a control message; `offset` is that of four aligned bytes.
-    pub(crate) fn slot_in(&mut self, data: Data, offset: usize) -> Slot {
+    fn slot_in(&mut self, data: Data, offset: usize) -> Slot {
         Slot(data.0 + offset as u32)
     }
 
@@ -130,8 +133,8 @@ impl Program {
         Strings(self.longs(&pointers))
     }
 
-    /// Adds a call.
-    pub(crate) fn call(&mut self, nr: libc::c_long, args: &[Arg]) -> Added<'_> {
+    /// Adds a call; for the constructors alone.
+    fn call(&mut self, nr: libc::c_long, args: &[Arg]) -> Added<'_> {
         debug_assert!(describe::knows(nr), "the system call {nr} has no name for who reads a plan");
         let mut call = Call {
             nr: nr as u16,
@@ -154,10 +157,8 @@ impl Program {
             };
         }
         self.calls.push(call);
-        // Until all that makes filesystems does so by its constructors.
-        let hint = matches!(nr, libc::SYS_fsconfig | libc::SYS_fsmount).then_some(Hint::KernelLog);
         let (place, what) = (self.place.clone(), self.what.clone());
-        self.origins.push(Origin { place, what, hint, mark: None });
+        self.origins.push(Origin { place, what, hint: None, mark: None });
         Added { program: self }
     }
 
@@ -207,8 +208,8 @@ impl Program {
 
     /// The stops, in the order in which init comes to them.
     pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
-        use Point::{Cgroup, Hooks, IdMap, Mount, Notify, Ready, Terminal};
-        const ALL: [Point; 7] = [IdMap, Mount, Terminal, Hooks, Notify, Ready, Cgroup];
+        use Point::{Cgroup, Hooks, IdMap, Mount, Notify, Ready, Scheduler, Terminal};
+        const ALL: [Point; 8] = [Cgroup, IdMap, Mount, Terminal, Hooks, Notify, Ready, Scheduler];
         let of = |number: u64| ALL.into_iter().find(|point| *point as u64 == number);
         self.calls.iter().filter(|call| call.kind == Kind::Stop).filter_map(move |call| of(call.args[0]))
     }
@@ -283,5 +284,36 @@ impl Program {
             }
         }
         image
+    }
+}
+
+/// The number of the descriptor that takes the reports: the first after those that the workload keeps.
+///
+/// # Errors
+/// They are more than a process can have.
+pub(crate) fn report_descriptor(kept: u32) -> Result<i32> {
+    // No descriptor has a number from this one on (sysctl_nr_open_max in fs/file.c).
+    const NUMBERS: u32 = 0x7fff_ffc0;
+    // Two more follow: the fifo or a pidfd, and what init is executed from.
+    match kept.checked_add(3).filter(|report| *report < NUMBERS - 2) {
+        Some(report) => Ok(report.cast_signed()),
+        None => {
+            let text = format!("{kept} descriptors are to be preserved: a process cannot have so many");
+            Err(Error::new(ErrorKind::Usage, text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reports_come_after_the_preserved_descriptors_or_there_are_too_many_of_them() {
+        assert_eq!(report_descriptor(0).expect("a number"), 3);
+        assert_eq!(report_descriptor(0x7fff_ff00).expect("a number"), 0x7fff_ff03);
+        for kept in [0x7fff_ffc0, 0x7fff_ffff, 0x8000_0000, u32::MAX - 3, u32::MAX] {
+            assert_eq!(report_descriptor(kept).expect_err("too many").kind(), ErrorKind::Usage);
+        }
     }
 }

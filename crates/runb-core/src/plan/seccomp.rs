@@ -5,20 +5,25 @@
 
 mod arch;
 mod decide;
+#[cfg(feature = "internals")]
 mod explain;
 mod numbers;
 mod program;
 mod rules;
+mod run;
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator, Spec};
 
 pub use arch::{Abi, Native};
-pub use explain::{Call, Verdict, explain, run, verdict};
+#[cfg(feature = "internals")]
+pub use explain::{Verdict, explain, verdict};
 pub use program::Instruction;
 pub use rules::Action;
+pub use run::{Call, run};
 
+use crate::host::Host;
 use crate::{Error, Result};
 use arch::Kind;
 use decide::{Alternative, Decision, Unknown, Uses, X32};
@@ -73,8 +78,6 @@ impl FilterFlags {
     pub const SPEC_ALLOW: FilterFlags = FilterFlags(1 << 2);
     /// The call returns the listener's descriptor.
     pub const NEW_LISTENER: FilterFlags = FilterFlags(1 << 3);
-    /// TSYNC fails with ESRCH instead of a thread's id, so that the result can be a descriptor (Linux 5.7).
-    pub const TSYNC_ESRCH: FilterFlags = FilterFlags(1 << 4);
     /// A call that waits for a listener which has received it is interrupted by deadly signals only (Linux 5.19).
     pub const WAIT_KILLABLE_RECV: FilterFlags = FilterFlags(1 << 5);
 
@@ -304,11 +307,8 @@ fn flags(seccomp: &LinuxSeccomp, listener: &Option<Listener>, kernel: &Kernel) -
     for (i, &flag) in written.iter().enumerate() {
         let flag = match flag {
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => FilterFlags::LOG,
-            // With a listener the result is its descriptor, so a thread's id cannot be (kernel commit 51891498f2da).
-            LinuxSeccompFilterFlag::SeccompFilterFlagTsync if listener.is_some() => {
-                FilterFlags::TSYNC.with(FilterFlags::TSYNC_ESRCH)
-            }
-            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => FilterFlags::TSYNC,
+            // Whoever loads the filter has one thread, which is the one that gets it: there is nobody to bring it to.
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => continue,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => FilterFlags::SPEC_ALLOW,
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => FilterFlags::WAIT_KILLABLE_RECV,
         };
@@ -322,4 +322,16 @@ fn flags(seccomp: &LinuxSeccomp, listener: &Option<Listener>, kernel: &Kernel) -
         flags = flags.with(flag);
     }
     Ok(if listener.is_some() { flags.with(FilterFlags::NEW_LISTENER) } else { flags })
+}
+
+/// linux.seccomp, compiled for this machine; none where the configuration has no profile.
+///
+/// # Errors
+/// As [`compile`].
+pub fn of(spec: &Spec, host: &Host) -> Result<Option<Filter>> {
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let Some(profile) = seccomp else { return Ok(None) };
+    let unsupported = || Error::spec("linux.seccomp", "has no table of system calls for this architecture");
+    let native = Native::of_build().ok_or_else(unsupported)?;
+    compile(profile, native, &Kernel::of_release(host.kernel.0, host.kernel.1)).map(Some)
 }

@@ -52,6 +52,16 @@ impl Busy {
     }
 }
 
+/// What came of the attempt to take a folder for a new container.
+enum Taken {
+    /// It is the new container's.
+    Free(StateDir),
+    /// It is another one's.
+    InUse,
+    /// It was removed meanwhile.
+    Gone,
+}
+
 impl StateDir {
     /// Makes the folder for a new container.
     ///
@@ -63,27 +73,45 @@ impl StateDir {
         let in_use = || Error::new(Kind::Exists, format!("container with given ID already exists: {id}"));
         for _ in 0..ATTEMPTS {
             let made = make_folder(root, &path)?;
-            // Between the two another verb may take it for what a create that was ended has left.
-            let Some(folder) = open_folder(&path)? else { continue };
-            if made {
-                lock::wait_if_busy(&folder).inspect_err(|_| drop(fs::remove_dir(&path)))?;
-            } else if !lock::try_lock(&folder)? {
-                return Err(in_use());
-            }
-            match StateDir::locked(path.clone(), folder) {
-                // A folder without an intent is no container.
-                Ok(dir) if files::read(&path).is_err_and(|e| e.kind() == Kind::NotFound) => {
-                    if !made {
-                        dir.clear()?;
+            match StateDir::taken(&path, made) {
+                Ok(Taken::Free(dir)) => return Ok(dir),
+                Ok(Taken::InUse) => return Err(in_use()),
+                Ok(Taken::Gone) => continue,
+                Err(error) => {
+                    if made {
+                        // If it is not empty, it is another one's by now.
+                        let _ = fs::remove_dir(&path);
                     }
-                    return Ok(dir);
+                    return Err(error);
                 }
-                Ok(_) => return Err(in_use()),
-                Err(error) if error.kind() == Kind::NotFound => continue,
-                Err(error) => return Err(error),
             }
         }
         Err(in_use())
+    }
+
+    /// Takes a folder that is there, `made` for that or not.
+    fn taken(path: &Path, made: bool) -> Result<Taken> {
+        // Between the two another verb may take it for what a create that was ended has left.
+        let Some(folder) = open_folder(path)? else { return Ok(Taken::Gone) };
+        if made {
+            lock::wait_if_busy(&folder)?;
+        } else if !lock::try_lock(&folder)? {
+            return Ok(Taken::InUse);
+        }
+        let dir = match StateDir::locked(path.to_owned(), folder) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(Taken::Gone),
+            dir => dir?,
+        };
+        match files::read(path) {
+            // A folder with neither an intent nor a state is no container.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) if error.kind() != Kind::State => return Err(error),
+            _ => return Ok(Taken::InUse),
+        }
+        if !made {
+            dir.clear()?;
+        }
+        Ok(Taken::Free(dir))
     }
 
     /// Looks at the folder of a container that exists.
@@ -212,13 +240,22 @@ impl StateDir {
         files::read_intent(&self.path)
     }
 
+    /// Removes a state.json that is damaged: from now on the intent alone tells of the container.
+    ///
+    /// # Errors
+    /// unlink(2) fails.
+    pub fn forget_state(&self) -> Result<()> {
+        self.unlink(STATE)
+    }
+
     /// Removes the folder.
     ///
     /// # Errors
     /// A call fails.
     pub fn remove(self) -> Result<()> {
-        // Most folders have these three and no more. The intent is the last: without it there is no container.
-        for name in [STATE, CONFIG, INTENT] {
+        // Most folders have these three and no more. The state goes after the intent: who looks meanwhile sees a container that
+        // has stopped, and then none; and a removal that is killed can be repeated.
+        for name in [INTENT, STATE, CONFIG] {
             self.unlink(name)?;
         }
         if fs::remove_dir(&self.path).is_ok() {

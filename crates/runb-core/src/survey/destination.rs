@@ -3,7 +3,7 @@
 //! A link is followed here only to know its end; init resolves again, so that one which changes meanwhile misleads nobody
 //! but the container.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +17,7 @@ use nix::libc;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::Mount;
 
-use super::{Found, is_bind};
+use super::{Covers, Found, Kind, is_bind};
 use crate::sys::{Resolve, openat2};
 
 /// What is at the destination of a mount.
@@ -53,70 +53,6 @@ impl Wanted {
     }
 }
 
-/// What was put at paths of a tree, in order: the last that is at a path or above it is what one finds there. It is looked
-/// for by the names of the path, so that many mounts cost no more for each than few.
-#[derive(Debug)]
-pub(crate) struct Covers<T> {
-    list: Vec<T>,
-    /// By a clean path, the last of the list there.
-    last: BTreeMap<Vec<u8>, usize>,
-    #[cfg(test)]
-    pub(crate) lookups: std::cell::Cell<usize>,
-}
-
-impl<T> Default for Covers<T> {
-    fn default() -> Self {
-        Covers {
-            list: Vec::new(),
-            last: BTreeMap::new(),
-            #[cfg(test)]
-            lookups: Default::default(),
-        }
-    }
-}
-
-impl<T> Covers<T> {
-    /// Puts `item` at `path`, which is absolute and [`clean`].
-    pub(crate) fn push(&mut self, path: &Path, item: T) {
-        self.last.insert(path.as_os_str().as_bytes().to_vec(), self.list.len());
-        self.list.push(item);
-    }
-
-    /// The last one at `path`.
-    pub(crate) fn at(&self, path: &Path) -> Option<&T> {
-        self.last_at(path.as_os_str().as_bytes()).map(|index| &self.list[index])
-    }
-
-    /// The last one at `path` or above it.
-    pub(crate) fn over(&self, path: &Path) -> Option<&T> {
-        let index = self.last_at(path.as_os_str().as_bytes()).max(self.last_above(path));
-        index.map(|index| &self.list[index])
-    }
-
-    /// The last one above `path`.
-    pub(crate) fn above(&self, path: &Path) -> Option<&T> {
-        self.last_above(path).map(|index| &self.list[index])
-    }
-
-    /// All, in order.
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, T> {
-        self.list.iter()
-    }
-
-    fn last_above(&self, path: &Path) -> Option<usize> {
-        let path = path.as_os_str().as_bytes();
-        let slashes = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
-        let root = if path.len() > 1 { self.last_at(b"/") } else { None };
-        slashes.map(|(end, _)| self.last_at(&path[..end])).fold(root, Option::max)
-    }
-
-    fn last_at(&self, path: &[u8]) -> Option<usize> {
-        #[cfg(test)]
-        self.lookups.set(self.lookups.get() + 1);
-        self.last.get(path).copied()
-    }
-}
-
 /// An earlier mount, that covers what the root filesystem has.
 #[derive(Debug)]
 pub(super) struct Cover {
@@ -126,17 +62,22 @@ pub(super) struct Cover {
 
 #[derive(Debug)]
 enum With {
+    /// What the host has at a path.
     Bind(PathBuf),
+    /// What was at a path of the container when there were so many mounts.
+    Inside(PathBuf, usize),
     /// A tmpfs with this mode.
     Tmpfs(Option<u32>),
     Other,
 }
 
 impl Cover {
-    pub(super) fn of(mount: &Mount, bundle: &Path, seen: &Destination) -> Self {
+    /// `inside` is where in the container the source is, if it is there, of the mount after `earlier` ones.
+    pub(super) fn of(mount: &Mount, bundle: &Path, seen: &Destination, inside: Option<(&Path, usize)>) -> Self {
         let mode = mount.options().iter().flatten().rev().find_map(|option| option.strip_prefix("mode="));
-        let with = match mount.source() {
-            Some(source) if is_bind(mount) => With::Bind(bundle.join(source)),
+        let with = match (inside, mount.source()) {
+            (Some((place, earlier)), _) => With::Inside(place.to_owned(), earlier),
+            (None, Some(source)) if is_bind(mount) => With::Bind(bundle.join(source)),
             _ if mount.typ().as_deref() == Some("tmpfs") => {
                 With::Tmpfs(mode.and_then(|mode| u32::from_str_radix(mode, 8).ok()).or(seen.mode))
             }
@@ -196,15 +137,39 @@ pub(super) fn look(root: BorrowedFd<'_>, path: &Path, covers: &Covers<Cover>, wa
 }
 
 fn at(root: BorrowedFd<'_>, path: &Path, flags: i32) -> Result<OwnedFd, Errno> {
+    openat2(root, &relative(path)?, libc::O_PATH | flags, Resolve::InRootNoLinks)
+}
+
+/// `path` from a directory that stands for the root.
+fn relative(path: &Path) -> Result<CString, Errno> {
     let relative = path.strip_prefix("/").unwrap_or(path).as_os_str();
     let relative = if relative.is_empty() { ".".as_ref() } else { relative };
-    let path = CString::new(relative.as_bytes()).map_err(|_| Errno::EINVAL)?;
-    openat2(root, &path, libc::O_PATH | flags, Resolve::InRootNoLinks)
+    CString::new(relative.as_bytes()).map_err(|_| Errno::EINVAL)
 }
 
 fn mode(place: OwnedFd, wanted: Wanted) -> Option<u32> {
     let meta = (wanted == Wanted::Mode).then(|| File::from(place).metadata().ok())??;
     meta.is_dir().then(|| meta.mode() & 0o7777)
+}
+
+/// Where `path` leads in the container, without links.
+pub(super) fn place(root: Option<&OwnedFd>, path: &Path, covers: &Covers<Cover>) -> PathBuf {
+    root.map_or_else(|| path.to_owned(), |root| look(root.as_fd(), path, covers, Wanted::Place).path)
+}
+
+/// What covers `path`, which has no links, and the path of the same by whose names that is: what is bound inside is
+/// what was there before.
+fn origin<'c>(path: &Path, covers: &'c Covers<Cover>) -> (PathBuf, Option<&'c Cover>) {
+    let (mut path, mut count) = (path.to_owned(), covers.len());
+    loop {
+        match covers.over_when(&path, count) {
+            Some(Cover { at, with: With::Inside(source, earlier) }) => {
+                path = clean(&source.join(path.strip_prefix(at).unwrap_or(&path)));
+                count = *earlier;
+            }
+            cover => return (path, cover),
+        }
+    }
 }
 
 /// What is at the path of a device; the last name is not followed.
@@ -223,6 +188,30 @@ pub(super) fn found(root: BorrowedFd<'_>, path: &Path, covers: &Covers<Cover>) -
     }
 }
 
+/// What is at `path` when all of `covers` is mounted; links are followed.
+pub(super) fn kind(root: Option<&OwnedFd>, path: &Path, covers: &Covers<Cover>) -> Kind {
+    let (path, cover) = origin(&clean(path), covers);
+    let below = |directory: BorrowedFd<'_>, path: &Path| {
+        let place = openat2(directory, &relative(path).ok()?, libc::O_PATH, Resolve::InRoot).ok()?;
+        Some(if File::from(place).metadata().ok()?.is_dir() { Kind::Directory } else { Kind::File })
+    };
+    let seen = match cover {
+        None => root.and_then(|root| below(root.as_fd(), &path)),
+        Some(cover) => match &cover.with {
+            With::Bind(source) => {
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                let source = open(source, flags, Mode::empty()).ok();
+                source.and_then(|source| below(source.as_fd(), path.strip_prefix(&cover.at).ok()?))
+            }
+            With::Tmpfs(_) => (cover.at == path).then_some(Kind::Directory),
+            // The kernel's: what is there for the host is there for the container.
+            With::Other if ["/proc", "/sys"].iter().any(|place| cover.at == Path::new(place)) => Some(Kind::of(&path)),
+            With::Other | With::Inside(..) => None,
+        },
+    };
+    seen.unwrap_or_default()
+}
+
 /// A destination that an earlier mount covers.
 fn below(cover: &Cover, path: &Path, wanted: Wanted) -> Destination {
     let rest = path.strip_prefix(&cover.at).unwrap_or(path);
@@ -237,7 +226,7 @@ fn below(cover: &Cover, path: &Path, wanted: Wanted) -> Destination {
                 )
                 .and_then(|place| mode(place, wanted))
         }
-        With::Tmpfs(_) | With::Other => None,
+        With::Tmpfs(_) | With::Inside(..) | With::Other => None,
     };
     Destination { path: path.to_owned(), there: cover.at.iter().count() - 1, mode }
 }
@@ -340,7 +329,8 @@ mod tests {
             [over("/a"), over("/a/b"), over("/a/b/c/d"), over("/ab"), over("/")],
             [Some(3), Some(3), Some(3), None, None]
         );
-        assert_eq!([covers.above(Path::new("/a")), covers.at(Path::new("/a/b"))], [None, Some(&1)]);
+        assert_eq!(covers.above(Path::new("/a")), None);
+        assert_eq!(covers.at_mut(Path::new("/a/b")), Some(&mut 1));
         covers.push(Path::new("/"), 4);
         assert_eq!(covers.over(Path::new("/x")), Some(&4));
     }

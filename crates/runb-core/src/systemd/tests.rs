@@ -28,7 +28,7 @@ fn unit() -> Unit {
         property("Delegate", true.into(), None),
         property("MemoryMax", 4096u64.into(), None),
     ];
-    Unit { name: UNIT_NAME.to_owned(), kind: UnitKind::Scope, properties, dir: Some(0) }
+    Unit { name: UNIT_NAME.to_owned(), kind: UnitKind::Scope, properties, dir: Some(0), warnings: Vec::new() }
 }
 
 fn manager_at(bus: &Bus, peer: Peer) -> Manager {
@@ -110,7 +110,7 @@ fn a_bus_is_greeted_and_told_what_is_to_be_heard_before_the_call() {
 
 #[test]
 fn the_next_place_is_tried_where_nobody_listens_or_the_caller_is_refused() {
-    let silent = Bus::of(|client| drop(client));
+    let silent = Bus::of(drop);
     let refusing = Bus::of(|mut client| client.reject());
     let bus = Bus::of(|mut client| {
         client.accept();
@@ -158,7 +158,7 @@ fn silence_ends_at_the_time_limit_wherever_it_begins() {
         });
         let begin = Instant::now();
         let error = start(&impatient(&bus)).expect_err("silence");
-        assert_eq!(error.errno(), Some(Errno::ETIMEDOUT), "{error}");
+        assert_eq!(error.nix_errno(), Some(Errno::ETIMEDOUT), "{error}");
         assert!(error.to_string().contains("within 0.2s"), "{error}");
         assert!(begin.elapsed() >= Duration::from_millis(200) && begin.elapsed() < Duration::from_secs(15));
     }

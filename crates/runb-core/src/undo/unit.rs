@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::options::Systemd;
+use crate::plan::cgroup::systemd::Property;
 use crate::socket::PATIENCE;
 use crate::systemd::Manager;
 
@@ -70,6 +71,14 @@ impl MadeUnit {
             Ok(_) => Holder::Another,
             Err(_) => Holder::Nobody,
         }
+    }
+
+    /// Changes properties of the unit, until it is stopped.
+    ///
+    /// # Errors
+    /// There is no such unit any more; systemd refuses a property, does not answer, or not in time.
+    pub fn set_properties(&self, properties: &[Property]) -> Result<()> {
+        Manager::of(&self.systemd).set_properties(&self.name, properties)
     }
 
     /// Stops the unit if it is the container's. One that has ended is gone, and systemd is not asked at all.

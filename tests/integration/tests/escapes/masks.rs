@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use runb_tests::*;
 
 use super::canary::{Canary, refused_or_harmless, without_mounts};
+use super::renames::in_user_namespace;
 
 #[test]
 fn a_mask_is_the_kernels_null_whatever_the_containers_is() {
@@ -100,5 +102,88 @@ fn without_a_pivot_no_procfs_without_masks_can_be_mounted() {
         let script = "unshare -U -r -m -p -f sh -c 'mount -t proc none /tmp && echo mounted'";
         let outcome = bundle.sh(script).run();
         assert!(outcome.stdout == "mounted\n" || outcome.stderr.contains("unshare"), "{outcome:?}");
+    });
+}
+
+/// Ways in which a container comes to its root.
+fn ways(t: &Test) -> [(&'static str, Bundle<'_>, &'static [&'static str]); 5] {
+    let bundle = || t.bundle().with_id(&t.name("x"));
+    let hook = json!({"path": "/bin/true"});
+    [
+        ("plain", bundle(), &[]),
+        ("writable", bundle().writable(), &[]),
+        ("hooks", bundle().hook("createRuntime", hook), &[]),
+        ("no pivot", bundle(), &["--no-pivot"]),
+        ("user namespace", in_user_namespace(bundle()), &[]),
+    ]
+}
+
+#[test]
+fn masked_directories_are_one_filesystem_and_what_is_masked_twice_is_masked_once() {
+    in_modes(LIFECYCLE, |t| {
+        t.runb_only("the peers' versions here do neither");
+        let fill = |root: &Path| {
+            for dir in ["etc/one", "etc/other"] {
+                fs::create_dir(root.join(dir)).expect("make a directory");
+                fs::write(root.join(dir).join("secret"), "secret").expect("write");
+            }
+        };
+        for (way, bundle, flags) in ways(t) {
+            let masked = json!([
+                "/etc/one",
+                "/etc/group",
+                "/etc/other",
+                "/etc/one",
+                "/etc/../etc/group",
+                "/sys/firmware",
+                "/dev/shm",
+                "/proc/keys",
+                "/proc/keys"
+            ]);
+            let bundle = bundle.rootfs_with(fill).set("/linux/maskedPaths", masked).sh(
+                "cat /etc/group /proc/keys; ls /etc/one /etc/other; stat -c %d /etc/one /etc/other /sys/firmware | uniq | wc -l
+                (: >/etc/one/x) 2>&- || echo ro
+                for i in /etc/one /etc/group /etc/other /proc/keys; do grep -c \" $i \" /proc/self/mountinfo; done
+                (: >/dev/shm/x) 2>&- || echo ro",
+            );
+            let outcome = bundle.run_with(flags).ok();
+            assert_eq!(outcome.stdout, "/etc/one:\n\n/etc/other:\n1\nro\n1\n1\n1\n1\nro\n", "{way}");
+        }
+    });
+}
+
+#[test]
+fn what_a_hook_has_mounted_over_procfs_is_masked_as_well() {
+    in_modes(LIFECYCLE, |t| {
+        t.runb_only("the peers mount in another order");
+        let bundle = t.bundle();
+        let line = format!("mount -t proc proc {}", bundle.rootfs().join("proc").display());
+        let bundle = bundle
+            .hook("createContainer", json!({"path": "/bin/sh", "args": ["sh", "-c", line]}))
+            .set("/linux/readonlyPaths", json!(["/proc/sys", "/dev/mqueue"]));
+        let outcome = bundle
+            .sh("grep -c ' /proc ' /proc/self/mountinfo; cat /proc/keys; (: >>/proc/sys/kernel/hostname) 2>&- || echo ro
+                (: >/dev/mqueue/x) 2>&- || echo ro")
+            .run()
+            .ok();
+        assert_eq!(outcome.stdout, "2\nro\nro\n");
+    });
+}
+
+#[test]
+fn a_mount_point_below_a_read_only_path_is_still_where_its_name_leads() {
+    in_modes(LIFECYCLE, |t| {
+        let file = t.dir().join("file");
+        fs::write(&file, "file\n").expect("write");
+        let bundle = t
+            .bundle()
+            .mount(json!({"destination": "/etc/group", "type": "bind", "source": file, "options": ["bind"]}))
+            .mount(json!({"destination": "/tmp", "type": "tmpfs"}))
+            .set("/linux/readonlyPaths", json!(["/etc", "/tmp", "/proc", "/none/x"]))
+            .set("/linux/maskedPaths", json!(["/proc/keys", "/tmp/none"]))
+            .set("/root/readonly", json!(false));
+        let script =
+            "cat /etc/group; cat /proc/keys; for i in /etc/x /tmp/x /proc/self/comm; do (: >>$i) 2>&- || echo ro; done";
+        assert_eq!(bundle.sh(script).run().ok().stdout, "file\nro\nro\nro\n");
     });
 }

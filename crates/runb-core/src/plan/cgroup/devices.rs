@@ -3,10 +3,11 @@
 //! Source: config-linux.md, "Device allow list" and "Default Devices"; Documentation/admin-guide/cgroup-v1/devices.rst.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
-use super::indexed;
+use super::{Absent, DeviceProgram, Write, indexed};
 use crate::error::{Error, Result};
 
 /// Making a node (BPF_DEVCG_ACC_MKNOD).
@@ -148,20 +149,26 @@ fn number(origin: &str, value: Option<i64>) -> Result<Option<u32>> {
     }
 }
 
+/// The bits of r, w and m; other letters count for nothing, as in runc ([`odd_access`] tells of them).
 fn access(origin: &str, text: &str) -> Result<u8> {
-    let mut bits = 0;
-    for letter in text.chars() {
-        bits |= match letter {
-            'm' => MKNOD,
-            'r' => READ,
-            'w' => WRITE,
-            _ => return Err(Error::spec(origin, format!("{text:?} is not made of r, w and m"))),
-        };
-    }
-    match bits {
-        0 => Err(Error::spec(origin, "is empty: it takes r, w or m")),
+    let bit = |letter| match letter {
+        'm' => MKNOD,
+        'r' => READ,
+        'w' => WRITE,
+        _ => 0,
+    };
+    match text.chars().fold(0, |bits, letter| bits | bit(letter)) {
+        0 => Err(Error::spec(origin, format!("{text:?} has none of r, w and m"))),
         bits => Ok(bits),
     }
+}
+
+/// The rules with letters of access that mean nothing, as warnings.
+pub(in crate::plan) fn odd_access(resources: &LinuxResources) -> impl Iterator<Item = String> {
+    indexed("devices", resources.devices()).filter_map(|(origin, rule)| {
+        let text = rule.access().as_deref().filter(|text| text.contains(|letter| !"rwm".contains(letter)))?;
+        Some(format!("{origin}.access: of {text:?} only r, w and m count"))
+    })
 }
 
 /// The rules that can decide, the last first, and what holds where none does: a rule of which later ones that cover it settle
@@ -184,11 +191,17 @@ pub(super) fn deciding(rules: &[Rule]) -> (Vec<&Rule>, Verdict) {
     (kept, default)
 }
 
-/// The writes of version 1, as (file, value, origin): `a` to reset the list that was inherited, then the exceptions.
+/// A version 1 list: what holds for every device, and the exceptions, each with its access and the place it comes from.
+struct V1List<'a> {
+    default: Verdict,
+    exceptions: BTreeMap<Match, (u8, &'a str)>,
+}
+
+/// The list that `rules` come to.
 ///
-/// A version 1 list is a default and exceptions to it: an exception that is taken back in part only stays as it is, silently.
-/// Such a list is refused, as runc does, rather than taken for what it is not.
-pub(super) fn v1_writes(rules: &[Rule]) -> Result<Vec<(&'static str, String, String)>> {
+/// An exception that is taken back in part only stays as it is, silently. Such a list is refused, as runc does, rather than
+/// taken for what it is not.
+fn v1_list(rules: &[Rule]) -> Result<V1List<'_>> {
     let mut default = Verdict::Deny;
     let mut exceptions: BTreeMap<Match, (u8, &str)> = BTreeMap::new();
     for rule in rules {
@@ -216,14 +229,73 @@ pub(super) fn v1_writes(rules: &[Rule]) -> Result<Vec<(&'static str, String, Str
             }
         }
     }
-    let (reset, except) = match default {
-        Verdict::Deny => ("devices.deny", "devices.allow"),
-        Verdict::Allow => ("devices.allow", "devices.deny"),
-    };
-    let mut writes = vec![(reset, "a".to_owned(), "linux.resources.devices".to_owned())];
-    let rest = exceptions.iter().filter(|(_, (bits, _))| *bits != 0);
-    writes.extend(rest.map(|(devices, (bits, origin))| (except, line(devices, *bits), (*origin).to_owned())));
+    exceptions.retain(|_, (bits, _)| *bits != 0);
+    Ok(V1List { default, exceptions })
+}
+
+impl V1List<'_> {
+    /// The files for what holds for every device, and for an exception to it.
+    fn files(&self) -> (&'static str, &'static str) {
+        match self.default {
+            Verdict::Deny => ("devices.deny", "devices.allow"),
+            Verdict::Allow => ("devices.allow", "devices.deny"),
+        }
+    }
+}
+
+fn v1_write(dir: &Path, file: &str, value: String, origin: &str) -> Write {
+    Write { dir: dir.to_owned(), file: file.to_owned(), value, origin: origin.to_owned(), absent: Absent::Fails }
+}
+
+/// The writes of version 1 into the cgroup `dir`: `a` to reset the list that was inherited, then the exceptions.
+pub(super) fn v1_writes(dir: &Path, rules: &[Rule]) -> Result<Vec<Write>> {
+    let list = v1_list(rules)?;
+    let (reset, except) = list.files();
+    let mut writes = vec![v1_write(dir, reset, "a".to_owned(), "linux.resources.devices")];
+    let exceptions = list.exceptions.iter();
+    writes.extend(exceptions.map(|(devices, (bits, origin))| v1_write(dir, except, line(devices, *bits), origin)));
     Ok(writes)
+}
+
+/// How a list becomes another one while processes go by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Version 1, by exceptions that come and go: no access that both lists have is ever denied. With each write the one
+    /// that takes it back.
+    Exceptions(Vec<(Write, Write)>),
+    /// Version 1, from the beginning: in between nothing is as either list has it, so that nobody may run meanwhile. Beside
+    /// the writes those that bring the former list back.
+    Whole(Vec<Write>, Vec<Write>),
+    /// Version 2: one program takes the place of another.
+    Program(DeviceProgram),
+}
+
+/// The change of version 1 in the cgroup `dir`.
+pub(super) fn v1_change(dir: &Path, before: &[Rule], after: &[Rule]) -> Result<Change> {
+    let (old, new) = (v1_list(before)?, v1_list(after)?);
+    if old.default != new.default {
+        return Ok(Change::Whole(v1_writes(dir, after)?, v1_writes(dir, before)?));
+    }
+    let (take, give) = old.files();
+    let missing = |from: &V1List<'_>, devices: &Match, bits: u8| {
+        bits & !from.exceptions.get(devices).map_or(0, |(bits, _)| *bits)
+    };
+    let mut writes = Vec::new();
+    for (devices, (bits, origin)) in &new.exceptions {
+        let bits = missing(&old, devices, *bits);
+        if bits != 0 {
+            let write = |file| v1_write(dir, file, line(devices, bits), origin);
+            writes.push((write(give), write(take)));
+        }
+    }
+    for (devices, (bits, _)) in &old.exceptions {
+        let bits = missing(&new, devices, *bits);
+        if bits != 0 {
+            let write = |file| v1_write(dir, file, line(devices, bits), "linux.resources.devices");
+            writes.push((write(take), write(give)));
+        }
+    }
+    Ok(Change::Exceptions(writes))
 }
 
 /// A line of devices.allow: `c 1:3 rwm`.

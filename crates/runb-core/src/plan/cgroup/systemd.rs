@@ -14,14 +14,15 @@ mod resources;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::LinuxResources;
 use zbus::Variant;
 
-use super::devices::Rule;
+use super::devices::rules;
 use super::path::Place;
-use super::{CgroupPlan, Dir, DirKind};
+use super::{CgroupPlan, Dir, DirKind, Target, Update};
 use crate::error::{Error, Kind, Result};
 use crate::options::{Systemd, Whose};
-use name::Name;
+pub(super) use name::Name;
 
 pub use annotations::PREFIX;
 pub use name::UnitKind;
@@ -64,10 +65,13 @@ pub struct Unit {
     pub properties: Vec<Property>,
     /// The index in [`CgroupPlan::dirs`] of the directory in the hierarchy by which systemd tells units apart.
     pub dir: Option<usize>,
+    /// What was found odd and is no error.
+    pub warnings: Vec<String>,
 }
 
 impl Unit {
     /// What is asked of systemd, in words.
+    #[cfg(any(test, feature = "internals"))]
     pub fn steps(&self) -> Vec<String> {
         let begin = match self.kind {
             UnitKind::Scope => format!("at the stop Cgroup: StartTransientUnit {}, with init as PIDs and", self.name),
@@ -100,21 +104,13 @@ pub struct Asked<'a> {
     pub annotations: Option<&'a HashMap<String, String>>,
 }
 
-/// Where the unit's cgroup lies, in every hierarchy.
-#[derive(Debug)]
-pub(super) struct Sited {
-    name: Name,
-    pub(super) place: Place,
-}
-
-/// Reads cgroupsPath.
+/// Reads cgroupsPath: where the unit's cgroup lies in every hierarchy, and its name.
 ///
 /// Errors: it is not `SLICE:PREFIX:NAME`, or that makes no name of a unit.
-pub(super) fn site(cgroups_path: Option<&Path>, id: &str, asked: &Asked<'_>) -> Result<Sited> {
+pub(super) fn place(cgroups_path: Option<&Path>, id: &str, asked: &Asked<'_>) -> Result<(Place, Name)> {
     let name = Name::parse(cgroups_path, id, asked.systemd.whose)?;
     let above = asked.manager_cgroup.strip_prefix("/").unwrap_or(asked.manager_cgroup);
-    let place = Place::BelowMount(above.join(name.below_manager()));
-    Ok(Sited { name, place })
+    Ok((Place::BelowMount(above.join(name.below_manager())), name))
 }
 
 /// Makes the cgroups of `plan` those of a unit.
@@ -122,41 +118,81 @@ pub(super) fn site(cgroups_path: Option<&Path>, id: &str, asked: &Asked<'_>) -> 
 /// Errors: what systemd cannot be told, with its place.
 pub(super) fn take_over(
     plan: &mut CgroupPlan,
-    sited: Sited,
-    rules: &[Rule],
+    name: Name,
+    resources: &LinuxResources,
     id: &str,
     asked: &Asked<'_>,
 ) -> Result<()> {
     let v1 = plan.dirs.iter().any(|dir| matches!(dir.kind, DirKind::V1 { .. }));
-    if v1 && asked.systemd.whose == Whose::User {
+    let of_a_user = asked.systemd.whose == Whose::User;
+    if v1 && of_a_user {
         let text = "a user's systemd makes no cgroups of version 1, and this machine has version 1";
         return Err(Error::new(Kind::Host, text).at("linux.cgroupsPath"));
     }
-    let Sited { name, .. } = sited;
     let mut properties = base(&name, id, v1);
     for property in annotations::properties(asked.annotations)? {
         replace(&mut properties, property);
     }
-    for property in resources::properties(&mut plan.writes, v1, name.kind)? {
+    for property in resources::properties(&mut plan.limits.writes, v1, name.kind)? {
         replace(&mut properties, property);
     }
-    let (devices, warnings) = devices::properties(rules, v1);
-    for property in devices {
-        replace(&mut properties, property);
-    }
-    plan.warnings.extend(warnings);
-    // An unprivileged user may attach no device program, and opens no device that the host does not let him open.
-    if asked.systemd.whose == Whose::User {
-        plan.devices = None;
-        properties.retain(|property| !property.name.starts_with("Device"));
+    let mut warnings = Vec::new();
+    if of_a_user {
+        // An unprivileged user may attach no device program, and opens no device that the host does not let him open.
+        plan.limits.leave_devices();
+    } else {
+        let (devices, odd) = devices::properties(&rules(resources)?, v1);
+        devices.into_iter().for_each(|property| replace(&mut properties, property));
+        warnings = odd;
     }
     if name.kind == UnitKind::Scope {
         // Init is moved by systemd; it enters the hierarchies of version 1 that systemd does not have by itself.
         plan.join.into = None;
     }
     let dir = plan.dirs.iter().position(names_units);
-    plan.unit = Some(Unit { name: name.unit, kind: name.kind, properties, dir });
+    plan.unit = Some(Unit { name: name.unit, kind: name.kind, properties, dir, warnings });
     Ok(())
+}
+
+/// What systemd is told of an update, whose quota is rounded.
+///
+/// Errors: what it cannot be told, with its place.
+pub fn changed(update: &mut Update, change: &LinuxResources, target: &Target, unit: &str) -> Result<Vec<Property>> {
+    let (v1, kind) = (!target.v1.is_empty(), UnitKind::of(unit));
+    let mut properties = Vec::new();
+    for property in resources::properties(&mut update.writes, v1, kind)? {
+        replace(&mut properties, property);
+    }
+    if update.devices.is_some() {
+        let (devices, odd) = devices::properties(&rules(change)?, v1);
+        // An empty list takes the former one away; a list that is not adds to it.
+        properties.push(devices::no_list());
+        properties.extend(devices);
+        update.warnings.extend(odd);
+    }
+    Ok(properties)
+}
+
+/// The properties of these names as they are for `resources`, of a unit that has `before` been changed.
+pub fn former(changed: &[Property], before: &LinuxResources, target: &Target, unit: &str) -> Result<Vec<Property>> {
+    let (v1, kind) = (!target.v1.is_empty(), UnitKind::of(unit));
+    let mut known = resources::properties(&mut target.writes(before)?, v1, kind)?;
+    known.extend(devices::properties(&rules(before)?, v1).0);
+    let former = |property: &Property| {
+        let was = known.iter().rfind(|known| known.name == property.name).cloned();
+        was.unwrap_or_else(|| resources::unset(&property.name))
+    };
+    let mut list: Vec<Property> = Vec::new();
+    if changed.iter().any(|property| property.name == "DeviceAllow") {
+        list.push(devices::no_list());
+    }
+    for property in changed {
+        let former = former(property);
+        if list.iter().all(|known| known.name != former.name || known.value != former.value) {
+            list.push(former);
+        }
+    }
+    Ok(list)
 }
 
 /// Whether systemd tells by this hierarchy which unit a process is of: version 2, and `name=systemd` where that is not.

@@ -22,7 +22,7 @@ fn v2() -> CgroupMounts {
 /// The writes but those of the devices, as `FILE=VALUE`.
 fn writes(json: &str, mounts: &CgroupMounts) -> Vec<String> {
     let plan = planned(json, Some("/web"), mounts).unwrap();
-    let others = plan.writes.iter().filter(|write| !write.file.starts_with("devices."));
+    let others = plan.limits.writes.iter().filter(|write| !write.file.starts_with("devices."));
     others.map(|write| format!("{}={}", write.file, write.value)).collect()
 }
 
@@ -162,7 +162,7 @@ fn block_io_is_a_table() {
     assert_eq!(writes(json, &v1()), expected);
     assert_eq!(writes(json, &v2()), ["io.bfq.weight=500", "io.max=8:0 rbps=600", "io.max=8:16 wiops=300"]);
     let plan = planned(json, Some("/web"), &v2()).unwrap();
-    let Absent::Instead(other) = &plan.writes[0].absent else { panic!("{plan:?}") };
+    let Absent::Instead(other) = &plan.limits.writes[0].absent else { panic!("{plan:?}") };
     assert_eq!((other.file.as_str(), other.value.as_str()), ("io.weight", "4950"));
 }
 
@@ -220,7 +220,8 @@ fn a_limit_without_its_controller_is_refused() {
 /// The writes of the devices, as `allow LINE` and `deny LINE`.
 fn device_lines(json: &str) -> Vec<String> {
     let plan = planned(json, Some("/web"), &v1()).unwrap();
-    let lines = plan.writes.iter().filter_map(|write| Some((write.file.strip_prefix("devices.")?, &write.value)));
+    let lines =
+        plan.limits.writes.iter().filter_map(|write| Some((write.file.strip_prefix("devices.")?, &write.value)));
     lines.map(|(verb, value)| format!("{verb} {value}")).collect()
 }
 
@@ -268,7 +269,7 @@ fn a_hole_in_a_wildcard_is_refused_on_version_1_alone() {
         {"allow":false,"type":"c","major":4,"minor":1,"access":"w"}]}"#;
     let error = refusal(json, &v1());
     assert!(error.starts_with("linux.resources.devices[1]: ") && error.contains("c 4:1 w"), "{error}");
-    assert!(planned(json, Some("/web"), &v2()).unwrap().devices.is_some());
+    assert!(planned(json, Some("/web"), &v2()).unwrap().limits.devices.is_some());
 }
 
 #[test]
@@ -277,12 +278,21 @@ fn a_wrong_device_rule_is_refused_by_its_field() {
         (r#"{"allow":true,"type":"p","access":"r"}"#, "type"),
         (r#"{"allow":true,"type":"c","major":-2,"access":"r"}"#, "major"),
         (r#"{"allow":true,"type":"c","minor":4294967296,"access":"r"}"#, "minor"),
-        (r#"{"allow":true,"type":"c","access":"rx"}"#, "access"),
+        (r#"{"allow":true,"type":"c","access":"x"}"#, "access"),
         (r#"{"allow":true,"type":"c"}"#, "access"),
     ] {
         let error = refusal(&format!(r#"{{"devices":[{rule}]}}"#), &v2());
         assert!(error.starts_with(&format!("linux.resources.devices[0].{field}: ")), "{error}");
     }
+}
+
+#[test]
+fn letters_of_access_that_mean_nothing_are_passed_over_and_told() {
+    let json =
+        r#"{"devices":[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":1,"minor":11,"access":"rwa"}]}"#;
+    assert_eq!(device_lines(json), ["allow a", "deny c 1:11 rw"]);
+    let warnings: Vec<String> = odd_access(&serde_json::from_str(json).unwrap()).collect();
+    assert_eq!(warnings, [r#"linux.resources.devices[1].access: of "rwa" only r, w and m count"#]);
 }
 
 #[test]

@@ -4,22 +4,56 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Lin
 
 use super::path::Place;
 use super::v2::{SWAP_BELOW_LIMIT, check_memory, check_weight, pids_limit, rdma_lines};
-use super::{
-    Absent, CPUSET_FILES, CgroupPlan, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name, indexed, set,
-};
-use crate::error::{Error, Kind, Result};
+use super::{Absent, CPUSET_FILES, Dir, DirKind, Target, Write, file_name, indexed, set};
+use crate::error::{Error, Result};
 use crate::host::cgroups::{Hierarchy, Unified};
 
-pub(super) fn plan(
+/// The directories, one for each hierarchy.
+pub(super) fn dirs(
     resources: &LinuxResources,
     place: &Place,
     hierarchies: &[Hierarchy],
     unified: Option<&Unified>,
-) -> Result<CgroupPlan> {
-    if resources.unified().as_ref().is_some_and(|files| !files.is_empty()) {
-        return Err(Error::spec("linux.resources.unified", "is of cgroup version 2, and this machine has version 1"));
+) -> Vec<Dir> {
+    let mut dirs: Vec<Dir> = hierarchies.iter().map(|hierarchy| dir(place, hierarchy, resources)).collect();
+    // Nothing is enabled: in the runtime's own cgroup there are processes, and no limit is written here.
+    dirs.extend(unified.map(|unified| Dir {
+        kind: DirKind::Unified { enable: Vec::new() },
+        mountpoint: unified.mountpoint.clone(),
+        path: place.within(&unified.mountpoint, &unified.own),
+    }));
+    dirs
+}
+
+fn dir(place: &Place, hierarchy: &Hierarchy, resources: &LinuxResources) -> Dir {
+    let mut inherit = Vec::new();
+    if hierarchy.controllers.iter().any(|name| name == "cpuset") {
+        // What the configuration gives is not inherited first: that could clash with a cpuset.cpu_exclusive beside it.
+        let given = resources.cpu().as_ref().map(cpuset_files).unwrap_or_default();
+        inherit = CPUSET_FILES.to_vec();
+        inherit.retain(|file| given.iter().all(|(_, name, _)| name != file));
     }
-    let mut list = List { hierarchies, writes: Vec::new() };
+    Dir {
+        kind: DirKind::V1 { controllers: hierarchy.controllers.clone(), inherit },
+        mountpoint: hierarchy.mountpoint.clone(),
+        path: place.within(&hierarchy.mountpoint, &hierarchy.own),
+    }
+}
+
+/// Those of [`CPUSET_FILES`] that the configuration gives: field, file, value.
+fn cpuset_files(cpu: &LinuxCpu) -> Vec<(&'static str, &'static str, &str)> {
+    let files = [("cpus", CPUSET_FILES[0], cpu.cpus()), ("mems", CPUSET_FILES[1], cpu.mems())];
+    let given = files.into_iter().filter_map(|(field, file, value)| Some((field, file, value.as_deref()?)));
+    given.filter(|(_, _, value)| !value.is_empty()).collect()
+}
+
+/// The writes of everything but the devices.
+pub(super) fn writes(resources: &LinuxResources, target: &Target) -> Result<Vec<Write>> {
+    if resources.unified().as_ref().is_some_and(|files| !files.is_empty()) {
+        let text = "invalid configuration: it is of cgroup version 2, and this machine has version 1";
+        return Err(Error::spec("linux.resources.unified", text));
+    }
+    let mut list = List { target, writes: Vec::new() };
     if let Some(cpu) = resources.cpu() {
         list.cpuset(cpu)?;
     }
@@ -40,56 +74,15 @@ pub(super) fn plan(
     for (origin, value) in rdma_lines(resources)? {
         list.write("rdma", "rdma.max", value, origin)?;
     }
-    let rules = devices::rules(resources)?;
-    let program = match (list.index("devices"), unified) {
-        (Some(_), _) => {
-            for (file, value, origin) in devices::v1_writes(&rules)? {
-                list.write("devices", file, value, origin)?;
-            }
-            None
-        }
-        (None, Some(_)) => Some(DeviceProgram { dir: hierarchies.len(), instructions: bpf::program(&rules) }),
-        // Without it every device of the host would be open to the container.
-        (None, None) => return Err(Error::new(Kind::Host, "the devices cgroup controller is not mounted")),
-    };
-    let writes = list.writes;
-
-    let mut dirs: Vec<Dir> = hierarchies.iter().map(|hierarchy| dir(place, hierarchy, &writes)).collect();
-    let procs = dirs.iter().map(|dir| dir.path.join("cgroup.procs")).enumerate().collect();
-    // Nothing is enabled: in the runtime's own cgroup there are processes, and no limit is written here.
-    dirs.extend(unified.map(|unified| Dir {
-        kind: DirKind::Unified { enable: Vec::new() },
-        mountpoint: unified.mountpoint.clone(),
-        path: place.within(&unified.mountpoint, &unified.own),
-    }));
-    let join = Join { into: unified.map(|_| hierarchies.len()), procs };
-    Ok(CgroupPlan::of(dirs, writes, program, join))
-}
-
-fn dir(place: &Place, hierarchy: &Hierarchy, writes: &[Write]) -> Dir {
-    let mut inherit = Vec::new();
-    if hierarchy.controllers.iter().any(|name| name == "cpuset") {
-        // What the configuration gives is not inherited first: that could clash with a cpuset.cpu_exclusive beside it.
-        inherit = CPUSET_FILES.to_vec();
-        inherit.retain(|file| writes.iter().all(|write| write.file != *file));
-    }
-    Dir {
-        kind: DirKind::V1 { controllers: hierarchy.controllers.clone(), inherit },
-        mountpoint: hierarchy.mountpoint.clone(),
-        path: place.within(&hierarchy.mountpoint, &hierarchy.own),
-    }
+    Ok(list.writes)
 }
 
 struct List<'a> {
-    hierarchies: &'a [Hierarchy],
+    target: &'a Target,
     writes: Vec<Write>,
 }
 
 impl List<'_> {
-    fn index(&self, controller: &str) -> Option<usize> {
-        self.hierarchies.iter().position(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller))
-    }
-
     fn write(&mut self, controller: &str, file: &str, value: impl ToString, origin: impl Into<String>) -> Result<()> {
         self.write_or(controller, file, value, origin, Absent::Fails)
     }
@@ -103,23 +96,23 @@ impl List<'_> {
         absent: Absent,
     ) -> Result<()> {
         let origin = origin.into();
-        let Some(dir) = self.index(controller) else {
+        let Some(dir) = self.target.v1(controller) else {
             return Err(Error::spec(origin, format!("the {controller} controller is not mounted as cgroup version 1")));
         };
+        let dir = dir.to_owned();
         self.writes.push(Write { dir, file: file.to_owned(), value: value.to_string(), origin, absent });
         Ok(())
     }
 
     fn cpuset(&mut self, cpu: &LinuxCpu) -> Result<()> {
-        for (field, value) in [("cpus", cpu.cpus()), ("mems", cpu.mems())] {
-            if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-                self.write("cpuset", &format!("cpuset.{field}"), value, format!("linux.resources.cpu.{field}"))?;
-            }
-        }
-        Ok(())
+        let mut files = cpuset_files(cpu).into_iter();
+        files.try_for_each(|(field, file, value)| {
+            self.write("cpuset", file, value, format!("linux.resources.cpu.{field}"))
+        })
     }
 
-    /// The memory limit first: a new cgroup's limit of memory and swap is the highest, and never may be the lower one.
+    /// Which of the two limits comes first depends on what the cgroup has: the limit of memory and swap never may be the lower
+    /// one. Whoever writes finds out (`crate::cgroup`).
     fn memory(&mut self, memory: &LinuxMemory) -> Result<()> {
         check_memory(memory)?;
         let (limit, mut swap) = (set(memory.limit()), set(memory.swap()));

@@ -6,14 +6,15 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::path::Place;
-use super::{Absent, CgroupPlan, DeviceProgram, Dir, DirKind, Join, Write, bpf, devices, file_name, indexed, set};
+use super::{Absent, Dir, DirKind, UnifiedTarget, Write, file_name, indexed, set};
 use crate::error::{Error, Result};
 use crate::host::cgroups::Unified;
 
 /// The period of cpu.max where only a quota is given, in microseconds: the kernel's default (cgroup-v2.rst).
 const DEFAULT_PERIOD: u64 = 100_000;
 
-pub(super) fn plan(resources: &LinuxResources, place: &Place, unified: &Unified) -> Result<CgroupPlan> {
+/// The writes of everything but the devices.
+pub(super) fn writes(resources: &LinuxResources, unified: &UnifiedTarget) -> Result<Vec<Write>> {
     let mut list = List { unified, writes: Vec::new() };
     if let Some(pids) = resources.pids() {
         list.need("pids", "linux.resources.pids.limit")?.write(
@@ -35,16 +36,12 @@ pub(super) fn plan(resources: &LinuxResources, place: &Place, unified: &Unified)
     list.rdma(resources)?;
     refuse_network(resources)?;
     list.unified_files(resources)?;
-
-    let instructions = bpf::program(&devices::rules(resources)?);
-    let program = DeviceProgram { dir: 0, instructions };
-    let join = Join { into: Some(0), procs: Vec::new() };
-    Ok(CgroupPlan::of(vec![dir(place, unified)], list.writes, Some(program), join))
+    Ok(list.writes)
 }
 
 /// The container's directory. The own cgroup most probably has processes, and where processes are no controller can be
 /// given on (cgroup-v2.rst, "No Internal Process Constraint"): a relative path starts beside it, as runc's.
-fn dir(place: &Place, unified: &Unified) -> Dir {
+pub(super) fn dir(place: &Place, unified: &Unified) -> Dir {
     let parent = unified.own.parent().unwrap_or(Path::new("/"));
     Dir {
         kind: DirKind::Unified { enable: unified.controllers.clone() },
@@ -119,17 +116,15 @@ fn only_v1(origin: &str) -> Error {
 }
 
 struct List<'a> {
-    unified: &'a Unified,
+    unified: &'a UnifiedTarget,
     writes: Vec<Write>,
 }
 
 impl List<'_> {
     fn need(&mut self, controller: &str, origin: &str) -> Result<&mut Self> {
         if !self.unified.controllers.iter().any(|have| have == controller) {
-            let text = format!(
-                "the {controller} controller is not in {}/cgroup.controllers",
-                self.unified.mountpoint.display()
-            );
+            let text =
+                format!("the {controller} controller is not in {}/cgroup.controllers", self.unified.listed.display());
             return Err(Error::spec(origin, text));
         }
         Ok(self)
@@ -140,7 +135,8 @@ impl List<'_> {
     }
 
     fn write_or(&mut self, file: impl Into<String>, value: impl ToString, origin: impl Into<String>, absent: Absent) {
-        self.writes.push(Write { dir: 0, file: file.into(), value: value.to_string(), origin: origin.into(), absent });
+        let dir = self.unified.dir.clone();
+        self.writes.push(Write { dir, file: file.into(), value: value.to_string(), origin: origin.into(), absent });
     }
 
     fn memory(&mut self, memory: &LinuxMemory) -> Result<()> {
@@ -241,7 +237,8 @@ impl List<'_> {
     fn weight(&mut self, prefix: String, weight: u16, origin: String) -> Result<()> {
         check_weight(&origin, weight)?;
         let value = format!("{prefix}{}", io_weight(weight));
-        let other = Write { dir: 0, file: "io.weight".into(), value, origin: origin.clone(), absent: Absent::Fails };
+        let dir = self.unified.dir.clone();
+        let other = Write { dir, file: "io.weight".into(), value, origin: origin.clone(), absent: Absent::Fails };
         self.write_or("io.bfq.weight", format!("{prefix}{weight}"), origin, Absent::Instead(Box::new(other)));
         Ok(())
     }

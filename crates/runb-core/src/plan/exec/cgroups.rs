@@ -19,7 +19,7 @@ pub(super) fn joins(inside: &Inside<'_>, named: &[String]) -> Result<Joins> {
     };
     let mut joins = own(Path::new(""));
     for text in named {
-        let wrong = |why: &str| Error::new(Kind::Usage, format!("--cgroup {text:?}: {why}"));
+        let wrong = |why: &str| Error::new(Kind::Usage, format!("{text:?}: {why}")).at("options.cgroups");
         let (controllers, path) = match text.split_once(':') {
             Some((controllers, path)) => (Some(controllers), path),
             None => (None, text.as_str()),
@@ -27,7 +27,7 @@ pub(super) fn joins(inside: &Inside<'_>, named: &[String]) -> Result<Joins> {
         let names = Path::new(path).components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
         let below: PathBuf = names.clone().collect();
         if names.clone().any(|part| !matches!(part, Component::Normal(_))) {
-            return Err(wrong("it would lead out of the container's cgroup"));
+            return Err(wrong("bad sub cgroup path: it would lead out of the container's cgroup"));
         }
         match controllers {
             None => joins = own(&below),
@@ -35,7 +35,9 @@ pub(super) fn joins(inside: &Inside<'_>, named: &[String]) -> Result<Joins> {
             Some(list) => {
                 for controller in list.split(',') {
                     let index = inside.v1.iter().position(|(has, _)| has.iter().any(|name| name == controller));
-                    let index = index.ok_or_else(|| wrong("the container has no cgroup of this controller"))?;
+                    let index = index.ok_or_else(|| {
+                        wrong(&format!("unknown controller {controller:?}: the container has no cgroup of it"))
+                    })?;
                     joins.v1[index] = inside.v1[index].1.join(&below);
                 }
             }

@@ -4,7 +4,8 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Sp
 
 use crate::error::{Error, Kind, Result};
 use crate::options::ExecOptions;
-use crate::plan::{check, schedule};
+use crate::plan::check;
+use crate::plan::process::schedule;
 
 /// The process of an exec: that of the file, or else the container's own, changed by the flags.
 ///
@@ -85,7 +86,7 @@ fn complete(process: &mut Process, own: &Process) {
 fn change(process: &mut Process, options: &ExecOptions) -> Result<()> {
     if !options.args.is_empty() {
         if options.process.is_some() {
-            return Err(Error::new(Kind::Usage, "a command and --process exclude each other"));
+            return Err(Error::new(Kind::Usage, "there is a process, which has its own").at("options.args"));
         }
         process.set_args(Some(options.args.clone()));
     }
@@ -127,7 +128,7 @@ fn environment(process: &mut Process, more: &[String]) -> Result<()> {
     let mut env = process.env().clone().unwrap_or_default();
     for entry in more {
         let Some((name, _)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-            return Err(Error::new(Kind::Usage, "an environment variable of --env is not NAME=VALUE"));
+            return Err(Error::new(Kind::Usage, "an entry is not NAME=VALUE").at("options.env"));
         };
         env.retain(|old| old.split_once('=').is_none_or(|(old, _)| old != name));
         env.push(entry.clone());
@@ -136,7 +137,8 @@ fn environment(process: &mut Process, more: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Never to the inheritable and the ambient set: files with inheritable capabilities would gain them (CVE-2022-29162).
+/// Never to the inheritable set: files with inheritable capabilities would gain them (CVE-2022-29162). What the container's
+/// process may inherit is ambient as well, as with runc.
 fn capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
@@ -153,7 +155,9 @@ fn capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     let mut sets = process.capabilities().clone().unwrap_or_else(empty);
     let with = |set: &Option<Capabilities>| Some(set.iter().flatten().chain(&more).copied().collect());
     let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
-    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    let inherited = |capability: &&Capability| sets.inheritable().as_ref().is_some_and(|set| set.contains(capability));
+    let ambient = more.iter().filter(inherited).chain(sets.ambient().iter().flatten()).copied().collect();
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted).set_ambient(Some(ambient));
     process.set_capabilities(Some(sets));
     Ok(())
 }

@@ -1,5 +1,7 @@
-//! The calls that a program can have, as functions named after their man pages. Nothing else adds a call. Each is sound
-//! whenever init makes it: its pointers lie in the program, and it neither maps memory nor writes to any outside of it.
+//! The calls that a program can have, as functions named after their man pages. But for stops and twins, which lie beside
+//! this, nothing else adds a call: [`Program::call`](super::Program) is private. Each is sound whenever init makes it: its
+//! pointers lie in the program, or lead to init's handler of signals, which ends it; it maps no memory, and writes to none but what
+//! it has made for that.
 //!
 //! Whatever init opens is closed by an execve: the constructors add the flag for it.
 
@@ -7,4 +9,5 @@ mod files;
 mod mounts;
 mod process;
 
-pub(crate) use mounts::MountAttr;
+pub(crate) use files::Message;
+pub(crate) use mounts::{MountAttr, MountIds};

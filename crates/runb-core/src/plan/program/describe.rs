@@ -8,7 +8,8 @@ use runb_init::{After, Call, Kind};
 
 use super::Program;
 use super::flags::{
-    AT, CLONE, Fsconfig, IOCTL, MOUNT_ATTR, MS, MoveFlags, NS, Names, OpenFlags, PRCTL, RLIMIT, TreeFlags, UMOUNT,
+    AT, CLONE, FUTEX, Fsconfig, IOCTL, MOUNT_ATTR, MS, MoveFlags, NS, Names, OpenFlags, PRCTL, RLIMIT, TreeFlags,
+    UMOUNT,
 };
 
 /// How an argument is printed.
@@ -61,11 +62,15 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_mknodat, "mknodat", &[Descriptor, Text, Octal, Hexadecimal]),
     (libc::SYS_symlinkat, "symlinkat", &[Text, Descriptor, Text]),
     (libc::SYS_unlinkat, "unlinkat", &[Descriptor, Text, Hexadecimal]),
+    (libc::SYS_renameat2, "renameat2", &[Descriptor, Text, Descriptor, Text, Hexadecimal]),
+    (libc::SYS_statx, "statx", &[Descriptor, Text, Flags(AT), Hexadecimal, Opaque]),
+    (libc::SYS_futex, "futex", &[Opaque, Named(FUTEX), Decimal, Decimal, Opaque, Decimal]),
     (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_fchownat, "fchownat", &[Descriptor, Text, Decimal, Decimal, Flags(AT)]),
     (libc::SYS_fchown, "fchown", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_fchmodat, "fchmodat", &[Descriptor, Text, Octal]),
     (libc::SYS_faccessat, "faccessat", &[Descriptor, Text, Hexadecimal]),
+    (libc::SYS_faccessat2, "faccessat2", &[Descriptor, Text, Hexadecimal, Flags(AT)]),
     (libc::SYS_fchdir, "fchdir", &[Descriptor]),
     (libc::SYS_chdir, "chdir", &[Text]),
     (libc::SYS_chroot, "chroot", &[Text]),
@@ -95,6 +100,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_recvmsg, "recvmsg", &[Descriptor, Opaque, Hexadecimal]),
     (libc::SYS_fcntl, "fcntl", &[Descriptor, Decimal, Decimal]),
     (libc::SYS_pidfd_open, "pidfd_open", &[Decimal, Hexadecimal]),
+    (libc::SYS_pidfd_send_signal, "pidfd_send_signal", &[Descriptor, Decimal, Opaque, Hexadecimal]),
     (libc::SYS_rt_sigprocmask, "rt_sigprocmask", &[Decimal, Opaque, Opaque, Decimal]),
     (libc::SYS_rt_sigaction, "rt_sigaction", &[Decimal, Opaque, Opaque, Decimal]),
     (libc::SYS_execve, "execve", &[Text, Strings, Opaque]),
@@ -133,7 +139,7 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
     line.push_str(&name(call.nr));
     line.push('(');
     if libc::c_long::from(call.nr) == libc::SYS_prctl && call.args[0] == libc::PR_CAPBSET_DROP as u64 {
-        let _ = write!(line, "PR_CAPBSET_DROP, {})", crate::plan::credentials::capability_name(call.args[1] as u8));
+        let _ = write!(line, "PR_CAPBSET_DROP, {})", capability_name(call.args[1] as u8));
         return line;
     }
     let forms = TABLE.iter().find(|row| row.0 == libc::c_long::from(call.nr)).map_or(&[][..], |row| row.2);
@@ -169,8 +175,17 @@ pub(crate) fn namespace_flags(value: u64) -> String {
     flags(NS, value)
 }
 
+/// `CAP_KILL` for 5.
+pub(crate) fn capability_name(bit: u8) -> String {
+    let named = caps::all().into_iter().find(|capability| capability.index() == bit);
+    named.map_or_else(|| format!("capability {bit}"), |capability| capability.to_string())
+}
+
 fn program_point(number: u64) -> &'static str {
-    ["", "IdMap", "Mount", "Terminal", "Hooks", "Notify", "Ready"].get(number as usize).copied().unwrap_or("")
+    ["", "IdMap", "Mount", "Terminal", "Hooks", "Notify", "Ready", "Scheduler"]
+        .get(number as usize)
+        .copied()
+        .unwrap_or("")
 }
 
 fn argument(line: &mut String, program: &Program, call: &Call, index: usize, form: Form) {

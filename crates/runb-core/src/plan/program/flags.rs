@@ -80,9 +80,6 @@ flags! {
     MoveFlags: MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_SYMLINKS, MOVE_MOUNT_T_EMPTY_PATH,
 }
 
-// Until plan/masks.rs has it from here.
-const _: MoveFlags = MOVE_MOUNT_T_SYMLINKS;
-
 pub(super) const MS: Names = names!(
     MS_RDONLY,
     MS_NOSUID,
@@ -158,13 +155,17 @@ pub(super) const RLIMIT: Names = names!(
     RLIMIT_STACK,
 );
 pub(super) const IOCTL: Names = names!(SIOCSIFFLAGS, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ, TIOCSCTTY);
-pub(super) const AT: Names = names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW);
+pub(super) const AT: Names =
+    names!(AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC, AT_EACCESS);
+pub(super) const FUTEX: Names =
+    &[((libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG) as u64, "FUTEX_CMP_REQUEUE_PRIVATE")];
 
 /// The commands of fsconfig(2), which libc lacks (include/uapi/linux/mount.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fsconfig {
     SetFlag = 0,
     SetString = 1,
+    SetFd = 5,
     CmdCreate = 6,
     CmdReconfigure = 7,
 }
@@ -173,6 +174,7 @@ impl Fsconfig {
     pub(super) const NAMES: Names = &[
         (Fsconfig::SetFlag as u64, "FSCONFIG_SET_FLAG"),
         (Fsconfig::SetString as u64, "FSCONFIG_SET_STRING"),
+        (Fsconfig::SetFd as u64, "FSCONFIG_SET_FD"),
         (Fsconfig::CmdCreate as u64, "FSCONFIG_CMD_CREATE"),
         (Fsconfig::CmdReconfigure as u64, "FSCONFIG_CMD_RECONFIGURE"),
     ];

@@ -16,6 +16,8 @@ pub enum Hint {
     ProfileMissing,
     /// ENOENT: the file is there, so that it is its interpreter that is not.
     InterpreterMissing,
+    /// EPERM: a deadline task has the right to be one, and all CPUs of its root domain (sched_setattr(2)).
+    Deadline,
 }
 
 /// A call that whoever runs the program looks for; there is at most one of each.

@@ -21,8 +21,13 @@ pub(crate) const NULL: Data = Data(0);
 pub(crate) struct Strings(pub(super) Data);
 
 impl Data {
+    /// The place that lies `offset` bytes further.
+    pub(super) fn at(self, offset: usize) -> Data {
+        Data(self.0 + offset as u32)
+    }
+
     /// The address in init.
-    pub(crate) fn address(self) -> u64 {
+    pub(super) fn address(self) -> u64 {
         u64::from(self.0)
     }
 }
@@ -54,20 +59,9 @@ impl From<u32> for Number {
     }
 }
 
-impl From<Arg> for Number {
-    /// Until all that makes calls has numbers only.
-    fn from(arg: Arg) -> Self {
-        match arg {
-            Arg::Number(number) => Number::Known(number as i64),
-            Arg::Slot(slot) => Number::Slot(slot),
-            Arg::Data(data) => Number::Known(data.address() as i64),
-        }
-    }
-}
-
 /// An argument of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Arg {
+pub(super) enum Arg {
     /// A number.
     Number(u64),
     /// The value of a slot.

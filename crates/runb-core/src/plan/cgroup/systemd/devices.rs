@@ -34,9 +34,17 @@ pub(super) fn properties(rules: &[Rule], v1: bool) -> (Vec<Property>, Vec<String
     }
 }
 
+/// An empty list of devices.
+pub(super) fn no_list() -> Property {
+    Property::new("DeviceAllow", Variant::Array(empty())).at(ORIGIN)
+}
+
+fn empty() -> Array<'static> {
+    Array::new(&Signature::structure([Signature::Str, Signature::Str]))
+}
+
 fn policy(policy: &'static str, allowed: &[(String, String)]) -> Vec<Property> {
-    let pair = Signature::structure([Signature::Str, Signature::Str]);
-    let mut list = Array::new(&pair);
+    let mut list = empty();
     for (path, access) in allowed {
         let pair = Variant::Structure(Structure::from((path.clone(), access.clone())));
         list.append(pair).expect("an element of the array's own type");

@@ -20,9 +20,16 @@ pub enum UnitKind {
     Slice,
 }
 
+impl UnitKind {
+    /// By the end of a unit's name.
+    pub(super) fn of(unit: &str) -> Self {
+        if unit.ends_with(".slice") { UnitKind::Slice } else { UnitKind::Scope }
+    }
+}
+
 /// The name of a unit, and where it lies.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Name {
+pub(in crate::plan::cgroup) struct Name {
     pub(super) unit: String,
     pub(super) kind: UnitKind,
     /// The slice that it is asked to be in.

@@ -31,6 +31,15 @@ pub(super) fn properties(writes: &mut [Write], v1: bool, kind: UnitKind) -> Resu
     Ok(properties)
 }
 
+/// A property as it is where nobody has set it.
+pub(super) fn unset(name: &str) -> Property {
+    match name {
+        "MemoryLow" | "MemoryMin" => Property::new(name, 0u64),
+        "AllowedCPUs" | "AllowedMemoryNodes" => Property::new(name, Vec::<u8>::new()),
+        _ => Property::new(name, INFINITY),
+    }
+}
+
 fn is_idle(property: &Property) -> bool {
     property.name == "CPUWeight" && property.value == Variant::U64(0)
 }

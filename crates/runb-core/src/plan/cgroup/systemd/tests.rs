@@ -47,7 +47,7 @@ impl Case<'_> {
         let plan = self.plan(mounts).expect("a plan");
         let told = plan.unit.as_ref().expect("a unit").properties.iter();
         let told = told.filter(|property| !property.origin.is_empty() && !property.name.starts_with("Device"));
-        let writes = plan.writes.iter().filter(|write| !write.file.starts_with("devices."));
+        let writes = plan.limits.writes.iter().filter(|write| !write.file.starts_with("devices."));
         (
             told.map(|property| format!("{}={}", property.name, property.value)).collect(),
             writes.map(|write| format!("{}={}", write.file, write.value)).collect(),
@@ -59,7 +59,7 @@ fn device_policy(resources: &str, mounts: &CgroupMounts) -> (String, String, usi
     let plan = Case { resources, ..CASE }.plan(mounts).expect("a plan");
     let unit = plan.unit.expect("a unit");
     let list = unit.properties.iter().find(|property| property.name == "DeviceAllow").expect("a list");
-    (unit.text("DevicePolicy").expect("a policy").to_owned(), list.value.to_string(), plan.warnings.len())
+    (unit.text("DevicePolicy").expect("a policy").to_owned(), list.value.to_string(), unit.warnings.len())
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_users_slices_lie_below_the_cgroup_of_the_users_systemd_and_it_is_told_of_no
     let plan = case.plan(&v2()).expect("a plan");
     let expected = format!("/sys/fs/cgroup{manager_cgroup}/user.slice/runb-web1.scope");
     assert_eq!(plan.dirs[0].path, Path::new(&expected));
-    assert!(plan.devices.is_none());
+    assert!(plan.limits.devices.is_none());
     assert!(plan.unit.expect("a unit").properties.iter().all(|property| !property.name.starts_with("Device")));
     assert!(case.refusal(&v1()).contains("version 1"));
 }

@@ -1,10 +1,20 @@
 //! Files, directories, terminals and sockets.
 
 use nix::libc;
+use runb_init::{REPORT_SIZE, Report};
 
 use crate::plan::program::flags::{O_CLOEXEC, OpenFlags, Resolve};
 use crate::plan::program::values::{Data, Number, Text};
-use crate::plan::program::{Added, Program};
+use crate::plan::program::{Added, Program, Slot};
+
+/// A message of a report and a descriptor by SCM_RIGHTS (unix(7), cmsg(3)).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message {
+    /// The place of the descriptor.
+    pub(crate) descriptor: Slot,
+    /// The struct msghdr.
+    header: Data,
+}
 
 impl Program {
     /// openat(2), never to make a file.
@@ -35,6 +45,11 @@ impl Program {
     /// close_range(2): every descriptor from `first` on.
     pub(crate) fn close_range(&mut self, first: i32) -> Added<'_> {
         self.call(libc::SYS_close_range, &[first.into(), u64::from(u32::MAX).into(), 0.into()])
+    }
+
+    /// close_range(2): the descriptors 0, 1 and 2.
+    pub(crate) fn close_stdio(&mut self) -> Added<'_> {
+        self.call(libc::SYS_close_range, &[0.into(), 2.into(), 0.into()])
     }
 
     /// dup3(2) with O_CLOEXEC.
@@ -100,6 +115,13 @@ impl Program {
         self.call(libc::SYS_faccessat, &[libc::AT_FDCWD.into(), path.into(), mode.into()])
     }
 
+    /// faccessat2(2) from the working directory with AT_EACCESS: judged as execve(2) judges, by the effective user with its
+    /// capabilities.
+    pub(crate) fn eaccess(&mut self, path: impl Text, mode: i32) -> Added<'_> {
+        let path = path.lies(self);
+        self.call(libc::SYS_faccessat2, &[libc::AT_FDCWD.into(), path.into(), mode.into(), libc::AT_EACCESS.into()])
+    }
+
     /// fchownat(2), AT_SYMLINK_NOFOLLOW.
     pub(crate) fn lchownat(&mut self, dir: impl Into<Number>, path: impl Text, owner: (u32, u32)) -> Added<'_> {
         let path = path.lies(self);
@@ -142,9 +164,26 @@ impl Program {
         self.call(libc::SYS_socket, &[domain.into(), kind.into(), 0.into()])
     }
 
-    /// sendmsg(2); `message` is a struct msghdr.
-    pub(crate) fn sendmsg(&mut self, fd: impl Into<Number>, message: Data) -> Added<'_> {
-        self.call(libc::SYS_sendmsg, &[fd.into().into(), message.into(), libc::MSG_NOSIGNAL.into()])
+    /// A message of one report and one descriptor, none so far.
+    pub(crate) fn message(&mut self, report: Report) -> Message {
+        let report = self.bytes(&report.to_bytes());
+        // struct cmsghdr: length, level and type; then the descriptor.
+        const LENGTH: u64 = 16 + 4;
+        let level_and_type = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;
+        let control = self.longs(&[LENGTH, level_and_type, u64::from(u32::MAX)]);
+        let vector = self.longs(&[report.address(), REPORT_SIZE as u64]);
+        let header = self.longs(&[0, 0, vector.address(), 1, control.address(), 24, 0]);
+        Message { descriptor: self.slot_in(control, 16), header }
+    }
+
+    /// sendmsg(2).
+    pub(crate) fn sendmsg(&mut self, fd: impl Into<Number>, message: Message) -> Added<'_> {
+        self.call(libc::SYS_sendmsg, &[fd.into().into(), message.header.into(), libc::MSG_NOSIGNAL.into()])
+    }
+
+    /// recvmsg(2): the message's report is overwritten, and its descriptor is the one that came.
+    pub(crate) fn recvmsg(&mut self, fd: impl Into<Number>, message: Message) -> Added<'_> {
+        self.call(libc::SYS_recvmsg, &[fd.into().into(), message.header.into(), libc::MSG_CMSG_CLOEXEC.into()])
     }
 
     /// netdevice(7), SIOCSIFFLAGS: the flags of a device.

@@ -11,6 +11,11 @@ impl Program {
         self.call(libc::SYS_setns, &[fd.into().into(), namespaces.into()])
     }
 
+    /// pidfd_send_signal(2); 0 is none, and asks whether the process lives.
+    pub(crate) fn pidfd_send_signal(&mut self, pidfd: impl Into<Number>, signal: i32) -> Added<'_> {
+        self.call(libc::SYS_pidfd_send_signal, &[pidfd.into().into(), signal.into(), 0.into(), 0.into()])
+    }
+
     /// unshare(2).
     pub(crate) fn unshare(&mut self, namespaces: u64) -> Added<'_> {
         self.call(libc::SYS_unshare, &[namespaces.into()])
@@ -158,6 +163,19 @@ impl Program {
             self.call(libc::SYS_rt_sigaction, &[(*signal).into(), zeroes.into(), 0.into(), 8.into()]);
         }
         self.call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK.into(), zeroes.into(), 0.into(), 8.into()]);
+    }
+
+    /// rt_sigaction(2): init ends by these signals, with 128 and the number as its exit code, until it executes. Where it is
+    /// the first process of a pid namespace, the kernel drops them otherwise.
+    pub(crate) fn end_by(&mut self, signals: impl Iterator<Item = i32>) {
+        // The kernel's struct sigaction: handler, flags, restorer, mask. The handler does not return, so that where it would
+        // return to does not matter; x86-64 wants it to be told.
+        const SA_RESTORER: u64 = 0x0400_0000;
+        let handler = runb_init::image::END as u64;
+        let action = self.longs(&[handler, SA_RESTORER, handler, 0]);
+        for signal in signals {
+            self.call(libc::SYS_rt_sigaction, &[signal.into(), action.into(), 0.into(), 8.into()]);
+        }
     }
 
     /// execve(2).

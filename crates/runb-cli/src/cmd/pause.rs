@@ -1,0 +1,17 @@
+//! `pause` and `resume`.
+
+use runb_core::Result;
+use runb_core::container::Container;
+
+use super::{Context, options};
+use crate::args::Id;
+
+/// Stops every process of the container.
+pub fn pause(args: &Id, context: &Context<'_>) -> Result<u8> {
+    Container::load(&options::root(context.global, context.environment)?, &args.id)?.pause().map(|()| 0)
+}
+
+/// Lets them run again.
+pub fn resume(args: &Id, context: &Context<'_>) -> Result<u8> {
+    Container::load(&options::root(context.global, context.environment)?, &args.id)?.resume().map(|()| 0)
+}

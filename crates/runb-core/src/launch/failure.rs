@@ -1,0 +1,90 @@
+//! What went wrong in init, as an error: its report, or its end without one.
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::wait::WaitStatus;
+use runb_init::Report;
+
+use crate::cgroup::Cgroup;
+use crate::child::Child;
+use crate::error::{Error, Kind};
+use crate::plan::program::{Hint, Program};
+use crate::signal::killed_by;
+use crate::sys;
+
+/// The failing call of init as an error.
+pub(super) fn failure(program: &Program, report: &Report, init: &Child) -> Error {
+    let index = usize::from(report.call);
+    let (what, hint) = (program.what(index), program.hint(index));
+    let more = match hint {
+        Some(Hint::KernelLog) => kernel_words(init, report.value as i32),
+        Some(Hint::HardLimit(resource)) if report.errno == libc::EPERM => hard_limit(init, resource),
+        _ => None,
+    };
+    let what = more.map_or(what.clone(), |more| format!("{what}: {more}"));
+    late_failure(&what, program.place(index), hint, report.errno)
+}
+
+/// A failure as an error, by what was kept of the call.
+pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i32) -> Error {
+    let text = match (hint, errno) {
+        (Some(Hint::ProfileMissing), libc::ENOENT) => format!("{what}: the profile is not loaded on this host"),
+        // Before the call, whose errno is looked for directly after the file's name.
+        (Some(Hint::InterpreterMissing), libc::ENOENT) => format!("the file is there, its interpreter is not: {what}"),
+        (Some(Hint::Deadline), libc::EPERM) => format!(
+            "it takes CAP_SYS_NICE and every CPU, so that this process scheduler can't be used together with AllowedCPUs \
+             (linux.resources.cpu.cpus, or a cpuset above): {what}"
+        ),
+        _ => what.to_owned(),
+    };
+    let error = Error::new(Kind::Init, text).with_errno(Errno::from_raw(errno));
+    if place.is_empty() { error } else { error.at(place) }
+}
+
+fn hard_limit(init: &Child, resource: u32) -> Option<String> {
+    let (_, hard) = sys::rlimit(init.pid, resource).ok()?;
+    Some(format!("the hard limit is {hard}, and to raise it needs CAP_SYS_RESOURCE"))
+}
+
+/// What the kernel says in the log of a filesystem context, read from a copy of init's descriptor.
+fn kernel_words(init: &Child, context: i32) -> Option<String> {
+    words(sys::pidfd_getfd(init.pidfd.as_ref()?, context).ok()?)
+}
+
+/// What the kernel says in the log of this one.
+pub(super) fn words(context: OwnedFd) -> Option<String> {
+    let mut text = [0u8; 1024];
+    let length = fs::File::from(context).read(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text[..length]);
+    let text = text.trim();
+    // "e " for an error, "w " for a warning.
+    Some(text.split_once(' ').map_or(text, |(_, words)| words).to_owned()).filter(|words| !words.is_empty())
+}
+
+/// Init has ended without a word.
+pub(super) fn died(init: &mut Child, cgroup: &Cgroup) -> Error {
+    let oom = cgroup.oom().filter(|oom| oom.kills > 0);
+    let status = match init.kill() {
+        Ok(status) => status,
+        Err(error) => return error,
+    };
+    if let Some(oom) = oom {
+        return Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit");
+    }
+    let how = match status {
+        Some(WaitStatus::Signaled(_, signal, _)) => killed_by(signal),
+        Some(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
+        other => format!("{other:?}"),
+    };
+    Error::new(Kind::Init, format!("init has ended before the container was ready: {how}"))
+}
+
+/// The sentence on an OOM kill.
+pub(crate) fn out_of_memory(oom: &crate::cgroup::OomReport) -> String {
+    let bytes = |number: Option<u64>| number.map_or_else(|| "unknown".to_owned(), |number| format!("{number} bytes"));
+    format!("init was killed, out of memory: limit {}, peak {}", bytes(oom.limit), bytes(oom.peak))
+}
