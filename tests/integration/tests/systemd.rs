@@ -280,7 +280,7 @@ fn a_unit_that_has_taken_the_name_of_an_ended_container_is_left_alone_by_its_del
         container.start().ok();
         container.reap(pid);
         // It ends by itself as well, some time.
-        systemctl(&["stop", &container.unit()]);
+        systemd::end(&container.unit());
         let mut other = begin_scope(t, &container.unit());
         container.delete().ok();
         assert_eq!(systemd::property(&container.unit(), "ActiveState"), "active");
@@ -520,5 +520,92 @@ fn a_users_systemd_makes_the_cgroups_of_a_users_container() {
         user.runtime(t, &["delete", "--force", bundle.id()]).ok();
         assert_eq!(user.property("u-c.scope", "ActiveState"), "inactive");
         assert!(!cgroup.exists());
+    });
+}
+
+#[test]
+fn an_update_is_told_to_systemd_and_stays_when_it_is_loaded_anew() {
+    under_systemd(|t| {
+        t.runb_only("runc 1.1 and crun write other values to some of the files");
+        let container = with_limits(t.bundle().idle()).run_detached();
+        let flags = ["--memory", "96M", "--pids-limit", "44", "--cpu-quota", "25500", "--cpu-share", "1024"];
+        container.call("update", &flags).ok();
+        let v2 = t.mode() == Mode::V2;
+        for _ in 0..2 {
+            let pid = container.pid();
+            for (v2_file, v1, value) in [
+                ("memory.max", ("memory", "memory.limit_in_bytes"), "100663296"),
+                ("pids.max", ("pids", "pids.max"), "44"),
+                ("cpu.max", ("cpu", "cpu.cfs_quota_us"), if v2 { "26000 100000" } else { "26000" }),
+                ("cpu.weight", ("cpu", "cpu.shares"), if v2 { "100" } else { "1024" }),
+                // What the update does not speak of.
+                ("cpuset.cpus", ("cpuset", "cpuset.cpus"), "0"),
+            ] {
+                assert_eq!(limit(t, pid, v2_file, v1), value, "{v2_file}");
+            }
+            let memory = if v2 { "MemoryMax" } else { "MemoryLimit" };
+            let unit = container.unit();
+            for (name, value) in [(memory, "100663296"), ("TasksMax", "44"), ("CPUQuotaPerSecUSec", "260ms")] {
+                assert_eq!(systemd::property(&unit, name), value, "{name}");
+            }
+            systemctl(&["daemon-reload"]);
+        }
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn devices_that_an_update_allows_or_denies_stay_so_when_systemd_is_loaded_anew() {
+    under_systemd(|t| {
+        t.runb_only("runc and crun do not take device rules of an update");
+        let bundle = t.bundle().idle().spec(|spec| {
+            spec["linux"]["devices"] = json!([{"path": "/dev/some", "type": "c", "major": 10, "minor": 237}]);
+            spec["linux"]["resources"]["devices"] = json!([{"allow": false, "access": "rwm"}]);
+        });
+        let container = bundle.run_detached();
+        let file = t.dir().join("resources.json");
+        for allow in [true, false] {
+            let rules = json!({"devices": [
+                {"allow": false, "access": "rwm"},
+                {"allow": allow, "type": "c", "major": 10, "minor": 237, "access": "rwm"},
+            ]});
+            fs::write(&file, rules.to_string()).expect("write");
+            container.call("update", &["--resources", &file.display().to_string()]).ok();
+            assert_eq!(opens(&container, &["/dev/some", "/dev/null"]), [allow, true]);
+            systemctl(&["daemon-reload"]);
+            assert_eq!(opens(&container, &["/dev/some", "/dev/null"]), [allow, true], "after daemon-reload");
+        }
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn an_update_that_systemd_is_not_there_for_changes_nothing() {
+    under_systemd(|t| {
+        t.runb_only("runc 1.1 and crun change some");
+        let container = with_limits(t.bundle().idle()).run_detached();
+        hide_systemd();
+        container.call("update", &["--pids-limit", "44"]).fails_with(&[]);
+        show_systemd();
+        limits_hold(t, &container);
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn a_container_is_paused_and_killed_while_systemd_is_not_there() {
+    under_systemd(|t| {
+        let container = t.bundle().idle().run_detached();
+        let pid = container.pid();
+        hide_systemd();
+        container.call("pause", &[]).ok();
+        assert_eq!(container.status(), "paused");
+        container.call("resume", &[]).ok();
+        assert_eq!(container.status(), "running");
+        container.kill(&["KILL"]).ok();
+        container.reap(pid);
+        show_systemd();
+        container.delete().ok();
+        assert_eq!(systemd::units(&container.unit()), [""; 0]);
     });
 }
