@@ -156,7 +156,6 @@ impl Plan {
 pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut warnings = check(request.spec, request.host)?;
     let cgroup = cgroup_of(request)?;
-    warnings.extend_from_slice(&cgroup.limits.warnings);
     let launch = Launch::of(request)?;
     let filter = seccomp::of(request.spec, request.host)?;
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
@@ -330,15 +329,15 @@ fn can_be_told_apart(program: &Program) -> Result<()> {
 
 fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     let linux = request.spec.linux().as_ref();
-    let mut cgroup = cgroup::plan(
+    let mut plan = cgroup::plan(
         linux.and_then(|linux| linux.resources().as_ref()),
         linux.and_then(|linux| linux.cgroups_path().as_deref()),
         &request.options.id,
         request.options.cgroup_manager,
         &request.host.cgroups,
     )?;
-    cgroup.owner = cgroup::owner(request.spec, &cgroup);
-    Ok(cgroup)
+    plan.owner = cgroup::owner(request.spec, &plan);
+    Ok(plan)
 }
 
 /// Version 1: init writes itself into each hierarchy.

@@ -67,12 +67,15 @@ pub fn load_spec(file: &Path) -> Result<Spec> {
 /// As [`Bundle::load`].
 pub fn load_process(file: &Path) -> Result<(Process, Vec<String>)> {
     let text = input::read_or_pipe(file, MAX_CONFIG, Instant::now() + PATIENCE).map_err(|e| unread(file, &e))?;
-    parse(&text, &file.display().to_string(), "")
+    parse(&text, &file.display().to_string(), |process| tolerate(process, ""))
 }
 
 fn parse_spec(text: &[u8], name: &str) -> Result<(Spec, Vec<String>)> {
-    let (mut spec, warnings) = parse::<Spec>(text, name, "process.")?;
-    resources::reread(&mut spec, text)?;
+    let of_process = |spec: &mut Value| spec.get_mut("process").map(|process| tolerate(process, "process."));
+    let (mut spec, warnings) = parse::<Spec>(text, name, |spec| of_process(spec).unwrap_or_default())?;
+    if let Some(resources) = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut()) {
+        resources::clear(resources, text, "/linux/resources");
+    }
     Ok((spec, warnings))
 }
 
@@ -87,38 +90,38 @@ fn unread(file: &Path, error: &std::io::Error) -> Error {
 /// Parses `text`. The first attempt is the fast one; only where it fails, or comes by a key that nobody asks for, is the text
 /// looked at again, to drop what the specification says to warn about, to take keys in any case, and to name the place of what
 /// is wrong.
-fn parse<T: DeserializeOwned>(text: &[u8], name: &str, process: &str) -> Result<(T, Vec<String>)> {
+fn parse<T: DeserializeOwned>(
+    text: &[u8],
+    name: &str,
+    tolerate: impl Fn(&mut Value) -> Vec<String>,
+) -> Result<(T, Vec<String>)> {
     let escaped_nul = text.windows(6).any(|window| window == b"\\u0000");
     if !escaped_nul && let Some(value) = parse_at_once(text) {
         return Ok((value, Vec::new()));
     }
     let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::new(Kind::Spec, format!("{name}: {e}")))?;
+    if let Some(place) = nul(&value, String::new()) {
+        return Err(Error::spec(place, "a string with a NUL byte in it"));
+    }
     let mut warnings = Vec::new();
     // The names of keys are told up to the first fault that is none of those that are tolerated; a new name may bring more.
     loop {
-        let object = if process.is_empty() { Some(&mut value) } else { value.get_mut("process") };
-        warnings.extend(object.map(|object| tolerate(object, process)).unwrap_or_default());
+        warnings.extend(tolerate(&mut value));
         let renamed = keys::rename::<T>(&mut value);
         if renamed.is_empty() {
             break;
         }
         warnings.extend(renamed);
     }
-    Ok((typed(value, name)?, warnings))
-}
-
-fn typed<T: DeserializeOwned>(value: Value, name: &str) -> Result<T> {
-    if let Some(place) = nul(&value, String::new()) {
-        return Err(Error::spec(place, "a string with a NUL byte in it"));
-    }
-    serde_path_to_error::deserialize(value).map_err(|e| {
+    let parsed = serde_path_to_error::deserialize(value).map_err(|e| {
         let place = e.path().to_string();
         let text = e.into_inner().to_string();
         match place.as_str() {
             "" | "." => Error::new(Kind::Spec, format!("{name}: {text}")),
             _ => Error::spec(place, text),
         }
-    })
+    })?;
+    Ok((parsed, warnings))
 }
 
 /// The value, if it can be read and there is nothing in `text` that it does not know.
@@ -193,7 +196,7 @@ mod tests {
     use super::*;
 
     fn wrong(text: &str) -> String {
-        parse::<Spec>(text.as_bytes(), "config.json", "process.").map(drop).expect_err("it is wrong").to_string()
+        parse_spec(text.as_bytes(), "config.json").map(drop).expect_err("it is wrong").to_string()
     }
 
     #[test]
@@ -218,7 +221,7 @@ mod tests {
         let text = r#"{"ociVersion":"1.0.2","process":{"cwd":"/","user":{"uid":0,"gid":0},"execCPUAffinity":{"initial":"","final":"0"},
             "scheduler":{"policy":"SCHED_OTHER","flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_RECLAIM","SCHED_FLAG_DL_OVERRUN",
             "SCHED_FLAG_KEEP_POLICY","SCHED_FLAG_KEEP_PARAMS","SCHED_FLAG_UTIL_CLAMP_MIN","SCHED_FLAG_UTIL_CLAMP_MAX"]}}}"#;
-        let (spec, _) = parse::<Spec>(text.as_bytes(), "config.json", "process.").expect("it is taken");
+        let (spec, _) = parse_spec(text.as_bytes(), "config.json").expect("it is taken");
         let process = spec.process().as_ref().expect("a process");
         let flags = process.scheduler().as_ref().and_then(|scheduler| scheduler.flags().as_ref()).expect("flags");
         assert_eq!(flags.len(), 7);
@@ -230,7 +233,7 @@ mod tests {
     fn an_unknown_capability_is_warned_about_and_left_out() {
         let text =
             r#"{"ociVersion":"1.0.2","process":{"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_NONE"]}}}"#;
-        let (spec, warnings) = parse::<Spec>(text.as_bytes(), "config.json", "process.").expect("it is taken");
+        let (spec, warnings) = parse_spec(text.as_bytes(), "config.json").expect("it is taken");
         assert_eq!(warnings, [r#"process.capabilities.bounding: unknown capability "CAP_NONE" is left out"#]);
         let process = spec.process().as_ref().expect("a process");
         let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().as_ref()).expect("a set");
@@ -241,7 +244,7 @@ mod tests {
     fn a_key_in_another_case_is_read_and_told_with_its_place() {
         let text = r#"{"ociVersion":"1.0.2","Process":{"Cwd":"/","capabilities":{"Bounding":["CAP_KILL","CAP_NONE"]}},
             "linux":{"resources":{"hugepageLimits":[{"pagesize":"2MB","limit":2097152}]}}}"#;
-        let (spec, warnings) = parse::<Spec>(text.as_bytes(), "config.json", "process.").expect("it is taken");
+        let (spec, warnings) = parse_spec(text.as_bytes(), "config.json").expect("it is taken");
         let expected = [
             "Process is read as process",
             "process.Cwd is read as cwd",
@@ -262,7 +265,7 @@ mod tests {
     #[test]
     fn a_key_that_nobody_knows_is_passed_over_without_a_word() {
         let text = r#"{"ociVersion":"1.0.2","fromTheFuture":{"process":1}}"#;
-        let (_, warnings) = parse::<Spec>(text.as_bytes(), "config.json", "process.").expect("it is taken");
+        let (_, warnings) = parse_spec(text.as_bytes(), "config.json").expect("it is taken");
         assert_eq!(warnings, Vec::<String>::new());
     }
 }

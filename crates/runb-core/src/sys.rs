@@ -30,9 +30,14 @@ pub fn is_ignored(signal: i32) -> bool {
 }
 
 /// pidfd_open(2): a descriptor of the process `pid`.
+///
+/// # Errors
+/// ESRCH also where the number is that of a thread, or of a process that is gone and whose group or session lives on. The kernel
+/// says EINVAL of them, since Linux 6.16 ENOENT; there is no other reason for these two.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes two numbers; its result is a new descriptor that nobody else owns.
-    unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) }
+    let result = unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0)) };
+    result.map_err(|errno| if matches!(errno, Errno::EINVAL | Errno::ENOENT) { Errno::ESRCH } else { errno })
 }
 
 /// pidfd_send_signal(2).
@@ -299,4 +304,15 @@ pub fn descriptors_are_open(from: u32, count: u32) -> Result<(), u32> {
 unsafe fn owned(result: libc::c_long) -> Result<OwnedFd, Errno> {
     // SAFETY: by the contract of this function.
     Errno::result(result).map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_thread_is_that_of_no_process() {
+        let open = || pidfd_open(nix::unistd::gettid().as_raw()).map(drop);
+        assert_eq!(std::thread::spawn(open).join().expect("the thread ends"), Err(Errno::ESRCH));
+    }
 }

@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use libseccomp::{ScmpNotifReq, ScmpNotifResp, ScmpNotifRespFlags};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -54,7 +53,7 @@ impl Kept {
     /// Waits until a call waits for the answer.
     #[track_caller]
     pub fn awaits_a_call(&self) {
-        assert!(wait::readable(self.0.as_fd(), Instant::now() + wait::DEADLINE), "nobody asks the listener");
+        assert!(wait::readable(self.0.as_fd(), wait::deadline()), "nobody asks the listener");
     }
 }
 

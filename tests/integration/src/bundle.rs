@@ -5,7 +5,6 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Instant;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 use serde_json::{Value, json};
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 use crate::host::Test;
 use crate::leftovers::Tree;
 use crate::runtime::Outcome;
+use crate::site::Site;
 use crate::wait;
 
 /// What `spec` writes, but for the terminal.
@@ -66,6 +66,9 @@ fn default_mounts() -> Value {
     ])
 }
 
+/// What `cgroupsPath` has before the name of a scope.
+const UNIT_PREFIX: &str = "runbtest";
+
 /// A bundle directory with a busybox rootfs, and the configuration that will be written into it.
 pub struct Bundle<'t> {
     test: &'t Test,
@@ -82,7 +85,10 @@ impl<'t> Bundle<'t> {
         fs::set_permissions(dir.join("share"), fs::Permissions::from_mode(0o777)).expect("chmod");
         let id = test.name("c");
         let mut spec = default_spec();
-        spec["linux"]["cgroupsPath"] = json!(format!("/{id}"));
+        spec["linux"]["cgroupsPath"] = json!(match test.site() {
+            Site::Private(_) => format!("/{id}"),
+            Site::Systemd => format!("system.slice:{UNIT_PREFIX}:{id}"),
+        });
         test.trees.borrow_mut().push(Tree::of(&dir.join("rootfs")));
         let share = dir.join("share");
         Bundle { test, dir, id, spec }.mount(json!({
@@ -286,6 +292,11 @@ impl<'t> Container<'t> {
         self.bundle.id()
     }
 
+    /// Its unit, where systemd makes the cgroups and the bundle leaves `cgroupsPath` as it is.
+    pub fn unit(&self) -> String {
+        format!("{UNIT_PREFIX}-{}.scope", self.id())
+    }
+
     /// Its bundle.
     pub fn bundle(&self) -> &Bundle<'t> {
         &self.bundle
@@ -339,7 +350,7 @@ impl<'t> Container<'t> {
     /// Waits for the end of the process `pid` and reaps it, as an engine's shim does. Its exit code, 128+n on signal n.
     #[track_caller]
     pub fn reap(&self, pid: i32) -> i32 {
-        assert!(wait::process_end(pid, Instant::now() + wait::DEADLINE), "process {pid} does not end");
+        assert!(wait::process_end(pid, wait::deadline()), "process {pid} does not end");
         let pid = Pid::from_raw(pid).expect("a pid");
         let (_, status) =
             waitpid(Some(pid), WaitOptions::empty()).expect("the init is the test's child").expect("ended");

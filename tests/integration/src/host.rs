@@ -11,12 +11,14 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::bundle::Bundle;
 use crate::leftovers::Tree;
-use crate::modes::{Mode, Skip};
+use crate::report::Skip;
 use crate::runtime::{Kind, Outcome, Runtime};
+use crate::site::{Mode, Site};
 use crate::wait::Fifo;
 
 /// What a test is given.
 pub struct Test {
+    site: Site,
     mode: Mode,
     runtime: &'static Runtime,
     tag: String,
@@ -26,14 +28,14 @@ pub struct Test {
 }
 
 impl Test {
-    pub(crate) fn new(mode: Mode, tag: &str) -> Self {
+    pub(crate) fn new(site: Site, mode: Mode, tag: &str) -> Self {
         let dir = std::env::temp_dir().join(tag);
-        for place in [Path::new("/run"), Path::new("/var/log"), dir.as_path()] {
-            mount("tmpfs", place, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, Some(c"mode=755"))
-                .unwrap_or_else(|error| panic!("mount a tmpfs on {place:?}: {error}"));
+        for own in site.own_directories().iter().map(Path::new).chain([dir.as_path()]) {
+            mount("tmpfs", own, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, Some(c"mode=755"))
+                .unwrap_or_else(|error| panic!("mount a tmpfs on {own:?}: {error}"));
         }
-        let runtime = Runtime::under_test();
-        let test = Test { mode, runtime, tag: tag.into(), dir, serial: Cell::new(0), trees: RefCell::new(Vec::new()) };
+        let (runtime, tag) = (Runtime::under_test(), tag.into());
+        let test = Test { site, mode, runtime, tag, dir, serial: Cell::new(0), trees: RefCell::new(Vec::new()) };
         test.make_master_files();
         test
     }
@@ -43,6 +45,11 @@ impl Test {
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
         let busybox = busybox.expect("busybox (Debian: busybox-static)");
         fs::copy(busybox, self.dir.join("busybox")).expect("copy busybox");
+    }
+
+    /// Where the test runs.
+    pub fn site(&self) -> Site {
+        self.site
     }
 
     /// The cgroup mode.
@@ -91,7 +98,8 @@ impl Test {
         self.runtime
     }
 
-    /// A call of the runtime with this test's `--root`, and `--log` as engines ask for it.
+    /// A call of the runtime with this test's `--root`, and `--log` as engines ask for it; under systemd with
+    /// `--systemd-cgroup`.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(self.runtime.path());
         self.global_flags(&mut command);
@@ -110,6 +118,9 @@ impl Test {
 
     fn global_flags(&self, command: &mut Command) {
         command.arg("--root").arg(self.root()).arg("--log").arg(self.log()).args(["--log-format", "json"]);
+        if self.site == Site::Systemd {
+            command.arg("--systemd-cgroup");
+        }
     }
 
     /// Runs [`Test::command`] to its end.

@@ -1,4 +1,4 @@
-//! What a test must not leave: processes, cgroups, mounts, state, descriptors of the test, files in a rootfs.
+//! What a test must not leave: processes, cgroups, systemd's units, mounts, state, descriptors of the test, files in a rootfs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,10 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait as wait_any};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, wait as wait_any};
 
 use crate::host::Test;
-use crate::wait;
+use crate::modes::TAG;
+use crate::site::Site;
+use crate::{systemd, wait};
 
 /// How long a process that was killed may take to be gone.
 pub const DYING: Duration = Duration::from_secs(2);
@@ -29,7 +31,8 @@ impl Snapshot {
 
     /// What is there now that was not, or the other way round, one line each.
     pub fn leftovers(&self, test: &Test) -> Vec<String> {
-        let mut left = processes_but(0);
+        let mut left = processes_but(test.site(), 0);
+        left.extend(units(test.site(), test.tag()).into_iter().map(|unit| format!("unit {unit}")));
         left.extend(cgroups(test.tag()).into_iter().map(|path| format!("cgroup {}", path.display())));
         let mounts = mounts();
         left.extend(mounts.symmetric_difference(&self.mounts).map(|line| format!("mount {line}")));
@@ -41,14 +44,14 @@ impl Snapshot {
     }
 }
 
-/// The processes of this pid namespace besides its first one, which is the test itself, and `known`; those that are ending
-/// are waited for. Reaps what has ended.
-pub fn processes_but(known: i32) -> Vec<String> {
-    let deadline = Instant::now() + DYING;
+/// The processes of this pid namespace, of a site without one those that descend from this process, besides the test itself and
+/// `known`; those that are ending are waited for. Reaps what has ended.
+pub fn processes_but(site: Site, known: i32) -> Vec<String> {
+    let deadline = Instant::now() + wait::slowly(DYING);
     // Anew after each end: one that ended may have made another one, and the first process of a pid namespace ends when all
     // others in it were reaped, some of them by this test.
     loop {
-        let alive = alive_but(known);
+        let alive = alive_but(site, known);
         while let Ok(Some(_)) = wait_any(WaitOptions::NOHANG) {}
         if alive.is_empty() || !wait::any_readable(alive.iter().map(|(pidfd, _)| pidfd.as_fd()), deadline) {
             return alive.into_iter().map(|(_, name)| name).collect();
@@ -57,14 +60,14 @@ pub fn processes_but(known: i32) -> Vec<String> {
 }
 
 /// A pidfd and the command line of each process that has not ended.
-fn alive_but(known: i32) -> Vec<(OwnedFd, String)> {
+fn alive_but(site: Site, known: i32) -> Vec<(OwnedFd, String)> {
     let mut alive = Vec::new();
-    for entry in fs::read_dir("/proc").expect("/proc").filter_map(Result::ok) {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if pid == std::process::id() as i32 || pid == known {
+    let own = std::process::id() as i32;
+    for pid in all_processes() {
+        if pid == own || pid == known || site == Site::Systemd && !descends_from(pid, own) {
             continue;
         }
-        let name = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
+        let name = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
         if let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).expect("a pid"), PidfdFlags::empty())
             && !wait::readable(pidfd.as_fd(), Instant::now())
         {
@@ -72,6 +75,27 @@ fn alive_but(known: i32) -> Vec<(OwnedFd, String)> {
         }
     }
     alive
+}
+
+fn all_processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn descends_from(pid: i32, ancestor: i32) -> bool {
+    let parent = |pid: i32| -> Option<i32> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+    };
+    std::iter::successors(parent(pid), |&pid| parent(pid)).any(|pid| pid == ancestor)
+}
+
+/// The units of systemd with `tag` in their names.
+fn units(site: Site, tag: &str) -> Vec<String> {
+    match site {
+        Site::Systemd => systemd::units(&format!("*{tag}*")),
+        Site::Private(_) => Vec::new(),
+    }
 }
 
 /// The cgroups of every hierarchy in sight whose path has `tag` in it, the innermost first.
@@ -174,8 +198,22 @@ impl Tree {
 }
 
 /// What the host's own view still has of the test with this tag once its namespaces are gone; it is taken away.
-pub(crate) fn on_the_host(tag: &str) -> Vec<String> {
+pub(crate) fn on_the_host(site: Site, tag: &str) -> Vec<String> {
     let mut left = Vec::new();
+    if site == Site::Systemd {
+        let variable = format!("{TAG}={tag}");
+        for pid in all_processes() {
+            let environment = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
+            if environment.split('\0').any(|one| one == variable) {
+                left.push(format!("process {pid}"));
+                let _ = kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL);
+            }
+        }
+        for unit in units(site, tag) {
+            left.push(format!("unit {unit}"));
+            systemd::end(&unit);
+        }
+    }
     for path in cgroups(tag) {
         left.push(format!("cgroup {}", path.display()));
         let _ = fs::remove_dir(&path);

@@ -16,20 +16,29 @@
 //! leaves behind is seen, and does not outlive the test. After the test the harness looks for leftovers (see
 //! [`leftovers`]); one is a failure even where all assertions held.
 //!
+//! [`under_systemd`] runs a test on the machine as systemd has laid it out: with its `/run`, where D-Bus can be reached, and in its
+//! pid namespace, as systemd takes no process of another. The runtime is called with `--systemd-cgroup`, `cgroupsPath` is
+//! `slice:prefix:name`, and units are looked for as leftovers.
+//!
 //! `RUNB_UNDER_TEST=/usr/sbin/runc` points the tests at another runtime. What a machine or a runtime cannot do is
-//! skipped; each skip is printed with a running number, and appended to the file `RUNB_TESTS_SKIPPED` names, if any. What would
-//! take long is sampled (see [`sample`]); `RUNB_TESTS_ALL=1` leaves nothing out.
+//! skipped; each skip is printed with a running number. `RUNB_TESTS_REPORT` names a file for a line about each test and site: `ran …` or
+//! `skipped …`. `RUNB_TESTS_SITES=v2,systemd` runs the tests in those sites alone. `RUNB_TESTS_PATIENCE=10` waits ten times as
+//! long for what has a deadline. `hack/vm-tests` sets them for a virtual machine.
+//! What would take long is sampled (see [`sample`]); `RUNB_TESTS_ALL=1` leaves nothing out.
 
 pub mod agent;
 pub mod bundle;
 pub mod host;
 pub mod leftovers;
 pub mod modes;
+mod report;
 pub mod runtime;
 pub mod sample;
+pub mod site;
 pub mod squash;
 pub mod standing;
 pub mod stops;
+pub mod systemd;
 pub mod terminal;
 pub mod traced;
 pub mod wait;
@@ -37,9 +46,10 @@ pub mod wait;
 pub use agent::{Agent, Answer, Heard};
 pub use bundle::{Bundle, Container, default_spec};
 pub use host::Test;
-pub use modes::{ALL, HYBRID, LIFECYCLE, Mode, V1, V2, in_modes};
+pub use modes::{ALL, HYBRID, LIFECYCLE, V1, V2, in_modes, under_systemd};
 pub use runtime::{Kind, Outcome};
 pub use serde_json::{Value, json};
+pub use site::{Mode, Site};
 pub use standing::{Place, Standing};
 pub use terminal::{ConsoleSocket, Screen, User};
 pub use traced::Traced;

@@ -5,7 +5,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Instant;
 
 use serde_json::Value;
 
@@ -88,14 +87,14 @@ impl Outcome {
     pub(crate) fn of(mut command: Command, test: &Test) -> Outcome {
         let outputs = Outputs::of(&mut command, test);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-        let ended = wait::process_end(child.id() as i32, Instant::now() + wait::DEADLINE);
+        let ended = wait::process_end(child.id() as i32, wait::deadline());
         if !ended {
             child.kill().expect("kill the runtime");
         }
         let status = child.wait().expect("wait for the runtime");
         let code = status.code().unwrap_or_else(|| 128 + status.signal().expect("a signal"));
         let outcome = outputs.outcome(code);
-        assert!(ended, "{command:?} did not end within {:?}: {outcome:?}", wait::DEADLINE);
+        assert!(ended, "{command:?} did not end within {:?}: {outcome:?}", wait::patience());
         outcome
     }
 

@@ -83,7 +83,7 @@ impl<'t> Place<'t> {
         if standing == Standing::Stopped {
             let (_, pid) = self.state().expect("a container");
             self.t.call(["kill", self.bundle.id(), "KILL"]).ok();
-            assert!(wait::process_end(pid, Instant::now() + wait::DEADLINE), "init does not end");
+            assert!(wait::process_end(pid, wait::deadline()), "init does not end");
         }
     }
 
@@ -121,7 +121,7 @@ impl<'t> Place<'t> {
             Some("stopped") => Standing::Stopped,
             Some(other) => return Err(format!("its status is {other}")),
         };
-        Ok((standing, processes_but(state.map_or(0, |(_, pid)| pid))))
+        Ok((standing, processes_but(self.t.site(), state.map_or(0, |(_, pid)| pid))))
     }
 
     /// The same after init was killed: it may take a moment to end.
@@ -130,7 +130,7 @@ impl<'t> Place<'t> {
     /// As [`Place::standing`].
     pub fn standing_after_kill(&self) -> Result<Standing, String> {
         if let Some((_, pid)) = self.state().filter(|(_, pid)| *pid > 0) {
-            wait::process_end(pid, Instant::now() + DYING);
+            wait::process_end(pid, Instant::now() + wait::slowly(DYING));
         }
         self.standing()
     }
@@ -142,7 +142,7 @@ impl<'t> Place<'t> {
     pub fn clear(&self) -> Result<(), String> {
         let begin = Instant::now();
         let delete = self.call("delete", &["--force"]);
-        if delete.code != 0 || begin.elapsed() > PATIENCE {
+        if delete.code != 0 || begin.elapsed() > wait::slowly(PATIENCE) {
             return Err(format!("delete --force, {:?}: {delete:?}", begin.elapsed()));
         }
         let left = self.left();

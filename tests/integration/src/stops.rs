@@ -101,7 +101,7 @@ impl Stops {
         let mut child = self.children.recv().expect("the runtime is started");
         let pid = Pid::from_child(&child);
         let end = pidfd_open(pid, PidfdFlags::empty()).expect("pidfd_open");
-        let patience = Timespec { tv_sec: wait::DEADLINE.as_secs() as i64, tv_nsec: 0 };
+        let patience = Timespec { tv_sec: wait::patience().as_secs() as i64, tv_nsec: 0 };
         let mut mounting = true;
         loop {
             let mut fds = [PollFd::new(&self.listener, PollFlags::IN), PollFd::new(&end, PollFlags::IN)];

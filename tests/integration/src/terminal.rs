@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Instant;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -35,7 +34,7 @@ impl Screen {
     /// Waits until `text` is on the screen; all that is there.
     #[track_caller]
     pub fn shows(&mut self, text: &str) -> &str {
-        let deadline = Instant::now() + wait::DEADLINE;
+        let deadline = wait::deadline();
         while !self.text.contains(text) {
             assert!(wait::readable(self.master.as_fd(), deadline), "{text:?} does not come: {:?}", self.text);
             let mut chunk = [0; 4096];
@@ -50,7 +49,7 @@ impl Screen {
     /// Whether the other end is closed, after all that is left to read.
     pub fn ends(&mut self) -> bool {
         let mut chunk = [0; 4096];
-        while wait::readable(self.master.as_fd(), Instant::now() + wait::DEADLINE) {
+        while wait::readable(self.master.as_fd(), wait::deadline()) {
             match self.master.read(&mut chunk) {
                 Ok(count) if count > 0 => self.text.push_str(&String::from_utf8_lossy(&chunk[..count])),
                 _ => return true,
@@ -120,9 +119,9 @@ impl ConsoleSocket {
 
     /// The terminal's master, and the data that came with it.
     pub fn receive(&self) -> (Screen, String) {
-        assert!(wait::readable(self.listener.as_fd(), Instant::now() + wait::DEADLINE), "nobody connects");
+        assert!(wait::readable(self.listener.as_fd(), wait::deadline()), "nobody connects");
         let (stream, _) = self.listener.accept().expect("accept");
-        assert!(wait::readable(stream.as_fd(), Instant::now() + wait::DEADLINE), "nothing is sent");
+        assert!(wait::readable(stream.as_fd(), wait::deadline()), "nothing is sent");
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut data = [0; 4096];

@@ -8,7 +8,6 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use nix::libc;
 use nix::sys::ptrace;
@@ -96,7 +95,7 @@ impl Traced {
         let numbers = sockets.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let copy = |number| pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()).expect("pidfd_getfd");
         let copies: Vec<_> = numbers.map(copy).collect();
-        let deadline = Instant::now() + wait::DEADLINE;
+        let deadline = wait::deadline();
         assert!(wait::any_readable(copies.iter().map(AsFd::as_fd), deadline), "nobody tells it anything");
     }
 
@@ -317,9 +316,11 @@ impl Watch {
         let pidfd = pidfd_of(pid);
         let (over, ends) = channel();
         let thread = std::thread::spawn(move || {
-            if ends.recv_timeout(wait::DEADLINE).is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
+            if ends
+                .recv_timeout(wait::patience())
+                .is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
             {
-                println!("{what} did not end within {:?}: killed", wait::DEADLINE);
+                println!("{what} did not end within {:?}: killed", wait::patience());
                 let _ = pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
             }
         });

@@ -4,14 +4,32 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// How long anything may take that is awaited in a test.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+/// How long anything may take that is awaited in a test: 30 s, and as many times that as `RUNB_TESTS_PATIENCE` tells, for
+/// machines that are emulated.
+pub fn patience() -> Duration {
+    slowly(Duration::from_secs(30))
+}
+
+/// When what is awaited from now on must have come.
+pub fn deadline() -> Instant {
+    Instant::now() + patience()
+}
+
+/// A time that is enough on a common machine, as many times as `RUNB_TESTS_PATIENCE` tells.
+pub fn slowly(time: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let factor = FACTOR.get_or_init(|| {
+        std::env::var("RUNB_TESTS_PATIENCE").map_or(1, |text| text.parse().expect("RUNB_TESTS_PATIENCE is a number"))
+    });
+    time * *factor
+}
 
 /// Waits until `fd` is readable; whether it became so before `deadline`.
 pub fn readable(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
@@ -38,7 +56,8 @@ pub fn process_end(pid: i32, deadline: Instant) -> bool {
     let pid = Pid::from_raw(pid).expect("a pid is positive");
     match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => readable(fd.as_fd(), deadline),
-        Err(rustix::io::Errno::SRCH) => true,
+        // The others: the number of a process that is gone is still that of a group or session (Linux before and since 6.16).
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => true,
         Err(error) => panic!("pidfd_open {pid:?}: {error}"),
     }
 }
@@ -61,13 +80,13 @@ impl Fifo {
 
     /// The next line, without its newline.
     pub fn line(&mut self) -> String {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = deadline();
         loop {
             if let Some(end) = self.held.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.held.drain(..=end).collect();
                 return String::from_utf8_lossy(&line[..end]).into_owned();
             }
-            assert!(readable(self.file.as_fd(), deadline), "no line came through the fifo within {DEADLINE:?}");
+            assert!(readable(self.file.as_fd(), deadline), "no line came through the fifo within {:?}", patience());
             let mut chunk = [0; 4096];
             let count = self.file.read(&mut chunk).expect("read the fifo");
             self.held.extend_from_slice(&chunk[..count]);
@@ -113,9 +132,9 @@ pub fn change_in(dir: &Path, what: &str, ready: impl Fn() -> bool) {
         | inotify::WatchFlags::MODIFY
         | inotify::WatchFlags::CLOSE_WRITE;
     inotify::add_watch(&watch, dir, events).unwrap_or_else(|error| panic!("inotify_add_watch {dir:?}: {error}"));
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = deadline();
     while !ready() {
-        assert!(readable(watch.as_fd(), deadline), "{what}: not within {DEADLINE:?}");
+        assert!(readable(watch.as_fd(), deadline), "{what}: not within {:?}", patience());
         let mut buffer = [0; 4096];
         rustix::io::read(&watch, &mut buffer).expect("read inotify");
     }

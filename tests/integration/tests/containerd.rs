@@ -79,7 +79,7 @@ impl<'t> Containerd<'t> {
 
     /// Deletes the task whose init, `pid`, has been killed. Its client has no verb that waits until the shim knows.
     fn delete_task(&self, id: &str, pid: i32) -> Outcome {
-        let deadline = Instant::now() + wait::DEADLINE;
+        let deadline = wait::deadline();
         assert!(wait::process_end(pid, deadline), "the init survives SIGKILL");
         loop {
             let outcome = self.ctr(&["tasks", "delete", id]);
@@ -94,7 +94,7 @@ impl Drop for Containerd<'_> {
     fn drop(&mut self) {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a pid");
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        if !wait::process_end(self.child.id() as i32, Instant::now() + wait::DEADLINE) {
+        if !wait::process_end(self.child.id() as i32, wait::deadline()) {
             let _ = self.child.kill();
         }
         let _ = self.child.wait();

@@ -5,7 +5,6 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use runb_tests::*;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -166,7 +165,7 @@ fn a_paused_container_takes_processes_only_if_that_is_ignored() {
 /// Waits for the end of a call; its exit code.
 #[track_caller]
 fn end(child: &mut Child) -> i32 {
-    assert!(wait::process_end(child.id() as i32, Instant::now() + wait::DEADLINE), "exec hangs");
+    assert!(wait::process_end(child.id() as i32, wait::deadline()), "exec hangs");
     child.wait().expect("wait").code().expect("an exit code")
 }
 
@@ -584,7 +583,7 @@ fn a_pidfd_socket_receives_a_pidfd_of_the_process() {
         ];
         exec(t, &container, &flags, &["sh", "-c", "exit 4"]).ok();
         let pidfd = received(&listener);
-        assert!(wait::readable(pidfd.as_fd(), Instant::now() + wait::DEADLINE), "the pidfd does not tell of the end");
+        assert!(wait::readable(pidfd.as_fd(), wait::deadline()), "the pidfd does not tell of the end");
         let pid = fs::read_to_string(&file).expect("a pid file").parse().expect("a pid");
         assert_eq!(pid_of(&pidfd), pid);
         assert_eq!(container.reap(pid), 4);

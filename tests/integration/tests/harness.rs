@@ -5,6 +5,7 @@ use std::process::Command;
 
 use runb_tests::leftovers::Snapshot;
 use runb_tests::*;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Makes a leftover, and takes it away after the search.
 fn seen(t: &Test, word: &str, make: impl FnOnce() -> Box<dyn FnOnce()>) {
@@ -86,5 +87,42 @@ fn a_file_in_the_rootfs_is_seen() {
             fs::write(&path, "").expect("write");
             Box::new(move || fs::remove_file(path).expect("remove it"))
         });
+    });
+}
+
+#[test]
+fn under_systemd_an_orphan_is_seen() {
+    under_systemd(|t| {
+        seen(t, "process ", || {
+            let script = "sleep 86400 >/dev/null 2>&1 & echo $!";
+            let output = Command::new("sh").args(["-c", script]).output().expect("start sh");
+            let pid =
+                String::from_utf8_lossy(&output.stdout).trim().parse().ok().and_then(Pid::from_raw).expect("a pid");
+            Box::new(move || kill_process(pid, Signal::KILL).expect("kill"))
+        });
+    });
+}
+
+#[test]
+fn under_systemd_a_unit_is_seen() {
+    under_systemd(|t| {
+        let unit = t.name("left") + ".service";
+        seen(t, "unit ", || {
+            let run = ["--quiet", "--unit", &unit, "--property", "MemoryMax=64M", "sleep", "86400"];
+            assert!(Command::new("systemd-run").args(run).status().expect("start systemd-run").success());
+            assert_eq!(systemd::property(&unit, "MemoryMax"), "67108864");
+            Box::new(move || systemd::end(&unit))
+        });
+    });
+}
+
+#[test]
+fn under_systemd_a_process_of_the_test_can_be_given_to_systemd() {
+    under_systemd(|t| {
+        let scope = t.name("given") + ".scope";
+        let mut command = Command::new("systemd-run");
+        command.args(["--quiet", "--scope", "--unit", &scope, "cat", "/proc/self/cgroup"]);
+        let outcome = t.finish(command).ok();
+        assert!(outcome.stdout.contains(&format!("/system.slice/{scope}\n")), "{outcome:?}");
     });
 }

@@ -53,7 +53,7 @@ impl Drop for Stranger {
 /// Removes a cgroup that a test has made.
 #[track_caller]
 fn remove(cgroup: &PathBuf) {
-    let deadline = Instant::now() + wait::DEADLINE;
+    let deadline = wait::deadline();
     // The process was reaped; the kernel lets go of the cgroup a moment later.
     while let Err(error) = fs::remove_dir(cgroup) {
         assert!(error.raw_os_error() == Some(16) && Instant::now() < deadline, "rmdir {cgroup:?}: {error}");
@@ -95,7 +95,7 @@ fn somebody_elses_process_in_any_hierarchy_or_below_is_found_at_once_and_lives_o
                     outcome.fails_with(&["container's cgroup is not empty", "linux.cgroupsPath"]);
                 }
                 t.call(["delete", "--force", bundle.id()]).ok();
-                assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+                assert!(begin.elapsed() < wait::slowly(Duration::from_secs(5)), "{:?}", begin.elapsed());
                 stranger.is_unharmed();
                 for other in hierarchies(t).iter().filter(|other| **other != top) {
                     assert!(!other.join(&name).exists(), "a cgroup was made in {other:?}");
@@ -199,7 +199,7 @@ fn held_up<'t>(t: &'t Test, kind: &str) -> (Bundle<'t>, wait::Fifo, PathBuf) {
 
 #[track_caller]
 fn ends(child: &mut Child) -> Option<i32> {
-    assert!(wait::process_end(child.id() as i32, Instant::now() + wait::DEADLINE), "it does not end");
+    assert!(wait::process_end(child.id() as i32, wait::deadline()), "it does not end");
     child.wait().expect("wait").code()
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use runb_tests::*;
 
@@ -371,7 +370,7 @@ fn kill_9_without_a_pid_namespace_of_its_own_ends_all_that_the_container_has_sta
                 assert_eq!(pids.contains(&pid), init != "goes", "{procs}");
                 container.kill(&["KILL"]).ok();
                 for pid in &pids {
-                    assert!(wait::process_end(*pid, Instant::now() + wait::DEADLINE), "{init}: {pid} goes on");
+                    assert!(wait::process_end(*pid, wait::deadline()), "{init}: {pid} goes on");
                 }
                 // A pid namespace's first process waits for all others to be reaped.
                 if pids.contains(&pid) {
@@ -423,7 +422,7 @@ fn kill_all_reaches_every_process_of_the_cgroup() {
         let pid = container.pid();
         t.call(["kill", "--all", container.id(), "9"]).ok();
         assert_eq!(container.reap(pid), 137);
-        assert!(wait::process_end(other, Instant::now() + wait::DEADLINE));
+        assert!(wait::process_end(other, wait::deadline()));
         container.delete_force().ok();
     });
 }
@@ -455,7 +454,7 @@ fn run_in_the_foreground_forwards_signals() {
         assert_eq!(events.line(), "ready");
         let pid = rustix_pid(child.id());
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("kill");
-        assert!(wait::process_end(child.id() as i32, Instant::now() + wait::DEADLINE));
+        assert!(wait::process_end(child.id() as i32, wait::deadline()));
         assert_eq!(child.wait().expect("wait").code(), Some(5));
     });
 }

@@ -22,7 +22,7 @@ fn fifty_containers_at_once_leave_nothing() {
         for bundle in &bundles {
             children.push(bundle.write().command("run", &[]).spawn().expect("start the runtime"));
         }
-        let deadline = Instant::now() + 2 * wait::DEADLINE;
+        let deadline = Instant::now() + 2 * wait::patience();
         for (number, child) in children.iter_mut().enumerate() {
             assert!(wait::process_end(child.id() as i32, deadline), "container {number} hangs");
             assert_eq!(child.wait().expect("wait").code(), Some(number as i32));
@@ -38,7 +38,7 @@ fn fifty_containers_are_deleted_by_force_at_once() {
             t.command(["delete", "--force", container.id()]).spawn().expect("start the runtime")
         };
         let mut children: Vec<_> = containers.iter().map(delete).collect();
-        let deadline = Instant::now() + 2 * wait::DEADLINE;
+        let deadline = Instant::now() + 2 * wait::patience();
         for child in &mut children {
             assert!(wait::process_end(child.id() as i32, deadline), "a delete hangs");
             assert_eq!(child.wait().expect("wait").code(), Some(0));

@@ -20,18 +20,19 @@ pub fn run(args: &Update, context: &Context<'_>) -> Result<u8> {
         return Err(Error::new(Kind::Usage, text));
     }
     let given = of_flags(args);
-    let change = match &args.resources {
-        None => given,
+    let (change, warnings) = match &args.resources {
+        None => (given, Vec::new()),
         Some(_) if given != LinuxResources::default() => {
             return Err(Error::new(Kind::Usage, "--resources takes no other limits beside it"));
         }
         Some(file) => read(file)?,
     };
+    context.warn(&warnings);
     context.warn(&container.update(&change)?);
     Ok(0)
 }
 
-fn read(file: &Path) -> Result<LinuxResources> {
+fn read(file: &Path) -> Result<(LinuxResources, Vec<String>)> {
     if file != Path::new("-") {
         let text = input::read(file, MAX_CONFIG).map_err(|e| Error::io(format!("open {}", file.display()), &e))?;
         return parse_resources(&text, &file.display().to_string());

@@ -250,9 +250,14 @@ impl Launch<'_> {
             self.trace.done(What::Limits);
         }
         let (dir, init) = (&self.dir, Cell::new(None));
-        let born = |pid| {
-            init.set(Some(ProcessRef::of(pid)?));
-            init.get().map_or(Ok(()), |init| dir.born(init))
+        let born = |pid| match ProcessRef::of(pid) {
+            Ok(process) => {
+                init.set(Some(process));
+                dir.born(process)
+            }
+            // It has ended, and a program that ignores SIGCHLD keeps nothing of it; its twin, or its silence, tells more.
+            Err(error) if error.nix_errno() == Some(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error),
         };
         let trace = &mut *self.trace;
         let ready = launch::spawn(plan, &made, self.options.kept_descriptors(), &born).and_then(|running| {

@@ -21,8 +21,15 @@ fn main() {
 }
 
 fn look(process: &Path, seen: &mut BTreeSet<String>) {
+    // Rights in another user namespace are none here. It is asked first: of what has ended meanwhile there is no status either.
+    let user_namespace = |process: &Path| fs::read_link(process.join("ns/user"));
+    let theirs = user_namespace(process);
     let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-    seen.extend(status.lines().filter(|line| line.starts_with("CapEff:")).map(str::to_owned));
+    let rights = status.lines().filter(|line| line.starts_with("CapEff:"));
+    match theirs.is_ok_and(|theirs| theirs != user_namespace(Path::new("/proc/self")).expect("ns/user")) {
+        true => seen.extend(rights.map(|line| format!("elsewhere {line}"))),
+        false => seen.extend(rights.map(str::to_owned)),
+    }
     let mut link = |name: &str, path: &Path| {
         if let Ok(target) = fs::read_link(path) {
             let target = target.display().to_string();

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 use runb_tests::*;
 
@@ -75,7 +74,7 @@ impl<'t> Besieger<'t> {
     pub fn end(self) -> String {
         let Besieger { watcher, pid } = self;
         fs::write(watcher.bundle().share_dir().join("stop"), "").expect("write");
-        assert!(wait::process_end(pid, Instant::now() + wait::DEADLINE), "the attacker does not end");
+        assert!(wait::process_end(pid, wait::deadline()), "the attacker does not end");
         watcher.reap(pid);
         let said = watcher.stdout();
         watcher.delete().ok();

@@ -70,7 +70,7 @@ fn imitated(container: Container<'_>, bystander: &Bystander) -> u32 {
     let pid = container.pid();
     fs::write(container.bundle().share_dir().join("stop"), "").expect("stop the imitator");
     // What joined and was given up is an orphan: init cannot end before it is reaped, as the machine's first process does.
-    let deadline = Instant::now() + wait::DEADLINE;
+    let deadline = wait::deadline();
     while !wait::process_end(pid, Instant::now() + Duration::from_millis(50)) {
         let left = reap_orphans(&[pid, bystander.pid()]);
         assert!(Instant::now() < deadline, "the imitator does not end: {left:?}");

@@ -168,7 +168,7 @@ fn checked(path: &Path, what: impl FnOnce(&Path)) {
 /// Repeats `attempt` until `harmed`.
 #[track_caller]
 fn loses(name: &str, attempt: impl Fn(), harmed: impl Fn() -> bool) {
-    let deadline = Instant::now() + wait::DEADLINE;
+    let deadline = wait::deadline();
     while !harmed() {
         assert!(Instant::now() < deadline, "{name}: the exchange does no harm to who checks and then acts");
         attempt();

@@ -106,13 +106,6 @@ const DEFAULT: [(Node, Option<u32>, Option<u32>, u8); 12] = [
     (Node::Char, Some(10), Some(200), ALL),
 ];
 
-/// What is odd in the rules, and no error: runc takes the letter `a`, which names no access, and callers write it.
-pub(super) fn warnings(resources: &LinuxResources) -> Vec<String> {
-    let odd = indexed("devices", resources.devices())
-        .filter(|(_, rule)| rule.access().as_deref().is_some_and(|access| access.contains('a')));
-    odd.map(|(origin, _)| format!("{origin}.access: \"a\" names no access, and is left out")).collect()
-}
-
 /// All rules, in order.
 pub(super) fn rules(resources: &LinuxResources) -> Result<Vec<Rule>> {
     let mut rules = Vec::new();

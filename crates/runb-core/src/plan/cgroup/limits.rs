@@ -49,8 +49,6 @@ pub struct Limits {
     pub writes: Vec<Write>,
     /// The device program, on version 2.
     pub devices: Option<DeviceProgram>,
-    /// What is odd and no error.
-    pub warnings: Vec<String>,
 }
 
 /// The container's cgroup in one version 1 hierarchy.
@@ -113,8 +111,7 @@ impl Target {
     /// # Errors
     /// What cannot be done here, by its place in `linux.resources`.
     pub fn limits(&self, resources: &LinuxResources) -> Result<Limits> {
-        let warnings = devices::warnings(resources);
-        let mut limits = Limits { writes: self.writes(resources)?, devices: None, warnings };
+        let mut limits = Limits { writes: self.writes(resources)?, devices: None };
         let rules = devices::rules(resources)?;
         match (self.v1("devices"), &self.unified) {
             (Some(dir), _) => limits.writes.extend(devices::v1_writes(dir, &rules)?),

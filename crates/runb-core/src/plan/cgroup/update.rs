@@ -58,7 +58,7 @@ pub fn update(before: &LinuxResources, change: &LinuxResources, target: &Target)
     Ok(Update {
         writes,
         devices: device_change(before, change, target)?,
-        warnings: devices::warnings(change),
+        warnings: devices::odd_access(change).collect(),
         check: check.map(|memory| (set(memory.limit()), set(memory.swap()))),
         effective,
     })

@@ -50,7 +50,7 @@ fn cpuset_files(cpu: &LinuxCpu) -> Vec<(&'static str, &'static str, &str)> {
 /// The writes of everything but the devices.
 pub(super) fn writes(resources: &LinuxResources, target: &Target) -> Result<Vec<Write>> {
     if resources.unified().as_ref().is_some_and(|files| !files.is_empty()) {
-        let text = "invalid configuration: this is of cgroup version 2, and this machine has version 1";
+        let text = "invalid configuration: it is of cgroup version 2, and this machine has version 1";
         return Err(Error::spec("linux.resources.unified", text));
     }
     let mut list = List { target, writes: Vec::new() };
