@@ -127,6 +127,7 @@ impl Plan {
                     format!("at a stop Mount: {place}: copy what is in {} into it", path.display())
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
+                MountWork::Disk => format!("at a stop Mount: {place}: create the filesystem on the block device"),
             });
         }
         if let Some(Attributes { what, .. }) = &self.scheduler {
@@ -336,6 +337,9 @@ fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
         request.options.cgroup_manager,
         &request.host.cgroups,
     )?;
+    if request.host.in_user_namespace {
+        plan.limits.leave_devices();
+    }
     plan.owner = cgroup::owner(request.spec, &plan);
     Ok(plan)
 }

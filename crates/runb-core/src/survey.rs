@@ -9,6 +9,7 @@ use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
@@ -91,6 +92,8 @@ pub struct Survey {
     pub sources: Vec<Kind>,
     /// Where each bind mount's source is in the container, without links, if it lies in the root filesystem.
     pub inside: Vec<Option<PathBuf>>,
+    /// For each mount, whether the source of a new filesystem is a block device of the host's.
+    pub disks: Vec<bool>,
     /// What the host's mounts are mounted with.
     pub mount_flags: MountFlags,
     /// What is at each mount's destination when its turn comes.
@@ -151,6 +154,12 @@ pub fn is_bind(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(bound)
 }
 
+/// Whether `mount` is a filesystem on a block device of the host's.
+fn is_of_a_disk(mount: &Mount) -> bool {
+    let source = mount.source().as_ref().filter(|source| source.is_absolute() && !is_bind(mount));
+    source.is_some_and(|source| fs::metadata(source).is_ok_and(|meta| meta.file_type().is_block_device()))
+}
+
 impl Survey {
     /// What is at the path of a device.
     pub fn found(&self, path: &Path) -> Found {
@@ -176,11 +185,8 @@ impl Survey {
                 (None, Some(source)) => Kind::of(source),
                 (None, None) => Kind::Unknown,
             });
-            let source = match &place {
-                Some(place) => destination::on_the_host(rootfs, place, &covers),
-                None => source,
-            };
-            Cover::of(mount, source, &seen).push_to(&mut covers);
+            let inside = place.as_deref().map(|place| (place, covers.len()));
+            Cover::of(mount, bundle, &seen, inside).push_to(&mut covers);
             places.push(place);
             destinations.push(seen);
         }
@@ -205,6 +211,7 @@ impl Survey {
             kcore: Path::new("/proc/kcore").exists(),
             sources,
             inside: places,
+            disks: spec.mounts().iter().flatten().map(is_of_a_disk).collect(),
             masked: masked.map(|path| destination::kind(root.as_ref(), Path::new(path), &covers)).collect(),
             kernel_filesystems: match entry {
                 RootEntry::Pivot => Vec::new(),

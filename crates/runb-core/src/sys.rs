@@ -244,6 +244,14 @@ pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, below: Belo
     Errno::result(result).map(drop)
 }
 
+/// fsconfig(2), FSCONFIG_CMD_CREATE, of a filesystem context.
+pub fn create_filesystem(context: BorrowedFd<'_>) -> Result<(), Errno> {
+    const FSCONFIG_CMD_CREATE: libc::c_int = 6;
+    // SAFETY: the command takes neither a key nor a value: no pointer is given.
+    let result = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, 0, 0, 0) };
+    Errno::result(result).map(drop)
+}
+
 /// What the kernel says to an open_tree_attr(2) without attributes: EINVAL where it has the call.
 pub fn answer_of_open_tree_attr() -> Errno {
     // libc has no name for it; calls from 424 on have one number on every architecture (asm-generic/unistd.h).

@@ -27,3 +27,5 @@ mod neighbours;
 mod races;
 #[path = "escapes/renames.rs"]
 mod renames;
+#[path = "escapes/sources.rs"]
+mod sources;

@@ -107,7 +107,7 @@ const ATTRIBUTES: &[Row] = &[
     ("noatime", "noatime", "relatime", ""),
     ("noatime,atime", "relatime", "noatime", ""),
     ("relatime", "relatime", "", ""),
-    ("norelatime", "", "relatime,noatime", ""),
+    ("norelatime", "relatime", "noatime", ""),
     ("strictatime", "", "relatime,noatime", ""),
     ("strictatime,nostrictatime", "relatime", "", ""),
     ("nodiratime", "nodiratime", "", ""),
@@ -125,7 +125,7 @@ const ATTRIBUTES: &[Row] = &[
     ("rnoatime", "noatime", "", ""),
     ("noatime,ratime", "relatime", "noatime", ""),
     ("noatime,rrelatime", "relatime", "noatime", ""),
-    ("rnorelatime", "", "relatime,noatime", ""),
+    ("rnorelatime", "relatime", "noatime", ""),
     ("rstrictatime", "", "relatime,noatime", ""),
     ("strictatime,rnostrictatime", "relatime", "", ""),
     ("rnodiratime", "nodiratime", "", ""),
@@ -165,15 +165,80 @@ fn each_attribute_holds_on_a_bind_mount() {
     });
 }
 
+/// A source that has these flags, mounted until it is dropped.
+struct Flagged(PathBuf);
+
+impl Flagged {
+    fn new(t: &Test, flags: &str) -> Self {
+        let place = t.dir().join(t.name("flagged"));
+        fs::create_dir(&place).expect("make a directory");
+        let mount = |args: &[&str]| {
+            assert!(Command::new("mount").args(args).arg(&place).status().expect("mount").success(), "{flags}");
+        };
+        mount(&["-t", "tmpfs", "-o", "rw,suid,dev,exec,diratime,strictatime", "tmpfs"]);
+        mount(&["--bind", "-o", &format!("remount,{flags}")]);
+        Flagged(place)
+    }
+}
+
+impl Drop for Flagged {
+    fn drop(&mut self) {
+        Command::new("umount").arg(&self.0).status().expect("umount");
+    }
+}
+
+/// What a bind mount with the second has whose source has the first; and in a user namespace, where an error has words.
+const BOUND: &[(&str, &str, &str, Result<&str, &str>)] = &[
+    (
+        "ro,noexec,nosymfollow,nodiratime",
+        "rprivate",
+        "ro,noexec,nosymfollow,nodiratime,relatime",
+        Ok("ro,noexec,nosymfollow,nodiratime,relatime"),
+    ),
+    ("ro,noexec,nosymfollow,nodiratime", "dev", "rw,nodiratime,relatime", Ok("ro,noexec,nodiratime,relatime")),
+    ("ro", "nosuid,nodev", "rw,nosuid,nodev", Ok("ro,nosuid,nodev")),
+    ("ro", "rw,nosuid", "rw,nosuid", Err("cannot clear ro")),
+    ("nodev,nosuid,noatime", "dev,suid,atime", "rw,noatime", Err("cannot clear nosuid,nodev,noatime")),
+    ("nodev,nosuid,noexec,noatime", "ro", "ro,noatime", Ok("ro,nodev,nosuid,noexec,noatime")),
+    ("nodev,nosymfollow", "ro,symfollow", "ro", Ok("ro,nodev")),
+    ("nodev,nosymfollow", "rw", "rw", Ok("rw,nodev")),
+    ("nosuid", "silent", "rw", Ok("rw,nosuid")),
+    ("nosuid", "defaults", "rw,nosuid", Ok("rw,nosuid")),
+    ("noatime", "norelatime", "rw,noatime", Ok("rw,noatime")),
+    ("noatime", "atime", "rw,noatime", Ok("rw,noatime")),
+    ("noatime", "relatime", "rw,relatime", Err("cannot change noatime")),
+    ("noatime", "nodiratime", "rw,nodiratime,relatime", Err("cannot change noatime")),
+    ("nodiratime", "strictatime", "rw", Err("cannot change nodiratime,relatime")),
+    ("strictatime", "nostrictatime", "rw", Ok("rw")),
+    ("strictatime", "noatime", "rw,noatime", Err("cannot change strictatime")),
+    ("nodiratime", "diratime", "rw,nodiratime,relatime", Ok("rw,nodiratime,relatime")),
+    ("ro", "rrw", "rw", Err("cannot clear ro")),
+    ("relatime", "rnoatime", "rw,noatime", Err("cannot change relatime")),
+];
+
 #[test]
-fn a_bind_mount_keeps_the_attributes_of_its_source() {
+fn a_bind_mount_to_which_a_flag_is_given_has_just_those_flags_and_keeps_what_a_user_namespace_locks() {
     in_modes(V2, |t| {
-        let source = t.dir().join("source");
-        fs::create_dir(&source).expect("make a directory");
-        let mount = json!({"destination": "/tmp", "type": "bind", "source": source, "options": ["bind", "noexec"]});
-        let lines = mounts_of(t.bundle().mount(mount));
-        for word in ["nosuid", "nodev", "noexec"] {
-            assert!(at(&lines, "/tmp").options.contains(&word.into()), "{word}: {lines:?}");
+        t.runb_only("the peers of these versions clear other flags");
+        for (source, given, has, locked) in BOUND {
+            let flagged = Flagged::new(t, source);
+            let options = words(&format!("rbind,{given}"));
+            let mount = json!({"destination": "/tmp", "type": "bind", "source": flagged.0, "options": options});
+            let bundle = || t.bundle().with_id(&t.name("b")).mount(mount.clone());
+            let check = |bundle: Bundle<'_>, expected: &str| {
+                let (mut own, mut expected) = (at(&mounts_of(bundle), "/tmp").options.clone(), words(expected));
+                own.sort();
+                expected.sort();
+                assert_eq!(own, expected, "{given:?} on {source:?}");
+            };
+            check(bundle(), has);
+            match locked {
+                Ok(has) => check(in_user_namespace(bundle()), has),
+                Err(words) => {
+                    let texts = ["mounts[8] (/tmp).options", words, "locked in a user namespace", "EPERM"];
+                    in_user_namespace(bundle()).try_create().fails_with(&texts);
+                }
+            }
         }
     });
 }
@@ -808,11 +873,14 @@ fn sysctls_of_the_host_and_names_that_are_none_are_refused() {
             "kernel..hostname",
             "",
             "/proc/sys/kernel/hostname",
+            "kernel.hostname",
             "user.max_user_namespaces",
         ] {
             let bundle = t.bundle().with_id(&t.name("s")).set("/linux/sysctl", json!({key: "1"}));
             bundle.try_create().fails_with(&[&format!("linux.sysctl[{key}]")]);
         }
+        let bundle = t.bundle().with_id(&t.name("s")).set("/linux/sysctl", json!({"kernel/hostname": "x"}));
+        bundle.try_create().fails_with(&["linux.sysctl[kernel/hostname]", "\"hostname\""]);
         let bundle = in_user_namespace(t.bundle()).set("/linux/sysctl", json!({"user.max_user_namespaces": "77"}));
         assert_eq!(bundle.args(["cat", "/proc/sys/user/max_user_namespaces"]).run().ok().stdout, "77\n");
     });

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -51,9 +52,13 @@ fn hard_limit(init: &Child, resource: u32) -> Option<String> {
 
 /// What the kernel says in the log of a filesystem context, read from a copy of init's descriptor.
 fn kernel_words(init: &Child, context: i32) -> Option<String> {
-    let copy = sys::pidfd_getfd(init.pidfd.as_ref()?, context).ok()?;
+    words(sys::pidfd_getfd(init.pidfd.as_ref()?, context).ok()?)
+}
+
+/// What the kernel says in the log of this one.
+pub(super) fn words(context: OwnedFd) -> Option<String> {
     let mut text = [0u8; 1024];
-    let length = fs::File::from(copy).read(&mut text).ok()?;
+    let length = fs::File::from(context).read(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text[..length]);
     let text = text.trim();
     // "e " for an error, "w " for a warning.

@@ -1,5 +1,5 @@
 //! What the runtime does to detached mounts while init stands at [`Point::Mount`]: id mappings, which need privilege over
-//! the host's filesystems, and copies of trees, which need a loop.
+//! the host's filesystems, copies of trees, which need a loop, and filesystems on disks, which the container may not open.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,6 +43,10 @@ impl<'p> Mounts<'p> {
             }
             MountWork::CopyUp { path, rest } => copy_up::copy_up(init.pid, path, rest, tree).map(|()| None),
             MountWork::Procfs => procfs::begin(&tree).map(Some),
+            MountWork::Disk => sys::create_filesystem(tree.as_fd()).map(|()| None).map_err(|errno| {
+                let words = super::failure::words(tree).map_or(String::new(), |words| format!(": {words}"));
+                Error::host(format!("create the filesystem{words}"), errno)
+            }),
         };
         done.map_err(|error| error.at(step.place.as_str()))
     }

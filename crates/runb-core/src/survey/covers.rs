@@ -9,8 +9,8 @@ use std::path::Path;
 #[derive(Debug)]
 pub(crate) struct Covers<T> {
     list: Vec<T>,
-    /// By a clean path, the last of the list there.
-    last: BTreeMap<Vec<u8>, usize>,
+    /// By a clean path, those of the list there, in order.
+    places: BTreeMap<Vec<u8>, Vec<usize>>,
     #[cfg(test)]
     pub(crate) lookups: std::cell::Cell<usize>,
 }
@@ -19,7 +19,7 @@ impl<T> Default for Covers<T> {
     fn default() -> Self {
         Covers {
             list: Vec::new(),
-            last: BTreeMap::new(),
+            places: BTreeMap::new(),
             #[cfg(test)]
             lookups: Default::default(),
         }
@@ -29,24 +29,34 @@ impl<T> Default for Covers<T> {
 impl<T> Covers<T> {
     /// Puts `item` at `path`, which is absolute and [`clean`].
     pub(crate) fn push(&mut self, path: &Path, item: T) {
-        self.last.insert(path.as_os_str().as_bytes().to_vec(), self.list.len());
+        self.places.entry(path.as_os_str().as_bytes().to_vec()).or_default().push(self.list.len());
         self.list.push(item);
     }
 
     /// The last one at `path`, to change it.
     pub(crate) fn at_mut(&mut self, path: &Path) -> Option<&mut T> {
-        self.last_at(path.as_os_str().as_bytes()).map(|index| &mut self.list[index])
+        self.last_at(path.as_os_str().as_bytes(), self.list.len()).map(|index| &mut self.list[index])
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
     }
 
     /// The last one at `path` or above it.
     pub(crate) fn over(&self, path: &Path) -> Option<&T> {
-        let index = self.last_at(path.as_os_str().as_bytes()).max(self.last_above(path));
+        self.over_when(path, self.list.len())
+    }
+
+    /// The same when there were `count`.
+    pub(crate) fn over_when(&self, path: &Path, count: usize) -> Option<&T> {
+        let index = self.last_at(path.as_os_str().as_bytes(), count).max(self.last_above(path, count));
         index.map(|index| &self.list[index])
     }
 
     /// The last one above `path`.
     pub(crate) fn above(&self, path: &Path) -> Option<&T> {
-        self.last_above(path).map(|index| &self.list[index])
+        self.last_above(path, self.list.len()).map(|index| &self.list[index])
     }
 
     /// All, in order.
@@ -54,16 +64,17 @@ impl<T> Covers<T> {
         self.list.iter()
     }
 
-    fn last_above(&self, path: &Path) -> Option<usize> {
+    fn last_above(&self, path: &Path, count: usize) -> Option<usize> {
         let path = path.as_os_str().as_bytes();
         let slashes = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/');
-        let root = if path.len() > 1 { self.last_at(b"/") } else { None };
-        slashes.map(|(end, _)| self.last_at(&path[..end])).fold(root, Option::max)
+        let root = if path.len() > 1 { self.last_at(b"/", count) } else { None };
+        slashes.map(|(end, _)| self.last_at(&path[..end], count)).fold(root, Option::max)
     }
 
-    fn last_at(&self, path: &[u8]) -> Option<usize> {
+    fn last_at(&self, path: &[u8], count: usize) -> Option<usize> {
         #[cfg(test)]
         self.lookups.set(self.lookups.get() + 1);
-        self.last.get(path).copied()
+        let here = self.places.get(path)?;
+        here[..here.partition_point(|index| *index < count)].last().copied()
     }
 }

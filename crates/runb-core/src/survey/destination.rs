@@ -17,7 +17,7 @@ use nix::libc;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::Mount;
 
-use super::{Covers, Found, Kind};
+use super::{Covers, Found, Kind, is_bind};
 use crate::sys::{Resolve, openat2};
 
 /// What is at the destination of a mount.
@@ -62,18 +62,22 @@ pub(super) struct Cover {
 
 #[derive(Debug)]
 enum With {
+    /// What the host has at a path.
     Bind(PathBuf),
+    /// What was at a path of the container when there were so many mounts.
+    Inside(PathBuf, usize),
     /// A tmpfs with this mode.
     Tmpfs(Option<u32>),
     Other,
 }
 
 impl Cover {
-    /// `source` is what is bound, by a path of the host.
-    pub(super) fn of(mount: &Mount, source: Option<PathBuf>, seen: &Destination) -> Self {
+    /// `inside` is where in the container the source is, if it is there, of the mount after `earlier` ones.
+    pub(super) fn of(mount: &Mount, bundle: &Path, seen: &Destination, inside: Option<(&Path, usize)>) -> Self {
         let mode = mount.options().iter().flatten().rev().find_map(|option| option.strip_prefix("mode="));
-        let with = match source {
-            Some(source) => With::Bind(source),
+        let with = match (inside, mount.source()) {
+            (Some((place, earlier)), _) => With::Inside(place.to_owned(), earlier),
+            (None, Some(source)) if is_bind(mount) => With::Bind(bundle.join(source)),
             _ if mount.typ().as_deref() == Some("tmpfs") => {
                 With::Tmpfs(mode.and_then(|mode| u32::from_str_radix(mode, 8).ok()).or(seen.mode))
             }
@@ -153,16 +157,19 @@ pub(super) fn place(root: Option<&OwnedFd>, path: &Path, covers: &Covers<Cover>)
     root.map_or_else(|| path.to_owned(), |root| look(root.as_fd(), path, covers, Wanted::Place).path)
 }
 
-/// Where the host has what is at `path`, which has no links, if it has it.
-pub(super) fn on_the_host(rootfs: &Path, path: &Path, covers: &Covers<Cover>) -> Option<PathBuf> {
-    let (above, source) = match covers.over(path) {
-        None => (Path::new("/"), rootfs),
-        Some(Cover { at, with: With::Bind(source) }) => (at.as_path(), source.as_path()),
-        Some(_) => return None,
-    };
-    path.strip_prefix(above)
-        .ok()
-        .map(|rest| if rest.as_os_str().is_empty() { source.to_owned() } else { source.join(rest) })
+/// What covers `path`, which has no links, and the path of the same by whose names that is: what is bound inside is
+/// what was there before.
+fn origin<'c>(path: &Path, covers: &'c Covers<Cover>) -> (PathBuf, Option<&'c Cover>) {
+    let (mut path, mut count) = (path.to_owned(), covers.len());
+    loop {
+        match covers.over_when(&path, count) {
+            Some(Cover { at, with: With::Inside(source, earlier) }) => {
+                path = clean(&source.join(path.strip_prefix(at).unwrap_or(&path)));
+                count = *earlier;
+            }
+            cover => return (path, cover),
+        }
+    }
 }
 
 /// What is at the path of a device; the last name is not followed.
@@ -183,12 +190,12 @@ pub(super) fn found(root: BorrowedFd<'_>, path: &Path, covers: &Covers<Cover>) -
 
 /// What is at `path` when all of `covers` is mounted; links are followed.
 pub(super) fn kind(root: Option<&OwnedFd>, path: &Path, covers: &Covers<Cover>) -> Kind {
-    let path = clean(path);
+    let (path, cover) = origin(&clean(path), covers);
     let below = |directory: BorrowedFd<'_>, path: &Path| {
         let place = openat2(directory, &relative(path).ok()?, libc::O_PATH, Resolve::InRoot).ok()?;
         Some(if File::from(place).metadata().ok()?.is_dir() { Kind::Directory } else { Kind::File })
     };
-    let seen = match covers.over(&path) {
+    let seen = match cover {
         None => root.and_then(|root| below(root.as_fd(), &path)),
         Some(cover) => match &cover.with {
             With::Bind(source) => {
@@ -199,7 +206,7 @@ pub(super) fn kind(root: Option<&OwnedFd>, path: &Path, covers: &Covers<Cover>) 
             With::Tmpfs(_) => (cover.at == path).then_some(Kind::Directory),
             // The kernel's: what is there for the host is there for the container.
             With::Other if ["/proc", "/sys"].iter().any(|place| cover.at == Path::new(place)) => Some(Kind::of(&path)),
-            With::Other => None,
+            With::Other | With::Inside(..) => None,
         },
     };
     seen.unwrap_or_default()
@@ -219,7 +226,7 @@ fn below(cover: &Cover, path: &Path, wanted: Wanted) -> Destination {
                 )
                 .and_then(|place| mode(place, wanted))
         }
-        With::Tmpfs(_) | With::Other => None,
+        With::Tmpfs(_) | With::Inside(..) | With::Other => None,
     };
     Destination { path: path.to_owned(), there: cover.at.iter().count() - 1, mode }
 }

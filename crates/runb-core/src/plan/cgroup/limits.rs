@@ -51,6 +51,15 @@ pub struct Limits {
     pub devices: Option<DeviceProgram>,
 }
 
+impl Limits {
+    /// Takes the rules for devices away: the kernel lets nobody in another user namespace than the first set them, who can
+    /// make no devices either.
+    pub(in crate::plan) fn leave_devices(&mut self) {
+        self.devices = None;
+        self.writes.retain(|write| !write.file.starts_with("devices."));
+    }
+}
+
 /// The container's cgroup in one version 1 hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct V1Target {

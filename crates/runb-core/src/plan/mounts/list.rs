@@ -58,6 +58,9 @@ pub enum MountWork {
     /// The descriptor is no mount but a pid namespace: a filesystem context of procfs is begun by a process that is in it, and
     /// handed to init.
     Procfs,
+    /// The descriptor is a filesystem context, of which the filesystem is created: on a block device that the container's own rules
+    /// for devices may forbid.
+    Disk,
 }
 
 /// How a procfs is made for a pid namespace that init is not in.
@@ -119,6 +122,8 @@ struct Planned<'a> {
     destination: PathBuf,
     /// The source of a filesystem.
     source: PathBuf,
+    /// Whether that is a block device which the runtime is to open.
+    disk: bool,
     seen: Destination,
     options: Parsed,
     what: What,
@@ -149,6 +154,7 @@ pub(in crate::plan) struct Mounts<'a> {
     opened: Opened,
     cgroup: &'a CgroupPlan,
     cgroup_namespace: bool,
+    mount_namespace: bool,
     user_namespace: bool,
     done: Covers<Mounted>,
     /// Made read-only when all is mounted: what is mounted below them needs their directories.
@@ -184,6 +190,7 @@ impl<'a> Mounts<'a> {
             },
             cgroup,
             cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP as u64),
+            mount_namespace: namespaces.has(libc::CLONE_NEWNS as u64),
             user_namespace: namespaces.has(libc::CLONE_NEWUSER as u64),
             done: Covers::default(),
             readonly_later: Vec::new(),
@@ -294,7 +301,7 @@ impl<'a> Mounts<'a> {
                 *rest = path.strip_prefix("/").unwrap_or(path).to_owned();
                 None
             }
-            (MountWork::MapIds(..) | MountWork::Procfs, _) => None,
+            (MountWork::MapIds(..) | MountWork::Procfs | MountWork::Disk, _) => None,
         };
         if let Some(mount) = inside {
             p.fchdir(mount);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nix::libc;
 
-use super::filesystem::Recipe;
+use super::filesystem::{By, Recipe};
 use super::{Mounts, Planned, What};
 use crate::host::cgroups::CgroupMounts;
 use crate::plan::cgroup::{Dir, DirKind};
@@ -45,7 +45,7 @@ impl<'a> Mounts<'a> {
     }
 
     /// Makes or opens all, detached.
-    pub(super) fn make_cgroups(&self, p: &mut Program, planned: &Planned<'_>, shown: Shown) -> What {
+    pub(super) fn make_cgroups(&mut self, p: &mut Program, planned: &Planned<'_>, shown: Shown) -> What {
         let attributes = planned.options.attributes().set;
         let v1: Vec<_> = self.v1().collect();
         if v1.is_empty() {
@@ -59,7 +59,7 @@ impl<'a> Mounts<'a> {
                     What::Made(self.create(
                         p,
                         &Recipe { typ: "cgroup2", source: b"cgroup", flags: &[], data, attributes },
-                        None,
+                        By::Init,
                     ))
                 }
             };
@@ -67,7 +67,7 @@ impl<'a> Mounts<'a> {
         let data = ["mode=755".to_owned()];
         let recipe =
             Recipe { typ: "tmpfs", source: b"tmpfs", flags: &[], data: &data, attributes: attributes & !RDONLY };
-        let tmpfs = self.create(p, &recipe, None);
+        let tmpfs = self.create(p, &recipe, By::Init);
         let list = match shown.opened(p) {
             Shown::Copies(copies) => {
                 self.settle_copies(p, planned, &copies);
@@ -79,7 +79,7 @@ impl<'a> Mounts<'a> {
                     _ => None,
                 });
                 let recipe = |data| Recipe { typ: "cgroup", source: b"cgroup", flags: &[], data, attributes };
-                controllers.map(|data| self.create(p, &recipe(data), None)).collect()
+                controllers.map(|data| self.create(p, &recipe(data), By::Init)).collect()
             }
         };
         What::Hierarchies(tmpfs, list)

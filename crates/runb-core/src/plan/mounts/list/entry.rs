@@ -94,7 +94,8 @@ impl<'a> Mounts<'a> {
             (What::New, Kind::Directory)
         };
         let seen = request.survey.destinations.get(i).cloned().unwrap_or_else(|| Destination::unseen(&destination));
-        let mut planned = Planned { place, mount, destination, source, seen, options, what, kind, work, had };
+        let disk = !self.user_namespace && request.survey.disks.get(i).copied().unwrap_or_default();
+        let mut planned = Planned { disk, place, mount, destination, source, seen, options, what, kind, work, had };
         if matches!(planned.what, What::Source(_)) {
             // Of what nobody has asked for nothing is known to be locked.
             let locks = if self.user_namespace && flags != 0 { Locks::Locked } else { Locks::Free };

@@ -21,6 +21,17 @@ pub(super) struct Recipe<'r> {
     pub(super) attributes: u64,
 }
 
+/// Who begins a filesystem, and who creates it.
+#[derive(Clone, Copy)]
+pub(super) enum By<'r> {
+    /// Init both.
+    Init,
+    /// Somebody has begun this context.
+    Context(Slot),
+    /// The runtime creates it; with the place in config.json.
+    Runtime(&'r str),
+}
+
 impl Recipe<'_> {
     /// Whether fsconfig(2) does not take all of it.
     fn is_too_long(&self) -> bool {
@@ -60,14 +71,15 @@ impl Mounts<'_> {
             }
             self.classic(p, &recipe, options.classic(attributes))
         } else {
-            let context = match self.shown {
+            let by = match self.shown {
                 Shown::Stop(namespace) if typ == "proc" => {
                     self.steps.push(MountStep { place: planned.place.clone(), work: MountWork::Procfs });
-                    Some(foreign_context(p, namespace))
+                    By::Context(foreign_context(p, namespace))
                 }
-                _ => None,
+                _ if planned.disk => By::Runtime(&planned.place),
+                _ => By::Init,
             };
-            self.create(p, &recipe, context)
+            self.create(p, &recipe, by)
         };
         if typ == "tmpfs" && readonly {
             self.readonly_later.push((planned.place.clone(), slot, attributes));
@@ -75,39 +87,54 @@ impl Mounts<'_> {
         Ok(slot)
     }
 
-    /// Makes it; from `context`, if somebody has begun it.
-    pub(super) fn create(&self, p: &mut Program, recipe: &Recipe<'_>, context: Option<Slot>) -> Slot {
+    /// Makes it.
+    pub(super) fn create(&mut self, p: &mut Program, recipe: &Recipe<'_>, by: By<'_>) -> Slot {
         let mut data = recipe.data.to_vec();
         data.extend(lsm::context(recipe.typ, self.label, &data));
         p.doing(what(recipe.typ, &data));
-        let context = context.unwrap_or_else(|| p.fsopen(recipe.typ).out());
+        let context = match by {
+            By::Context(context) => context,
+            By::Init | By::Runtime(_) => p.fsopen(recipe.typ).out(),
+        };
         if let (Shown::Option(namespace), "proc") = (self.shown, recipe.typ) {
             p.fsconfig_set_fd(context, "pidns", namespace);
         }
         p.fsconfig_set_string(context, "source", recipe.source);
         configure(p, context, recipe.flags, &data);
-        p.fsconfig_cmd_create(context);
+        match by {
+            By::Init | By::Context(_) => drop(p.fsconfig_cmd_create(context)),
+            By::Runtime(place) => {
+                self.steps.push(MountStep { place: place.to_owned(), work: MountWork::Disk });
+                p.stop_with(Point::Mount, context);
+            }
+        }
         // Where mount_setattr(2) is missing, the new calls do not know this attribute either; mount(2) does.
         let unknown = if self.setter.reaches_detached() { 0 } else { NOSYMFOLLOW };
         p.fsmount(context, recipe.attributes & !unknown).out()
     }
 
     /// mount(2), for options that are too long for fsconfig(2) (the layers of an overlay): onto the root that is about to be left,
-    /// which nobody else sees, and as a copy away from there. The working directory becomes that root.
+    /// which nobody else sees, and as a copy away from there. Without a mount namespace of its own a container has only the place of
+    /// its root filesystem. The working directory becomes the place.
     fn classic(&self, p: &mut Program, recipe: &Recipe<'_>, flags: u64) -> Slot {
+        let root = self.request.spec.root().as_ref().map(|root| self.request.bundle.join(root.path()));
+        let place = match root {
+            Some(root) if !self.mount_namespace => p.text(root.as_os_str().as_encoded_bytes()),
+            _ => p.text("/"),
+        };
         let mut data = recipe.data.to_vec();
         data.extend(lsm::context(recipe.typ, self.label, &data));
         p.doing(what(recipe.typ, &data));
         let joined: Vec<String> = data.iter().map(|option| lsm::in_data(option)).collect();
-        let root = p.openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY).out();
-        p.mount(recipe.source, "/", recipe.typ, flags, joined.join(","));
-        let mounted = super::made::top(p, root);
+        let below = p.openat(AT_FDCWD, place, O_PATH | O_DIRECTORY).out();
+        p.mount(recipe.source, place, recipe.typ, flags, joined.join(","));
+        let mounted = super::made::top(p, below);
         p.doing(what(recipe.typ, &data));
         let tree = p.open_tree(mounted, self.empty, OPEN_TREE_CLONE | AT_EMPTY_PATH).out();
         p.fchdir(mounted);
         p.umount_detach(".");
-        p.fchdir(root);
-        p.close(root);
+        p.fchdir(below);
+        p.close(below);
         p.close(mounted);
         tree
     }
