@@ -46,6 +46,20 @@ impl Level {
     }
 }
 
+/// The text of an error that begins with an option of the library, by the name that the option has here.
+fn by_flag(text: &str) -> String {
+    let Some((field, rest)) = text.strip_prefix("options.").and_then(|text| text.split_once(':')) else {
+        return text.to_owned();
+    };
+    let name = match field {
+        "args" => "the command".to_owned(),
+        "cgroups" => "--cgroup".to_owned(),
+        "cgroup_manager" => "--systemd-cgroup".to_owned(),
+        _ => format!("--{}", field.replace('_', "-")),
+    };
+    format!("{name}:{rest}")
+}
+
 impl Report {
     /// Reports as the global flags say, of `verb` on `id`.
     pub fn new(global: &Global, verb: Option<&str>, id: Option<&str>) -> Self {
@@ -60,7 +74,7 @@ impl Report {
     pub fn error(&self, error: &Error) -> String {
         self.steps(error.steps());
         let cleanup: Vec<String> = error.cleanup().iter().map(|error| one_line(&error.to_string())).collect();
-        self.failure(&error.to_string(), &cleanup)
+        self.failure(&by_flag(&error.to_string()), &cleanup)
     }
 
     /// Prints an error that is a text; returns it on one line.
@@ -179,6 +193,7 @@ pub fn exit_code(verb: Option<&str>) -> u8 {
 #[cfg(test)]
 mod tests {
     use nix::errno::Errno;
+    use runb_core::Kind;
     use serde_json::Value;
 
     use super::*;
@@ -189,8 +204,16 @@ mod tests {
     }
 
     fn failure() -> Error {
-        let cleanup = Error::host("rmdir /sys/fs/cgroup/x", Errno::EBUSY);
-        Error::host("exec: \"/no\\such\n\": stat", Errno::ENOENT).and_cleanup(cleanup)
+        let cleanup = Error::io("rmdir /sys/fs/cgroup/x", &Errno::EBUSY.into());
+        Error::io("exec: \"/no\\such\n\": stat", &Errno::ENOENT.into()).and_cleanup(cleanup)
+    }
+
+    #[test]
+    fn an_option_has_the_name_of_its_flag() {
+        let error = Error::new(Kind::Host, "connect to /x").at("options.console_socket");
+        assert_eq!(by_flag(&error.to_string()), "--console-socket: connect to /x");
+        assert_eq!(by_flag("options.cgroups: \"x\": y"), "--cgroup: \"x\": y");
+        assert_eq!(by_flag("mounts[0]: options.x: y"), "mounts[0]: options.x: y");
     }
 
     #[test]

@@ -27,7 +27,9 @@ pub use freeze::FreezerState;
 pub use make::{Made, make};
 pub use oom::OomReport;
 pub(crate) use remove::first_error;
-pub use remove::{Own, remove_if_unused, remove_tree, undo};
+#[cfg(feature = "internals")]
+pub use remove::remove_tree;
+pub use remove::{Own, remove_if_unused, undo};
 pub use watch::OomWatch;
 
 /// Whose a directory is that was made for a container.

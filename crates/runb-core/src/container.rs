@@ -1,7 +1,7 @@
 //! The handle of a container: make it, load it, start, signal, delete. What the verbs of the CLI call.
 //!
 //! The handle has a copy of the state, for [`Container::state`] and the like. What changes a container locks its folder, reads
-//! the state anew, and goes by that ([`Held`]).
+//! the state anew, and goes by that (`Held`).
 
 mod console;
 mod create;
@@ -28,9 +28,12 @@ use crate::error::{Error, Kind, Result};
 use crate::options::HookEnvironment;
 use crate::plan::program::Program;
 use crate::plan::seccomp::Filter;
-use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
+use crate::state::{self, Opened, Phase, Saved, StateDir};
 use crate::trace::{Step, Trace, What};
 
+pub use crate::state::Status;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub use create::{Planned, planned};
 pub use end::{Force, Removal, Scope};
 pub use exec::Exec;
@@ -40,6 +43,7 @@ pub use watch::{Happening, Watch};
 /// What `state` prints (runtime.md "State", and runc's fields).
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct State {
     /// `ociVersion` of the configuration.
     pub oci_version: String,
@@ -81,6 +85,7 @@ pub struct Running {
 
 /// The containers of a folder.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct List {
     /// Those that can be read, by id.
     pub containers: Vec<Container>,

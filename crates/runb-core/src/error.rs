@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nix::errno::Errno;
+use nix::errno::Errno as Nix;
 
 use crate::trace::Step;
 
@@ -33,6 +33,36 @@ pub enum Kind {
     Internal,
 }
 
+/// The number of an error of a system call (errno(3)).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Errno(i32);
+
+impl Errno {
+    /// The number, as the kernel and libc have it.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+
+    /// What it means, in libc's words, in lower case.
+    fn meaning(self) -> String {
+        lower(Nix::from_raw(self.0).desc())
+    }
+}
+
+impl fmt::Debug for Errno {
+    /// The name, as `ENOENT`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", Nix::from_raw(self.0))
+    }
+}
+
+impl fmt::Display for Errno {
+    /// As `no such file or directory (ENOENT)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({self:?})", self.meaning())
+    }
+}
+
 /// What went wrong. `Display` prints the whole chain on one line:
 /// `mounts[7] (/data): mount tmpfs with "sizze=5": Invalid argument (EINVAL)`.
 #[derive(Debug)]
@@ -52,20 +82,20 @@ impl Error {
     }
 
     /// A call of the runtime failed; `call` names it and its object (`open /run/netns/x`).
-    pub fn host(call: impl Into<String>, errno: Errno) -> Self {
+    pub(crate) fn host(call: impl Into<String>, errno: Nix) -> Self {
         Error::new(Kind::Host, call).with_errno(errno)
     }
 
-    /// As [`Error::host`], from an [`std::io::Error`].
+    /// A call failed; `call` names it and its object (`open /run/netns/x`).
     pub fn io(call: impl Into<String>, error: &std::io::Error) -> Self {
         match error.raw_os_error() {
-            Some(code) => Error::host(call, Errno::from_raw(code)),
+            Some(code) => Error::host(call, Nix::from_raw(code)),
             None => Error::new(Kind::Host, format!("{}: {error}", call.into())),
         }
     }
 
     /// config.json is wrong at `origin` (`mounts[6].source`, `process.rlimits[1]`).
-    pub fn spec(origin: impl Into<String>, text: impl Into<String>) -> Self {
+    pub(crate) fn spec(origin: impl Into<String>, text: impl Into<String>) -> Self {
         Error::new(Kind::Spec, text).at(origin)
     }
 
@@ -74,9 +104,15 @@ impl Error {
         Error::new(Kind::Internal, format!("internal error: {}", text.into()))
     }
 
-    /// Names the place in config.json, unless a more exact one is already named.
+    /// Names the place in config.json, or the option (`options.pid_file`), unless a more exact one is already named.
     pub fn at(mut self, origin: impl Into<String>) -> Self {
         self.origin.get_or_insert_with(|| origin.into());
+        self
+    }
+
+    /// Says what may help, behind the text and in brackets.
+    pub fn with_hint(mut self, hint: impl fmt::Display) -> Self {
+        self.text = format!("{} ({hint})", self.text);
         self
     }
 
@@ -87,13 +123,13 @@ impl Error {
     }
 
     /// Names the errno.
-    pub fn with_errno(mut self, errno: Errno) -> Self {
-        self.errno = Some(errno);
+    pub(crate) fn with_errno(mut self, errno: Nix) -> Self {
+        self.errno = Some(Errno(errno as i32));
         self
     }
 
     /// Sets the kind.
-    pub fn with_kind(mut self, kind: Kind) -> Self {
+    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
@@ -115,7 +151,7 @@ impl Error {
         self.kind
     }
 
-    /// The place in config.json, if there is one.
+    /// The place in config.json, or the option, if there is one.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
@@ -123,6 +159,11 @@ impl Error {
     /// The errno of the failed call, if it was a call.
     pub fn errno(&self) -> Option<Errno> {
         self.errno
+    }
+
+    /// As [`Error::errno`], to be compared.
+    pub(crate) fn nix_errno(&self) -> Option<Nix> {
+        self.errno.map(|errno| Nix::from_raw(errno.0))
     }
 
     /// What failed while cleaning up after this error.
@@ -143,7 +184,7 @@ impl fmt::Display for Error {
         }
         f.write_str(&self.text)?;
         if let Some(errno) = self.errno {
-            write!(f, ": {} ({errno:?})", lower(errno.desc()))?;
+            write!(f, ": {errno}")?;
         }
         Ok(())
     }
@@ -166,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_place_the_call_and_the_errno() {
-        let error = Error::host("mount tmpfs with \"sizze=5\"", Errno::EINVAL).at("mounts[7] (/data)");
+        let error = Error::host("mount tmpfs with \"sizze=5\"", Nix::EINVAL).at("mounts[7] (/data)");
         assert_eq!(error.to_string(), "mounts[7] (/data): mount tmpfs with \"sizze=5\": invalid argument (EINVAL)");
     }
 }

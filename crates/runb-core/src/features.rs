@@ -22,7 +22,7 @@ pub const OCI_VERSION_MIN: &str = "1.0.0";
 pub const OCI_VERSION_MAX: &str = plan::SPEC_VERSION;
 
 /// The names of the capabilities that are known, in the kernel's order.
-pub fn capabilities() -> Vec<String> {
+pub(crate) fn capabilities() -> Vec<String> {
     let mut all: Vec<_> = caps::all().into_iter().collect();
     all.sort_by_key(|capability| capability.index());
     all.iter().map(ToString::to_string).collect()

@@ -70,6 +70,7 @@ impl Host {
     }
 
     /// A machine with Linux 6.12, root and no cgroups, for plans that are only looked at.
+    #[cfg(any(test, feature = "internals"))]
     pub fn plain() -> Self {
         Host {
             kernel: (6, 12),

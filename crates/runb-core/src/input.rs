@@ -17,6 +17,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 ///
 /// # Errors
 /// It cannot be opened, or is no regular file.
+#[cfg(feature = "internals")]
 pub fn open(path: &Path) -> Result<File> {
     regular(path).map(|(file, _)| file)
 }
@@ -35,7 +36,7 @@ fn regular(path: &Path) -> Result<(File, u64)> {
 /// Reads a regular file.
 ///
 /// # Errors
-/// As [`open`]; or it has more than `most` bytes.
+/// It cannot be opened, is no regular file, or has more than `most` bytes.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let (file, length) = regular(path)?;
     let mut bytes = Vec::new();

@@ -29,7 +29,7 @@ use crate::plan::{Attributes, IdMaps, Plan, SCHEDULER};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::terminal::Master;
-use crate::trace::{Trace, What};
+use crate::trace::{Stop, Trace, What};
 
 use failure::{died, failure, late_failure};
 use listener::Listener;
@@ -104,7 +104,7 @@ impl Running<'_> {
         let mut mounts = mounts::Mounts::of(plan);
         for point in expected {
             let report = self.reach(point)?;
-            trace.done(What::Stop(point));
+            trace.done(What::Stop(Stop(point)));
             match point {
                 Point::IdMap => {
                     self.map_ids(plan)?;
@@ -289,7 +289,7 @@ impl Running<'_> {
         let carries = points.contains(&Point::Terminal);
         for point in points {
             let report = self.reach(point)?;
-            trace.done(What::Stop(point));
+            trace.done(What::Stop(Stop(point)));
             match point {
                 Point::Terminal => {
                     let Some(master) = &self.terminal else {

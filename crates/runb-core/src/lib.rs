@@ -4,12 +4,8 @@
 //! use runb_core::container::{Container, Force};
 //! use runb_core::options::Options;
 //!
-//! let options = Options {
-//!     id: "web1".into(),
-//!     root: "/run/my-program".into(),
-//!     bundle: "/srv/web1".into(),
-//!     ..Options::default()
-//! };
+//! let mut options = Options::new("web1", "/run/my-program", "/srv/web1");
+//! options.pid_file = Some("/run/my-program/web1.pid".into());
 //! let container = Container::create(&options)?;
 //! container.start()?;
 //! println!("{} is {}", container.id(), container.status());
@@ -23,30 +19,35 @@
 //! children that are not its own, makes containers all the same; but hooks fail, and there is no exit status: nobody can tell
 //! how a child has ended then.
 
-pub mod cgroup;
-mod child;
 pub mod container;
 pub mod error;
 pub mod features;
-mod hearing;
-pub mod hooks;
-pub mod host;
-pub mod input;
-pub mod launch;
-mod notify;
 pub mod options;
-pub mod plan;
 pub mod signal;
-mod socket;
-pub mod spec;
-pub mod state;
 pub mod stats;
-pub mod survey;
-mod sys;
 pub mod template;
-pub mod terminal;
 pub mod trace;
-pub mod undo;
 
-pub use error::{Error, Kind, Result};
+mod child;
+mod hearing;
+mod notify;
+mod socket;
+mod sys;
+
+/// Modules that are this crate's own. The feature `internals` shows them to the command and to the tests of this workspace, and
+/// to nobody else: they change without notice.
+macro_rules! internals {
+    ($($name:ident)+) => { $(
+        #[cfg(feature = "internals")]
+        #[doc(hidden)]
+        pub mod $name;
+        #[cfg(not(feature = "internals"))]
+        mod $name;
+    )+ };
+}
+internals! { cgroup hooks host input launch plan spec state survey terminal undo }
+
+pub use error::{Errno, Error, Kind, Result};
+#[cfg(feature = "internals")]
+#[doc(hidden)]
 pub use sys::{Stdout, begin_process};

@@ -10,27 +10,30 @@ use crate::error::{Error, Kind};
 
 /// How the root filesystem becomes `/`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RootEntry {
     /// pivot_root(2), the old root unmounted.
     #[default]
     Pivot,
-    /// mount --move and chroot, for a rootfs on a ramdisk (`--no-pivot`).
+    /// mount --move and chroot, for a rootfs on a ramdisk.
     NoPivot,
 }
 
 /// Which session keyring the container's process gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Keyring {
     /// A new one, named `_ses.ID` as runc does.
     #[default]
     New,
-    /// The caller's (`--no-new-keyring`).
+    /// The caller's.
     Inherit,
 }
 
 /// What becomes of the caller once the workload runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Caller {
     /// It leaves: `create`, `run --detach`.
     #[default]
@@ -41,11 +44,12 @@ pub enum Caller {
 
 /// Who makes the cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CgroupManager {
     /// The runtime, by mkdir.
     #[default]
     Cgroupfs,
-    /// systemd, by D-Bus (`--systemd-cgroup`).
+    /// systemd, by D-Bus.
     Systemd,
 }
 
@@ -72,17 +76,18 @@ impl HookEnvironment {
     }
 
     /// `NAME=VALUE` each.
-    pub fn entries(&self) -> &[Vec<u8>] {
+    pub(crate) fn entries(&self) -> &[Vec<u8>] {
         &self.0
     }
 }
 
-/// What the caller of `create` and `run` asks for.
+/// What the caller of `create` and `run` asks for: [`Options::new`], and then its fields.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Options {
     /// The container's id.
     pub id: String,
-    /// The folder that holds one folder of state for each container (`--root`).
+    /// The folder that holds one folder of state for each container.
     pub root: PathBuf,
     /// The bundle's folder.
     pub bundle: PathBuf,
@@ -111,19 +116,25 @@ pub struct Options {
 }
 
 impl Options {
+    /// What a container needs; all else is as it is by default, and is set by field.
+    pub fn new(id: impl Into<String>, root: impl Into<PathBuf>, bundle: impl Into<PathBuf>) -> Self {
+        Options { id: id.into(), root: root.into(), bundle: bundle.into(), ..Options::default() }
+    }
+
     /// How many descriptors from 3 on the workload keeps; more than a process can have where the sum has no number.
-    pub fn kept_descriptors(&self) -> u32 {
+    pub(crate) fn kept_descriptors(&self) -> u32 {
         self.preserve_fds.saturating_add(self.listen_fds)
     }
 }
 
 /// Whether a paused container is an obstacle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Paused {
     /// It is an error.
     #[default]
     Refuse,
-    /// The process is made, and waits with the others for the resume (`--ignore-paused`).
+    /// The process is made, and waits with the others for the resume.
     Ignore,
 }
 
@@ -156,8 +167,9 @@ impl FromStr for UserIds {
     }
 }
 
-/// What the caller of `exec` asks for. What is absent is as the container's own process has it.
+/// What the caller of `exec` asks for: [`ExecOptions::default`], and then its fields. What is absent is as the container's own process has it.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ExecOptions {
     /// A file with the process as JSON, in place of the container's own process.
     pub process: Option<PathBuf>,

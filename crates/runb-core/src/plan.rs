@@ -29,7 +29,7 @@ use mounts::rootfs::{Site, Whose};
 use mounts::{devices, list, masks, rootfs};
 use namespaces::{Entry, Namespaces, settings};
 use process::{schedule, terminal};
-use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, namespace_flags, report_descriptor};
+use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, report_descriptor};
 use runb_init::Point;
 use seccomp::Filter;
 
@@ -40,6 +40,7 @@ pub use mounts::options::{Reach, option_names};
 pub use namespaces::{IdMaps, NAMESPACES, name as namespace_name};
 pub use process::schedule::{Attributes, PLACE as SCHEDULER};
 pub use request::{Ending, Request};
+#[cfg(feature = "internals")]
 pub use seccomp::of as filter;
 
 /// The name of the exec fifo in the state's folder.
@@ -90,12 +91,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether init goes on in a twin.
-    pub fn has_twin(&self) -> bool {
-        self.program.marked(Mark::Twin).is_some()
-    }
-
     /// What the runtime does, in order, in words.
+    #[cfg(feature = "internals")]
     pub fn steps(&self) -> Vec<String> {
         let mut steps: Vec<String> =
             self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
@@ -104,7 +101,7 @@ impl Plan {
             .join
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
-        steps.push(format!("clone3({}){into}, execveat(runb-init)", namespace_flags(self.clone)));
+        steps.push(format!("clone3({}){into}, execveat(runb-init)", program::namespace_flags(self.clone)));
         for write in &self.cgroup.limits.writes {
             let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));

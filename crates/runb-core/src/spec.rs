@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::socket::PATIENCE;
 
+#[cfg(feature = "internals")]
 pub use resources::parse_resources;
 
 /// The largest config.json, and process of an exec, that is read, in bytes. A config of 70,000 mounts has about 10 MB.

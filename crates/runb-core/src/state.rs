@@ -30,6 +30,7 @@ pub(crate) use files::{config, read, write_whole};
 /// Where a container is in its life (runtime.md, "State"; `paused` is runc's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Status {
     /// It is being made.
     Creating,

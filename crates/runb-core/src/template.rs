@@ -10,6 +10,7 @@ const TEMPLATE: &str = include_str!("template.json");
 
 /// Whether the container gets a cgroup namespace of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CgroupNamespace {
     /// It does; runc's choice on cgroup v2.
     New,

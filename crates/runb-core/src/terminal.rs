@@ -51,7 +51,7 @@ impl AsFd for Master {
     }
 }
 
-/// The socket that awaits the master (`--console-socket`).
+/// The socket that awaits the master of a terminal.
 #[derive(Debug)]
 pub struct ConsoleSocket(OwnedFd);
 
@@ -61,7 +61,7 @@ impl ConsoleSocket {
     /// # Errors
     /// Nobody listens there, or takes the connection.
     pub fn connect(path: &Path) -> Result<Self> {
-        let failed = |errno| Error::host(format!("--console-socket: connect to {}", path.display()), errno);
+        let failed = |errno| Error::host(format!("connect to {}", path.display()), errno).at("options.console_socket");
         socket::connect(path).map(ConsoleSocket).map_err(failed)
     }
 
@@ -70,6 +70,7 @@ impl ConsoleSocket {
     /// # Errors
     /// The errno of sendmsg(2).
     pub fn send(&self, master: &Master) -> Result<()> {
-        socket::send(&self.0, NAME, &[master.as_fd()]).map_err(|errno| Error::host("--console-socket: sendmsg", errno))
+        let failed = |errno| Error::host("sendmsg", errno).at("options.console_socket");
+        socket::send(&self.0, NAME, &[master.as_fd()]).map_err(failed)
     }
 }

@@ -16,6 +16,7 @@ pub(crate) struct Trace {
 
 /// A part of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Step {
     /// What was done.
     pub what: What,
@@ -23,6 +24,24 @@ pub struct Step {
     pub at: Duration,
     /// How long it took: all the time since the step before it.
     pub took: Duration,
+}
+
+/// Where init waits for the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop(pub(crate) Point);
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Point::IdMap => "init has made its user namespace, and waits for id maps",
+            Point::Mount => "init has made a filesystem that it needs something for, and waits",
+            Point::Terminal => "the process has opened its terminal, and waits",
+            Point::Scheduler => "init waits for its scheduling policy",
+            Point::Hooks => "init has made the mounts, and waits for hooks",
+            Point::Notify => "the seccomp filter with a listener is loaded",
+            Point::Ready => "init is ready to execute",
+        })
+    }
 }
 
 /// What is done in a part of a call.
@@ -50,7 +69,7 @@ pub enum What {
         pid: i32,
     },
     /// Init was waited for until it stopped here; the work of the stop itself is in what follows.
-    Stop(Point),
+    Stop(Stop),
     /// The id maps of init's user namespace are written.
     IdMaps,
     /// What init needed for a filesystem was made: an id mapping, a copy.
@@ -106,15 +125,7 @@ impl fmt::Display for What {
             What::Cgroups => f.write_str("the cgroups were made"),
             What::Limits => f.write_str("the limits were written to the cgroups"),
             What::Clone { pid } => write!(f, "process {pid} was cloned"),
-            What::Stop(Point::IdMap) => f.write_str("init has made its user namespace, and waits for id maps"),
-            What::Stop(Point::Mount) => {
-                f.write_str("init has made a filesystem that it needs something for, and waits")
-            }
-            What::Stop(Point::Terminal) => f.write_str("the process has opened its terminal, and waits"),
-            What::Stop(Point::Scheduler) => f.write_str("init waits for its scheduling policy"),
-            What::Stop(Point::Hooks) => f.write_str("init has made the mounts, and waits for hooks"),
-            What::Stop(Point::Notify) => f.write_str("the seccomp filter with a listener is loaded"),
-            What::Stop(Point::Ready) => f.write_str("init is ready to execute"),
+            What::Stop(stop) => write!(f, "{stop}"),
             What::Mount => f.write_str("what init needs for the filesystem was made"),
             What::IdMaps => f.write_str("the id maps were written"),
             What::Hook { kind, index, path } => write!(f, "hooks.{kind}[{index}] ({}) ran", path.display()),

@@ -49,7 +49,7 @@ impl RootMount {
 
     fn undo(&self) -> Result<()> {
         match number_at(&self.path) {
-            Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(()),
+            Err(error) if error.nix_errno() == Some(Errno::ENOENT) => return Ok(()),
             Ok(now) if now == self.under || self.number.is_some_and(|number| number != now) => return Ok(()),
             other => other?,
         };

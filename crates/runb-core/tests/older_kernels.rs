@@ -30,7 +30,7 @@ fn plan(calls: MountCalls, mounts: Value, linux: Value) -> runb_core::Result<Pla
         masked: vec![Kind::Directory; 2],
         ..Survey::default()
     };
-    let options = Options { id: "web1".to_owned(), ..Options::default() };
+    let options = Options::new("web1", "", "");
     let bundle = Path::new("/bundle");
     create(&Request { spec: &spec, host: &host, survey: &survey, options: &options, bundle, ending: Ending::Fifo })
 }

@@ -71,10 +71,12 @@ fn what_the_host_mounts_below_a_shared_root_arrives_in_a_slave_and_nothing_goes_
             mount_command(&["--bind", dir_text], &dir);
             mount_command(&["--make-shared"], &dir);
             let mut events = t.fifo(&bundle, "events");
+            // Many machines have a tmpfs there.
+            let on_tmp = is_mounted("self", Path::new("/tmp"));
             let container = bundle.run_detached();
             assert_eq!(events.line(), "up");
             assert!(!is_mounted("self", &rootfs.join("tmp")), "{mode:?}: the container's mount is on the host");
-            assert!(!is_mounted("self", Path::new("/tmp")), "{mode:?}: the container's mount is on the host");
+            assert_eq!(is_mounted("self", Path::new("/tmp")), on_tmp, "{mode:?}: the container's mount is on the host");
             mount_command(&["-t", "tmpfs", "outside"], &rootfs.join("root"));
             let pid = container.pid().to_string();
             assert!(is_mounted(&pid, Path::new("/tmp")), "{mode:?}");

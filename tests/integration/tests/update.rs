@@ -27,9 +27,17 @@ fn dir(t: &Test, controller: &str, id: &str) -> PathBuf {
     t.controller_dir(controller).expect("the hierarchy").join(id)
 }
 
+/// Skips where the machine has version 2 alone: the files are those of version 1.
+fn of_version_1(t: &Test) {
+    if t.mode() == Mode::V2 {
+        t.skip("it is of version 1");
+    }
+}
+
 #[test]
 fn flags_change_what_they_name_and_nothing_else() {
     in_modes(&[Mode::V1, Mode::Hybrid], |t| {
+        of_version_1(t);
         let container = with(
             t,
             json!({"memory": {"limit": 33554432, "reservation": 16777216}, "pids": {"limit": 20},
@@ -60,6 +68,7 @@ fn flags_change_what_they_name_and_nothing_else() {
 #[test]
 fn memory_and_swap_go_up_and_down_together() {
     in_modes(V1, |t| {
+        of_version_1(t);
         t.needs_controller("memory");
         let container = with(t, json!({"memory": {"limit": 41943040, "swap": 52428800}})).run_detached();
         let both = || {
@@ -84,6 +93,7 @@ fn memory_and_swap_go_up_and_down_together() {
 #[test]
 fn engines_send_json_on_stdin_and_zeros_for_what_they_do_not_mean() {
     in_modes(&[Mode::V1, Mode::Hybrid], |t| {
+        of_version_1(t);
         let container = with(t, json!({"memory": {"limit": 33554432}, "cpu": {"shares": 100}, "pids": {"limit": 20}}))
             .run_detached();
         let mut call = t.command(["update", "--resources", "-", container.id()]);
@@ -104,6 +114,7 @@ fn engines_send_json_on_stdin_and_zeros_for_what_they_do_not_mean() {
 #[test]
 fn a_write_that_fails_puts_back_what_was_written_before_it() {
     in_modes(&[Mode::V1, Mode::Hybrid], |t| {
+        of_version_1(t);
         t.runb_only("peers write back what they know, not what was there");
         let container = with(t, json!({"memory": {"limit": 67108864}, "pids": {"limit": 20}})).run_detached();
         // Somebody else has changed it since.
@@ -125,6 +136,7 @@ fn a_write_that_fails_puts_back_what_was_written_before_it() {
 #[test]
 fn a_memory_limit_below_what_is_in_use_is_refused_with_both_numbers() {
     in_modes(&[Mode::V1, Mode::Hybrid], |t| {
+        of_version_1(t);
         t.needs_controller("memory");
         let bundle = with(t, json!({"memory": {"limit": 134217728}}));
         let bundle = bundle.mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "t"}));
@@ -324,6 +336,35 @@ fn what_is_wrong_is_refused_by_its_place() {
         t.call(["update", "--resources", "/dev/zero", container.id()]).fails_with(&["no regular file"]);
         t.call(["update", "--resources", "-", "--memory", "5M", container.id()]).fails_with(&["no other limits"]);
         t.call(["update", "--l3-cache-schema", "L3:0=f", container.id()]).fails_with(&["Intel RDT"]);
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn the_limits_of_version_2_are_changed_and_put_back() {
+    in_modes(V2, |t| {
+        t.runb_only("peers put nothing back");
+        ["cpu", "memory", "pids", "cpuset", "io"].iter().for_each(|controller| t.needs_controller(controller));
+        let container = with(
+            t,
+            json!({"memory": {"limit": 67108864, "swap": 67108864}, "pids": {"limit": 20},
+            "cpu": {"quota": 50000, "period": 100000}}),
+        )
+        .run_detached();
+        let values = || {
+            ["memory.max", "memory.swap.max", "pids.max", "cpu.max", "cpu.weight", "cpuset.cpus"]
+                .map(|file| t.cgroup_file("", container.id(), file))
+        };
+        let call = |args: &[&str]| drop(t.call([&["update"], args, &[container.id()]].concat()).ok());
+        call(&["--memory", "50M", "--memory-swap", "80M", "--pids-limit", "9", "--cpu-quota", "20000"]);
+        assert_eq!(values(), ["52428800", "31457280", "9", "20000 100000", "100", ""]);
+        call(&["--cpu-period", "50000", "--cpu-share", "2048", "--cpuset-cpus", "0"]);
+        let set = ["52428800", "31457280", "9", "20000 50000", "174", "0"];
+        assert_eq!(values(), set);
+        let change = json!({"memory": {"limit": 40000000, "swap": 50000000}, "pids": {"limit": 5}, "cpu": {"shares": 100,
+            "quota": 1000, "cpus": "0"}, "unified": {"io.max": "4095:77 rbps=5"}});
+        update(t, container.id(), &change).fails_with(&["linux.resources.unified[\"io.max\"]: ", "ENODEV"]);
+        assert_eq!(values(), set);
         container.delete_force().ok();
     });
 }

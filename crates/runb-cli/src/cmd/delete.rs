@@ -16,7 +16,7 @@ pub fn run(args: &Delete, context: &Context<'_>) -> Result<u8> {
 
 /// What is odd about a removal is warned about.
 pub fn report(result: Result<Removal>, context: &Context<'_>) -> Result<()> {
-    let Removal { warnings, steps } = result?;
+    let Removal { warnings, steps, .. } = result?;
     context.report.steps(&steps);
     let warnings: Vec<String> = warnings.iter().map(Error::to_string).collect();
     context.warn(&warnings);

@@ -6,8 +6,7 @@ mod openmetrics;
 
 use std::time::{Duration, Instant};
 
-use runb_core::container::{Container, Happening};
-use runb_core::state::Status;
+use runb_core::container::{Container, Happening, Status};
 use runb_core::{Error, Kind, Result};
 
 use super::{Context, options};
@@ -45,6 +44,7 @@ fn stream(container: &Container, interval: Duration, context: &Context<'_>) -> R
         match watch.next(tick)? {
             Some(Happening::OutOfMemory) => context.print(&json::out_of_memory(container.id())?)?,
             Some(Happening::Ended) => return Ok(()),
+            Some(_) => {}
             None => {
                 // A figure that cannot be read now may be there the next time; the end of the container comes as an event.
                 match container.stats() {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use runb_core::container::{Container, Exec, Foreground, Subreaper};
+use runb_core::container::{Container, Exec, Foreground, Status, Subreaper};
 use runb_core::options::{Caller, ExecOptions, Paused};
 use runb_core::{Error, Kind, Result};
 
@@ -14,33 +14,42 @@ pub fn run(args: &args::Exec, context: &Context<'_>) -> Result<u8> {
     let options = exec_options(args)?;
     let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
     let foreground = if args.detach { None } else { Some(Foreground::begin(Subreaper::No)?) };
-    let Exec { workload, warnings, steps } = container.exec(&options)?;
+    let Exec { workload, warnings, steps, .. } =
+        container.exec(&options).map_err(|error| hint(error, args, &container))?;
     context.report.steps(&steps);
     context.warn(&warnings);
     foreground.map_or(Ok(0), |foreground| Ok(foreground.wait(&workload)? as u8))
 }
 
+/// runc's words, for who does not know the flag.
+fn hint(error: Error, args: &args::Exec, container: &Container) -> Error {
+    match error.kind() == Kind::State && !args.ignore_paused && container.status() == Status::Paused {
+        true => error.with_hint("use --ignore-paused to override"),
+        false => error,
+    }
+}
+
 fn exec_options(args: &args::Exec) -> Result<ExecOptions> {
-    Ok(ExecOptions {
-        process: args.process.clone(),
-        args: args.command.iter().map(|word| text("the command", word)).collect::<Result<_>>()?,
-        cwd: args.cwd.clone(),
-        env: args.env.iter().map(|entry| text("--env", entry)).collect::<Result<_>>()?,
-        user: args.user.as_deref().filter(|user| !user.is_empty()).map(str::parse).transpose()?,
-        additional_gids: args.additional_gids.clone(),
-        terminal: args.tty,
-        caller: if args.detach { Caller::Leaves } else { Caller::Waits },
-        console_socket: args.console_socket.clone(),
-        selinux_label: args.process_label.clone(),
-        apparmor_profile: args.apparmor.clone(),
-        no_new_privileges: args.no_new_privs,
-        capabilities: args.cap.clone(),
-        cgroups: args.cgroup.clone(),
-        pid_file: args.pid_file.clone(),
-        pidfd_socket: args.pidfd_socket.clone(),
-        preserve_fds: args.preserve_fds,
-        paused: if args.ignore_paused { Paused::Ignore } else { Paused::Refuse },
-    })
+    let mut options = ExecOptions::default();
+    options.process = args.process.clone();
+    options.args = args.command.iter().map(|word| text("the command", word)).collect::<Result<_>>()?;
+    options.cwd = args.cwd.clone();
+    options.env = args.env.iter().map(|entry| text("--env", entry)).collect::<Result<_>>()?;
+    options.user = args.user.as_deref().filter(|user| !user.is_empty()).map(str::parse).transpose()?;
+    options.additional_gids = args.additional_gids.clone();
+    options.terminal = args.tty;
+    options.caller = if args.detach { Caller::Leaves } else { Caller::Waits };
+    options.console_socket = args.console_socket.clone();
+    options.selinux_label = args.process_label.clone();
+    options.apparmor_profile = args.apparmor.clone();
+    options.no_new_privileges = args.no_new_privs;
+    options.capabilities = args.cap.clone();
+    options.cgroups = args.cgroup.clone();
+    options.pid_file = args.pid_file.clone();
+    options.pidfd_socket = args.pidfd_socket.clone();
+    options.preserve_fds = args.preserve_fds;
+    options.paused = if args.ignore_paused { Paused::Ignore } else { Paused::Refuse };
+    Ok(options)
 }
 
 /// A process object is JSON, so that its strings are Unicode.

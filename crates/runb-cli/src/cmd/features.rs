@@ -39,20 +39,21 @@ fn text(host: &HostFeatures) -> String {
         host.lsms.as_ref().map_or("not told: /sys/kernel/security/lsm cannot be read".to_owned(), |l| l.join(" "));
     let _ = writeln!(text, "modules  {lsms}\n");
     for ability in &host.abilities {
-        let _ = writeln!(text, "{}", line(ability));
+        let Ability { name, purpose, works, reason, .. } = ability;
+        let _ = writeln!(text, "{}", line(name, purpose, *works, reason.as_deref()));
     }
     text
 }
 
 /// `yes      openat2  what for (reason)`.
-fn line(ability: &Ability) -> String {
-    let works = match ability.works {
+fn line(name: &str, purpose: &str, works: Works, reason: Option<&str>) -> String {
+    let works = match works {
         Works::Yes => "yes",
         Works::No => "no",
-        Works::Unknown => "unknown",
+        _ => "unknown",
     };
-    let reason = ability.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-    format!("{works:<8} {:<40} {}{reason}", ability.name, ability.purpose)
+    let reason = reason.map_or(String::new(), |reason| format!(" ({reason})"));
+    format!("{works:<8} {name:<40} {purpose}{reason}")
 }
 
 #[cfg(test)]
@@ -61,9 +62,7 @@ mod tests {
 
     #[test]
     fn an_ability_that_is_missing_is_told_with_its_reason() {
-        let ability =
-            Ability { name: "openat2", purpose: "paths", works: Works::No, reason: Some("openat2: ENOSYS".to_owned()) };
-        let words: Vec<String> = line(&ability).split_whitespace().map(str::to_owned).collect();
-        assert_eq!(words.join(" "), "no openat2 paths (openat2: ENOSYS)");
+        let line = line("openat2", "paths", Works::No, Some("openat2: ENOSYS"));
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>().join(" "), "no openat2 paths (openat2: ENOSYS)");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use nix::errno::Errno;
+use nix::libc::ENOENT;
 use runb_core::container::{Container, List, State};
-use runb_core::{Error, Result};
+use runb_core::{Errno, Error, Result};
 
 use super::{Context, options};
 use crate::args::{self, Listing};
@@ -13,7 +13,9 @@ use crate::args::{self, Listing};
 pub fn run(args: &args::List, context: &Context<'_>) -> Result<u8> {
     let list = match Container::list(&options::root(context.global, context.environment)?) {
         // The default folder is made by the first container; one that is named is there, or its name is wrong.
-        Err(error) if context.global.root.is_none() && error.errno() == Some(Errno::ENOENT) => List::default(),
+        Err(error) if context.global.root.is_none() && error.errno().map(Errno::number) == Some(ENOENT) => {
+            List::default()
+        }
         list => list?,
     };
     let damaged: Vec<String> = list.damaged.iter().map(Error::to_string).collect();

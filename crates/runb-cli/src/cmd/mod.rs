@@ -63,7 +63,7 @@ impl Context<'_> {
             Stdout::Open => output::write(std::io::stdout(), bytes, Wait::ForRoom),
             Stdout::Closed => Err(Errno::EBADF),
         };
-        written.map_err(|errno| Error::host("write to stdout", errno))
+        written.map_err(|errno| Error::io("write to stdout", &errno.into()))
     }
 }
 

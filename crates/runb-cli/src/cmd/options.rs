@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use runb_core::options::{Caller, CgroupManager, Keyring, Options, RootEntry};
+use runb_core::options::{CgroupManager, Keyring, Options, RootEntry};
 use runb_core::{Error, Kind, Result};
 
 use crate::args::{Create, Global};
@@ -20,22 +20,19 @@ pub fn root(global: &Global, environment: &Environment) -> Result<PathBuf> {
 
 /// What `create` and `run` ask for.
 pub fn options(global: &Global, create: &Create, environment: &Environment) -> Result<Options> {
-    Ok(Options {
-        id: create.id.clone(),
-        root: root(global, environment)?,
-        bundle: absolute(create.bundle.clone().unwrap_or_else(|| PathBuf::from(".")))?,
-        caller: Caller::Leaves,
-        console_socket: create.console_socket.clone(),
-        pid_file: create.pid_file.clone(),
-        pidfd_socket: create.pidfd_socket.clone(),
-        preserve_fds: create.preserve_fds,
-        listen_fds: listen_fds(environment)?,
-        notify_socket: environment.notify_socket.clone(),
-        root_entry: if create.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot },
-        keyring: if create.no_new_keyring { Keyring::Inherit } else { Keyring::New },
-        cgroup_manager: if global.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs },
-        hook_environment: environment.of_hooks()?,
-    })
+    let bundle = absolute(create.bundle.clone().unwrap_or_else(|| PathBuf::from(".")))?;
+    let mut options = Options::new(&create.id, root(global, environment)?, bundle);
+    options.console_socket = create.console_socket.clone();
+    options.pid_file = create.pid_file.clone();
+    options.pidfd_socket = create.pidfd_socket.clone();
+    options.preserve_fds = create.preserve_fds;
+    options.listen_fds = listen_fds(environment)?;
+    options.notify_socket = environment.notify_socket.clone();
+    options.root_entry = if create.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot };
+    options.keyring = if create.no_new_keyring { Keyring::Inherit } else { Keyring::New };
+    options.cgroup_manager = if global.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
+    options.hook_environment = environment.of_hooks()?;
+    Ok(options)
 }
 
 /// The path from `/`, without `.` and doubled slashes; symbolic links and `..` stay as they are.

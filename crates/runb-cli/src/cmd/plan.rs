@@ -14,14 +14,11 @@ use crate::args::Plan;
 
 /// Prints the plan; nothing is done, and no right is needed.
 pub fn run(args: &Plan, context: &Context<'_>) -> Result<u8> {
-    let options = Options {
-        id: args.id.clone(),
-        root: options::root(context.global, context.environment)?,
-        bundle: options::absolute(args.bundle.clone().unwrap_or_else(|| ".".into()))?,
-        root_entry: if args.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot },
-        keyring: if args.no_new_keyring { Keyring::Inherit } else { Keyring::New },
-        ..Options::default()
-    };
+    let root = options::root(context.global, context.environment)?;
+    let bundle = options::absolute(args.bundle.clone().unwrap_or_else(|| ".".into()))?;
+    let mut options = Options::new(&args.id, root, bundle);
+    options.root_entry = if args.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot };
+    options.keyring = if args.no_new_keyring { Keyring::Inherit } else { Keyring::New };
     let planned = planned(&options, &Host::probe()?, Ending::Fifo)?;
     context.warn(&planned.plan.warnings);
     let text = if args.json { as_json(&planned)? } else { as_text(&planned) };

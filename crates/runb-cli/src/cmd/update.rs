@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use runb_core::container::Container;
@@ -10,6 +11,9 @@ use runb_core::{Error, Kind, Result, input};
 
 use super::{Context, options};
 use crate::args::Update;
+
+/// How long the writer of a pipe may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Changes the limits.
 pub fn run(args: &Update, context: &Context<'_>) -> Result<u8> {
@@ -34,7 +38,8 @@ pub fn run(args: &Update, context: &Context<'_>) -> Result<u8> {
 
 fn read(file: &Path) -> Result<(LinuxResources, Vec<String>)> {
     if file != Path::new("-") {
-        let text = input::read(file, MAX_CONFIG).map_err(|e| Error::io(format!("open {}", file.display()), &e))?;
+        let text = input::read_or_pipe(file, MAX_CONFIG, Instant::now() + PATIENCE)
+            .map_err(|e| Error::io(format!("open {}", file.display()), &e))?;
         return parse_resources(&text, &file.display().to_string());
     }
     let mut text = Vec::new();

@@ -20,7 +20,7 @@ pub(super) fn in_order(writes: &[Write], mut put: impl FnMut(&Write) -> Result<(
             let mut first = None;
             for write in &left {
                 match put(write) {
-                    Err(error) if error.errno() == Some(Errno::EINVAL) && related.len() > 1 => {
+                    Err(error) if error.nix_errno() == Some(Errno::EINVAL) && related.len() > 1 => {
                         refused.push(*write);
                         first.get_or_insert(error);
                     }
@@ -132,7 +132,7 @@ mod tests {
         let (result, found) = memory((10, 20), (30, 25));
         let error = result.expect_err("it is wrong");
         // The one that could be taken was.
-        assert_eq!((error.errno(), found), (Some(Errno::EINVAL), (10, 25)));
+        assert_eq!((error.nix_errno(), found), (Some(Errno::EINVAL), (10, 25)));
         assert!(error.to_string().starts_with("place: write \"30\" to /c/memory.limit: "), "{error}");
     }
 

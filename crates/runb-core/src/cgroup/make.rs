@@ -93,7 +93,7 @@ fn make_all(plan: &CgroupPlan, claim: &Claim, made: &mut Made) -> Result<()> {
 }
 
 fn is_denial(error: &Error) -> bool {
-    matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
+    matches!(error.nix_errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
 }
 
 fn make_dir(dir: &Dir, claim: &Claim, made: &mut Vec<MadeDir>) -> Result<()> {

@@ -21,23 +21,6 @@ impl Cgroup {
         pids_below(path).map_err(|errno| Error::host(format!("read the processes of {}", path.display()), errno))
     }
 
-    /// Whether a process is in the cgroup or below. A zombie is none.
-    pub fn populated(&self) -> Result<bool> {
-        if let Some(path) = &self.unified {
-            let events = match open_dir(path).and_then(|dir| read_file(dir, "cgroup.events")) {
-                Err(Errno::ENOENT) => return Ok(false),
-                events => events,
-            };
-            let events =
-                events.map_err(|errno| Error::host(format!("read {}/cgroup.events", path.display()), errno))?;
-            // On a hybrid machine processes may have been left out of the version 2 cgroup, so both have a say.
-            if value_of(&events, "populated") == Some(1) || self.v1.is_empty() {
-                return Ok(value_of(&events, "populated") == Some(1));
-            }
-        }
-        Ok(!self.procs()?.is_empty())
-    }
-
     /// Sends a signal to every process that is there.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let Some(path) = self.census() else { return Ok(()) };

@@ -12,18 +12,9 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::files::{children, open_child, open_dir, rmdir};
 use super::procs::wait_until_empty;
-use super::{Cgroup, MadeDir, Role};
+use super::{MadeDir, Role};
 use crate::error::{Error, Result};
 use crate::sys::{is_marked, mark};
-
-impl Cgroup {
-    /// Removes the cgroup's directories and everything below them; processes that are still ending are waited for.
-    ///
-    /// Errors: a process is in one at `deadline` (EBUSY). The other directories are removed nevertheless.
-    pub fn remove(&self, deadline: Instant) -> Result<()> {
-        first_error(self.paths().map(|path| remove_tree(path, deadline)))
-    }
-}
 
 /// What is known of the container's own directories when they are taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -157,10 +157,10 @@ fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Runnin
 pub(super) fn console_fits(process: Option<&Process>, caller: Caller, socket: Option<&Path>) -> Result<()> {
     let wanted = process.is_some_and(|process| process.terminal() == Some(true));
     let text = match (wanted, caller, socket) {
-        (true, Caller::Leaves, None) => "cannot allocate a tty for a detached container without --console-socket",
-        (false, _, Some(_)) => "cannot use --console-socket: process.terminal is not true",
+        (true, Caller::Leaves, None) => "cannot allocate a tty for a detached container without a console socket",
+        (false, _, Some(_)) => "cannot use a console socket: process.terminal is not true",
         (true, Caller::Waits, Some(_)) => {
-            "cannot use --console-socket in the foreground, where the caller has the terminal"
+            "cannot use a console socket in the foreground, where the caller has the terminal"
         }
         _ => return Ok(()),
     };
@@ -250,9 +250,14 @@ impl Launch<'_> {
             self.trace.done(What::Limits);
         }
         let (dir, init) = (&self.dir, Cell::new(None));
-        let born = |pid| {
-            init.set(Some(ProcessRef::of(pid)?));
-            init.get().map_or(Ok(()), |init| dir.born(init))
+        let born = |pid| match ProcessRef::of(pid) {
+            Ok(process) => {
+                init.set(Some(process));
+                dir.born(process)
+            }
+            // It has ended, and a program that ignores SIGCHLD keeps nothing of it; its twin, or its silence, tells more.
+            Err(error) if error.nix_errno() == Some(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error),
         };
         let trace = &mut *self.trace;
         let ready = launch::spawn(plan, &made, self.options.kept_descriptors(), &born).and_then(|running| {
@@ -288,7 +293,7 @@ impl Launch<'_> {
     fn tell(&mut self, pid: i32) -> Result<()> {
         let Some(file) = &self.options.pid_file else { return Ok(()) };
         self.saved.journal.add(Step::PidFile(file.clone()));
-        state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))
+        state::write_whole(file, pid.to_string().as_bytes()).map_err(|e| e.at("options.pid_file"))
     }
 
     /// Writes state.json: the container is made.

@@ -19,6 +19,7 @@ use crate::undo::Ours;
 
 /// Which processes a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// Init; SIGKILL without a pid namespace of the container's own is for all, as under runc.
     Init,
@@ -28,6 +29,7 @@ pub enum Scope {
 
 /// Whether a container that runs is ended first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Force {
     /// It is an error.
     No,
@@ -37,6 +39,7 @@ pub enum Force {
 
 /// What a removal came to.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Removal {
     /// What went wrong in poststop hooks, which is no error (runtime.md, lifecycle step 13).
     pub warnings: Vec<Error>,

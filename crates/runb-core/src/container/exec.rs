@@ -21,6 +21,7 @@ use crate::trace::{Step, Trace, What};
 
 /// A process that was started in a container.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Exec {
     /// The process.
     pub workload: Workload,
@@ -86,9 +87,7 @@ impl Container {
         match (status, self.saved.init, self.saved.init_fd()?) {
             // Its mounts may still be the host's.
             (Status::Creating, ..) => refused("cannot exec in a container in the creating state"),
-            (Status::Paused, ..) if paused == Paused::Refuse => {
-                refused("cannot exec in a paused container (use --ignore-paused to override)")
-            }
+            (Status::Paused, ..) if paused == Paused::Refuse => refused("cannot exec in a paused container"),
             (Status::Created | Status::Running | Status::Paused, Some(init), Some((_, pidfd))) => {
                 Ok((init, pidfd, status))
             }
@@ -124,14 +123,14 @@ pub(super) fn join<'p>(
         let target = Target { cgroup: cgroup.as_ref().map(AsFd::as_fd), ..target };
         let text = |path: &Path| format!("{ADDING}: {}", path.display());
         launch::join(plan, &target, &saved.cgroup).map_err(|error| match path {
-            Some(path) if error.errno().is_some_and(is_of_cgroup) => error.during(text(path)),
+            Some(path) if error.nix_errno().is_some_and(is_of_cgroup) => error.during(text(path)),
             _ => error,
         })
     };
     let result = join(plan.unified.as_deref());
     let planned = plan.unified.as_ref().filter(|_| named.is_empty());
     match (&result, planned) {
-        (Err(error), Some(planned)) if error.errno().is_some_and(is_of_cgroup) => match cgroup_of(init)? {
+        (Err(error), Some(planned)) if error.nix_errno().is_some_and(is_of_cgroup) => match cgroup_of(init)? {
             Some(actual) if actual != *planned => join(Some(&actual)),
             _ => result,
         },
@@ -163,7 +162,7 @@ fn cgroup_of(init: ProcessRef) -> Result<Option<PathBuf>> {
 /// Tells the caller who the process is.
 fn announce(process: &Child, options: &ExecOptions, socket: Option<&PidfdSocket>) -> Result<()> {
     if let Some(file) = &options.pid_file {
-        state::write_whole(file, process.pid.to_string().as_bytes()).map_err(|e| e.during("--pid-file"))?;
+        state::write_whole(file, process.pid.to_string().as_bytes()).map_err(|e| e.at("options.pid_file"))?;
     }
     socket.zip(process.pidfd()).map_or(Ok(()), |(socket, pidfd)| socket.send(pidfd))
 }

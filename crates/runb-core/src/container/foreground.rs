@@ -1,6 +1,6 @@
 //! Waiting for a workload in the foreground: signals are passed on, and its exit status is returned.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -19,10 +19,11 @@ use crate::terminal::Master;
 
 /// Whether orphans of the container come to this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Subreaper {
     /// They do, and are reaped.
     Yes,
-    /// They go to whoever else is one (`--no-subreaper`).
+    /// They go to whoever else is one.
     No,
 }
 
@@ -43,8 +44,8 @@ impl Workload {
     }
 
     /// The master of its terminal, if it has one that nobody else got.
-    pub fn terminal(&self) -> Option<&Master> {
-        self.terminal.as_ref()
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(Master::as_fd)
     }
 
     /// A descriptor of it, readable when it has ended.
@@ -89,7 +90,7 @@ impl Foreground {
     pub fn wait(&self, workload: &Workload) -> Result<i32> {
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         let console = |master| Console::new(master, stdin.as_fd(), stdout.as_fd());
-        let mut console = workload.terminal().map(console).transpose()?;
+        let mut console = workload.terminal.as_ref().map(console).transpose()?;
         while !self.wait_once(workload, console.as_mut())? {}
         report(workload)?;
         if let Some(console) = console {

@@ -1,4 +1,4 @@
-//! `--pidfd-socket`: whoever listens there is given a pidfd of the process.
+//! A socket where somebody listens who is given a pidfd of the process.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -15,7 +15,7 @@ impl PidfdSocket {
     /// # Errors
     /// Nobody listens, or takes the connection.
     pub(super) fn connect(path: &Path) -> Result<Self> {
-        let failed = |errno| Error::host(format!("--pidfd-socket: connect to {}", path.display()), errno);
+        let failed = |errno| Error::host(format!("connect to {}", path.display()), errno).at("options.pidfd_socket");
         socket::connect(path).map(PidfdSocket).map_err(failed)
     }
 
@@ -24,6 +24,7 @@ impl PidfdSocket {
     /// # Errors
     /// The listener has gone, or does not read.
     pub(super) fn send(&self, pidfd: &OwnedFd) -> Result<()> {
-        socket::send(&self.0, b"pidfd", &[pidfd.as_fd()]).map_err(|errno| Error::host("--pidfd-socket: sendmsg", errno))
+        let failed = |errno| Error::host("sendmsg", errno).at("options.pidfd_socket");
+        socket::send(&self.0, b"pidfd", &[pidfd.as_fd()]).map_err(failed)
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Happening {
     /// The out-of-memory killer was at work.
     OutOfMemory,

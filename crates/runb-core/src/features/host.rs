@@ -23,6 +23,7 @@ use super::criu::criu;
 /// Whether something works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Works {
     /// It does.
     Yes,
@@ -34,6 +35,7 @@ pub enum Works {
 
 /// One ability of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Ability {
     /// The kernel's or the specification's name of it.
     pub name: &'static str,
@@ -47,6 +49,7 @@ pub struct Ability {
 
 /// A mounted cgroup hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Hierarchy {
     /// 1 or 2.
     pub version: u8,
@@ -58,6 +61,7 @@ pub struct Hierarchy {
 
 /// The cgroups.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Cgroups {
     /// `v1`, `v2`, `hybrid` (version 1 with version 2 beside it, without controllers) or `none`.
     pub mode: &'static str,
@@ -67,6 +71,7 @@ pub struct Cgroups {
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct HostFeatures {
     /// The kernel's release, as uname(2) has it.
     pub kernel: String,
@@ -84,7 +89,7 @@ impl HostFeatures {
     /// Asks the machine. `search` are the folders in which criu is looked for.
     ///
     /// # Errors
-    /// As [`Host::probe`].
+    /// What tells of the machine (procfs, the cgroup hierarchies) cannot be read.
     pub fn probe(search: &[PathBuf]) -> Result<Self> {
         let host = Host::probe()?;
         let names = uname().map_err(|errno| Error::host("uname", errno))?;

@@ -89,12 +89,14 @@ impl CgroupMounts {
     }
 
     /// Version 2 at /sys/fs/cgroup with these controllers, this process at `own`: for tests of planning.
+    #[cfg(any(test, feature = "internals"))]
     pub fn v2_for_tests(own: &str, controllers: &[&str]) -> Self {
         CgroupMounts::V2(Unified { mountpoint: ROOT.into(), own: own.into(), controllers: strings(controllers) })
     }
 
     /// Version 1 below /sys/fs/cgroup, one hierarchy for each item (`cpu,cpuacct`, `name=systemd`), this process at `own`
     /// in each: for tests of planning.
+    #[cfg(any(test, feature = "internals"))]
     pub fn v1_for_tests(own: &str, hierarchies: &[&str]) -> Self {
         let hierarchies = hierarchies
             .iter()
@@ -108,6 +110,7 @@ impl CgroupMounts {
     }
 
     /// The same with version 2 at /sys/fs/cgroup/unified beside it: for tests of planning.
+    #[cfg(any(test, feature = "internals"))]
     pub fn hybrid_for_tests(own: &str, hierarchies: &[&str]) -> Self {
         let CgroupMounts::V1 { hierarchies, .. } = Self::v1_for_tests(own, hierarchies) else { unreachable!() };
         let mountpoint = Path::new(ROOT).join("unified");
@@ -118,6 +121,7 @@ impl CgroupMounts {
     }
 }
 
+#[cfg(any(test, feature = "internals"))]
 fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|&item| item.to_owned()).collect()
 }

@@ -126,6 +126,7 @@ impl CgroupPlan {
     }
 
     /// The directories that making the cgroups may make, the outermost first, hierarchy by hierarchy.
+    #[cfg(feature = "internals")]
     pub fn chains(&self) -> impl Iterator<Item = &Path> {
         self.dirs.iter().flat_map(Dir::chain)
     }
@@ -146,7 +147,7 @@ pub fn plan(
     mounts: &CgroupMounts,
 ) -> Result<CgroupPlan> {
     if manager == CgroupManager::Systemd {
-        return Err(Error::new(Kind::Usage, "--systemd-cgroup is not supported by this version"));
+        return Err(Error::new(Kind::Usage, "systemd is not supported by this version").at("options.cgroup_manager"));
     }
     let default = LinuxResources::default();
     let resources = resources.unwrap_or(&default);

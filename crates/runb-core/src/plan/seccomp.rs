@@ -5,19 +5,23 @@
 
 mod arch;
 mod decide;
+#[cfg(feature = "internals")]
 mod explain;
 mod numbers;
 mod program;
 mod rules;
+mod run;
 
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator, Spec};
 
 pub use arch::{Abi, Native};
-pub use explain::{Call, Verdict, explain, run, verdict};
+#[cfg(feature = "internals")]
+pub use explain::{Verdict, explain, verdict};
 pub use program::Instruction;
 pub use rules::Action;
+pub use run::{Call, run};
 
 use crate::host::Host;
 use crate::{Error, Result};

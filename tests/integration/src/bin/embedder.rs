@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,12 +17,7 @@ fn main() -> ExitCode {
         eprintln!("embedder ROOT BUNDLE NAME COUNT BUSY");
         return ExitCode::from(2);
     };
-    let options = |i: usize| Options {
-        id: format!("{name}-{i}"),
-        root: PathBuf::from(root),
-        bundle: PathBuf::from(bundle),
-        ..Options::default()
-    };
+    let options = |i: usize| Options::new(format!("{name}-{i}"), root, bundle);
     let before = descriptors();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -19,7 +19,7 @@ pub(super) fn joins(inside: &Inside<'_>, named: &[String]) -> Result<Joins> {
     };
     let mut joins = own(Path::new(""));
     for text in named {
-        let wrong = |why: &str| Error::new(Kind::Usage, format!("--cgroup {text:?}: {why}"));
+        let wrong = |why: &str| Error::new(Kind::Usage, format!("{text:?}: {why}")).at("options.cgroups");
         let (controllers, path) = match text.split_once(':') {
             Some((controllers, path)) => (Some(controllers), path),
             None => (None, text.as_str()),

@@ -86,7 +86,7 @@ fn complete(process: &mut Process, own: &Process) {
 fn change(process: &mut Process, options: &ExecOptions) -> Result<()> {
     if !options.args.is_empty() {
         if options.process.is_some() {
-            return Err(Error::new(Kind::Usage, "a command and --process exclude each other"));
+            return Err(Error::new(Kind::Usage, "there is a process, which has its own").at("options.args"));
         }
         process.set_args(Some(options.args.clone()));
     }
@@ -128,7 +128,7 @@ fn environment(process: &mut Process, more: &[String]) -> Result<()> {
     let mut env = process.env().clone().unwrap_or_default();
     for entry in more {
         let Some((name, _)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-            return Err(Error::new(Kind::Usage, "an environment variable of --env is not NAME=VALUE"));
+            return Err(Error::new(Kind::Usage, "an entry is not NAME=VALUE").at("options.env"));
         };
         env.retain(|old| old.split_once('=').is_none_or(|(old, _)| old != name));
         env.push(entry.clone());

@@ -95,6 +95,7 @@ impl Abi {
     pub const ALL: [Abi; 5] = [Abi::X86_64, Abi::X32, Abi::X86, Abi::Aarch64, Abi::Arm];
 
     /// As people write it: `x86_64`, `x32`, `x86`, `aarch64`, `arm`.
+    #[cfg(feature = "internals")]
     pub const fn name(self) -> &'static str {
         match self {
             Abi::X86_64 => "x86_64",
@@ -129,6 +130,7 @@ impl Abi {
     }
 
     /// The ABI that people call `name`, by [`Abi::name`].
+    #[cfg(feature = "internals")]
     pub fn named(name: &str) -> Option<Abi> {
         Abi::ALL.into_iter().find(|abi| abi.name() == name)
     }

@@ -124,6 +124,7 @@ impl Name {
     }
 
     /// The call's number, with bit 30 set for x32.
+    #[cfg(feature = "internals")]
     pub(super) const fn number(self, abi: Abi) -> Option<u32> {
         match TABLE.numbers[self.index()][abi as usize] {
             ABSENT => None,

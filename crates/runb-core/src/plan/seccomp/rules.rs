@@ -2,6 +2,8 @@
 
 use nix::errno::Errno;
 use nix::libc;
+use std::fmt;
+
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
 
 use super::numbers::{self, Name};
@@ -41,6 +43,24 @@ impl Action {
     /// `SECCOMP_RET_DATA`: the errno, or what a tracer reads.
     pub(super) const fn data(self) -> u16 {
         self.0 as u16
+    }
+}
+
+impl fmt::Display for Action {
+    /// `ALLOW`, `ERRNO EPERM`, `TRACE 7`, `KILL_THREAD`: the kernel's names.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.class(), Errno::from_raw(i32::from(self.data()))) {
+            (ERRNO, Errno::UnknownErrno) => write!(f, "ERRNO {}", self.data()),
+            (ERRNO, errno) => write!(f, "ERRNO {errno:?}"),
+            (TRACE, _) => write!(f, "TRACE {}", self.data()),
+            (TRAP, _) => f.write_str("TRAP"),
+            (LOG, _) => f.write_str("LOG"),
+            _ if *self == Action::ALLOW => f.write_str("ALLOW"),
+            _ if *self == Action::NOTIFY => f.write_str("USER_NOTIF"),
+            _ if *self == Action::KILL_PROCESS => f.write_str("KILL_PROCESS"),
+            _ if *self == Action::KILL_THREAD => f.write_str("KILL_THREAD"),
+            _ => write!(f, "{:#010x}", self.0),
+        }
     }
 }
 
