@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
+use nix::libc;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
@@ -77,16 +78,40 @@ impl ProcessRef {
 
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
-        stat(self.pid).is_some_and(|(state, start_time)| start_time == self.start_time && !matches!(state, b'Z' | b'X'))
+        stat(self.pid).is_some_and(|found| self.lives_as(found))
+    }
+
+    fn lives_as(&self, (state, start_time): (u8, u64)) -> bool {
+        start_time == self.start_time && !matches!(state, b'Z' | b'X')
+    }
+
+    /// As [`ProcessRef::is_alive`], where a process that cannot be looked at must not be taken for one that has ended.
+    ///
+    /// # Errors
+    /// /proc/PID/stat cannot be read, and not for want of the process.
+    fn lives(&self) -> Result<bool> {
+        match stat_text(self.pid) {
+            Ok(text) => Ok(fields(&text).is_some_and(|found| self.lives_as(found))),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(false),
+            Err(e) => Err(Error::io(format!("read /proc/{}/stat", self.pid), &e)),
+        }
     }
 }
 
 /// The state letter and the start time of a process.
 fn stat(pid: i32) -> Option<(u8, u64)> {
+    fields(&stat_text(pid).ok()?)
+}
+
+fn stat_text(pid: i32) -> std::io::Result<Vec<u8>> {
     // One read tells all: the file has no size by which fs::read would know that.
-    let mut buffer = [0; 1024];
-    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
-    let text = &buffer[..length];
+    let mut buffer = vec![0; 1024];
+    let length = File::open(format!("/proc/{pid}/stat"))?.read(&mut buffer)?;
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+fn fields(text: &[u8]) -> Option<(u8, u64)> {
     // The name in parentheses may have anything in it.
     let after = text.iter().rposition(|byte| *byte == b')')?;
     let mut fields = std::str::from_utf8(text.get(after + 2..)?).ok()?.split(' ');
@@ -186,7 +211,7 @@ impl Saved {
         match sys::pidfd_open(init.pid) {
             Err(Errno::ESRCH) => Ok(None),
             Err(errno) => Err(Error::host(format!("pidfd_open {}", init.pid), errno)),
-            Ok(pidfd) => Ok(init.is_alive().then_some((init.pid, pidfd))),
+            Ok(pidfd) => Ok(init.lives()?.then_some((init.pid, pidfd))),
         }
     }
 
