@@ -57,8 +57,7 @@ fn by_flag(text: &str) -> String {
         "cgroup_manager" => "--systemd-cgroup".to_owned(),
         _ => format!("--{}", field.replace('_', "-")),
     };
-    // What was given comes right after it.
-    if rest.starts_with(" \"") { format!("{name}{rest}") } else { format!("{name}:{rest}") }
+    format!("{name}:{rest}")
 }
 
 impl Report {
@@ -213,7 +212,7 @@ mod tests {
     fn an_option_has_the_name_of_its_flag() {
         let error = Error::new(Kind::Host, "connect to /x").at("options.console_socket");
         assert_eq!(by_flag(&error.to_string()), "--console-socket: connect to /x");
-        assert_eq!(by_flag("options.cgroups: \"x\": y"), "--cgroup \"x\": y");
+        assert_eq!(by_flag("options.cgroups: \"x\": y"), "--cgroup: \"x\": y");
         assert_eq!(by_flag("mounts[0]: options.x: y"), "mounts[0]: options.x: y");
     }
 
