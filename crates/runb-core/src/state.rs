@@ -72,7 +72,12 @@ impl ProcessRef {
     /// # Errors
     /// There is none.
     pub fn of(pid: i32) -> Result<Self> {
-        let (_, start_time) = stat(pid).ok_or_else(|| Error::host(format!("read /proc/{pid}/stat"), Errno::ESRCH))?;
+        let failed = |errno| Error::host(format!("read /proc/{pid}/stat"), errno);
+        let text = stat_text(pid).map_err(|e| match e.raw_os_error() {
+            None | Some(libc::ENOENT) => failed(Errno::ESRCH),
+            Some(errno) => failed(Errno::from_raw(errno)),
+        })?;
+        let (_, start_time) = fields(&text).ok_or_else(|| failed(Errno::ESRCH))?;
         Ok(ProcessRef { pid, start_time })
     }
 

@@ -373,7 +373,7 @@ fn a_capability_that_cannot_be_ambient_is_warned_about_and_left_out() {
         let outcome = bundle.run().ok();
         assert_eq!(outcome.stdout, "CapAmb:\t0000000000000000\n");
         if t.is(&[Kind::Runb]) {
-            assert!(outcome.log.contains("process.capabilities.ambient: CAP_KILL"), "{outcome:?}");
+            assert!(outcome.log.contains("raise ambient capability CAP_KILL"), "{outcome:?}");
         }
     });
 }

@@ -126,7 +126,7 @@ fn the_cgroup_of_an_exec_is_looked_for_below_the_containers() {
         let container = t.bundle().idle().run_detached();
         let exec = |cgroup: &str| t.call(["exec", "--cgroup", cgroup, container.id(), "true"]);
         if t.is(&[Kind::Runb]) {
-            says(t, exec(".."), "bad sub cgroup path", &["--cgroup \"..\": "]);
+            says(t, exec(".."), "bad sub cgroup path", &["--cgroup: \"..\": "]);
             says(
                 t,
                 exec("none"),

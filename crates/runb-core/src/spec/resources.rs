@@ -3,16 +3,15 @@
 use oci_spec::runtime::LinuxResources;
 use serde_json::Value;
 
-use super::parse;
-use crate::error::Result;
 
 /// Reads what an update gives: the object `linux.resources` of config.json, in a text of its own; `name` is where it is from.
 /// What is odd and no error is beside it.
 ///
 /// # Errors
 /// The text is no JSON (with line and column); a field has a wrong type (with its place).
-pub fn parse_resources(text: &[u8], name: &str) -> Result<(LinuxResources, Vec<String>)> {
-    let (mut resources, warnings) = parse(text, name, |_| Vec::new())?;
+#[cfg(any(test, feature = "internals"))]
+pub fn parse_resources(text: &[u8], name: &str) -> crate::Result<(LinuxResources, Vec<String>)> {
+    let (mut resources, warnings) = super::parse(text, name, |_| Vec::new())?;
     clear(&mut resources, text, "");
     Ok((resources, warnings))
 }
