@@ -136,6 +136,7 @@ pub fn change_in(dir: &Path, what: &str, ready: impl Fn() -> bool) {
     let events = inotify::WatchFlags::CREATE
         | inotify::WatchFlags::MOVED_TO
         | inotify::WatchFlags::MODIFY
+        | inotify::WatchFlags::ATTRIB
         | inotify::WatchFlags::CLOSE_WRITE;
     inotify::add_watch(&watch, dir, events).unwrap_or_else(|error| panic!("inotify_add_watch {dir:?}: {error}"));
     let deadline = deadline();

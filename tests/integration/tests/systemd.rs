@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use runb_tests::*;
 
@@ -13,9 +12,14 @@ mod units;
 #[path = "systemd/user.rs"]
 mod user;
 
-fn systemctl(args: &[&str]) {
-    let output = Command::new("systemctl").args(args).output().expect("start systemctl");
-    assert!(output.status.success(), "systemctl {args:?}: {output:?}");
+/// Has systemd loaded (`daemon-reload`) or executed (`daemon-reexec`) anew.
+fn renew(verb: &str) {
+    match verb {
+        "daemon-reexec" => systemd::execute_anew(),
+        verb => {
+            systemd::systemctl(&[verb]);
+        }
+    }
 }
 
 /// The directory of a container's cgroup, in the hierarchy of `controller` on version 1.
@@ -83,7 +87,7 @@ fn limits_are_the_same_in_the_kernel_and_in_systemd_and_stay_when_it_is_loaded_o
         let container = with_limits(t.bundle().idle()).run_detached();
         limits_hold(t, &container);
         for verb in ["daemon-reload", "daemon-reexec", "daemon-reload"] {
-            systemctl(&[verb]);
+            renew(verb);
             limits_hold(t, &container);
             assert_eq!(container.status(), "running");
         }
@@ -107,7 +111,7 @@ fn what_systemd_has_a_property_for_on_version_2_is_the_same_in_the_kernel() {
         });
         let container = container.run_detached();
         for verb in [None, Some("daemon-reload")] {
-            verb.into_iter().for_each(|verb| systemctl(&[verb]));
+            verb.into_iter().for_each(renew);
             for (file, kernel, property, told) in [
                 ("memory.low", "33554432", "MemoryLow", "33554432"),
                 ("memory.high", "62914560", "MemoryHigh", "62914560"),
@@ -152,7 +156,7 @@ fn devices_stay_allowed_and_denied_when_systemd_is_loaded_anew() {
         let expected = [true, false, true, true];
         assert_eq!(opens(&container, &devices), expected);
         for verb in ["daemon-reload", "daemon-reexec", "daemon-reload"] {
-            systemctl(&[verb]);
+            renew(verb);
             assert_eq!(opens(&container, &devices), expected, "after {verb}");
         }
         container.delete_force().ok();
@@ -172,7 +176,7 @@ fn a_container_that_may_use_all_devices_but_one_is_not_given_that_one_by_systemd
         });
         let container = bundle.run_detached();
         assert_eq!(opens(&container, &["/dev/denied", "/dev/null"]), [false, true]);
-        systemctl(&["daemon-reload"]);
+        renew("daemon-reload");
         assert!(!opens(&container, &["/dev/denied"])[0]);
         if t.mode() == Mode::V2 {
             assert_eq!(opens(&container, &["/dev/null"]), [true]);
@@ -205,7 +209,7 @@ fn an_update_is_told_to_systemd_and_stays_when_it_is_loaded_anew() {
             for (name, value) in [(memory, "100663296"), ("TasksMax", "44"), ("CPUQuotaPerSecUSec", "260ms")] {
                 assert_eq!(systemd::property(&unit, name), value, "{name}");
             }
-            systemctl(&["daemon-reload"]);
+            renew("daemon-reload");
         }
         container.delete_force().ok();
     });
@@ -229,9 +233,27 @@ fn devices_that_an_update_allows_or_denies_stay_so_when_systemd_is_loaded_anew()
             fs::write(&file, rules.to_string()).expect("write");
             container.call("update", &["--resources", &file.display().to_string()]).ok();
             assert_eq!(opens(&container, &["/dev/some", "/dev/null"]), [allow, true]);
-            systemctl(&["daemon-reload"]);
+            renew("daemon-reload");
             assert_eq!(opens(&container, &["/dev/some", "/dev/null"]), [allow, true], "after daemon-reload");
         }
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn a_container_in_the_hosts_cgroup_namespace_leaves_the_options_of_the_hierarchy_as_they_are() {
+    under_systemd(|t| {
+        t.runb_only("a new mount of runc's takes nsdelegate away from the host");
+        let options = || {
+            let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+            mounts.lines().filter(|line| line.contains(" - cgroup2 ")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = options();
+        let container = t.bundle().idle().without_namespace("cgroup").mount(json!({
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "ro"],
+        }));
+        let container = container.run_detached();
+        assert_eq!(options(), before);
         container.delete_force().ok();
     });
 }

@@ -146,7 +146,7 @@ fn a_paused_container_stays_so_while_systemd_is_loaded_and_executed_anew() {
         let container = with_limits(t.bundle().idle()).run_detached();
         container.call("pause", &[]).ok();
         for verb in ["daemon-reload", "daemon-reexec"] {
-            systemctl(&[verb]);
+            renew(verb);
             assert_eq!(container.status(), "paused", "after {verb}");
         }
         container.call("resume", &[]).ok();

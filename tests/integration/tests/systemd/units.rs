@@ -1,6 +1,6 @@
 //! Units: their names and properties, whose they are, and that none stays.
 
-use std::process::Child;
+use std::process::{Child, Command};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
@@ -25,7 +25,7 @@ fn the_unit_lies_in_nested_slices_and_init_in_the_unit() {
         container.delete_force().ok();
         assert_eq!(systemd::units(&unit), [""; 0]);
         // Slices stay until they are stopped, as under runc.
-        systemctl(&["stop", &format!("{slice}.slice")]);
+        systemd::systemctl(&["stop", &format!("{slice}.slice")]);
     });
 }
 
@@ -191,7 +191,7 @@ fn containers_are_made_while_systemd_is_loaded_and_executed_anew() {
             .map(|bundle| bundle.write().command("run", &[]).spawn().expect("start the runtime"))
             .collect();
         for verb in ["daemon-reexec", "daemon-reload", "daemon-reexec"] {
-            systemctl(&[verb]);
+            renew(verb);
         }
         for child in &mut children {
             assert!(wait::process_end(child.id() as i32, wait::deadline()), "a container hangs");

@@ -1,5 +1,7 @@
 //! A user's systemd.
 
+use std::process::Command;
+
 use super::*;
 
 /// A user of the machine that has a systemd of its own, and what is called as that user.
@@ -33,10 +35,10 @@ impl User {
         command
     }
 
-    /// A call of the runtime as root of a user namespace of the user's, as rootless engines do.
+    /// A call of the runtime as root of a user namespace of the user's with subordinate ids, as rootless engines do.
     fn runtime(&self, t: &Test, args: &[&str]) -> Outcome {
         let mut command = self.command("unshare");
-        command.args(["--user", "--map-root-user", "--mount", "--propagation", "private", "--"]);
+        command.args(["--user", "--map-root-user", "--map-auto", "--mount", "--propagation", "private", "--"]);
         command.arg(t.runtime().path()).arg("--root").arg(t.root()).arg("--systemd-cgroup").args(args);
         t.finish(command)
     }
