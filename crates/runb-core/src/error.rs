@@ -27,6 +27,8 @@ pub enum Kind {
     Host,
     /// A call of the container's init failed.
     Init,
+    /// The kernel does not execute the workload's command, or that of an exec.
+    Command,
     /// A hook failed.
     Hook,
     /// A fault of runb itself.
@@ -70,6 +72,7 @@ pub struct Error {
     kind: Kind,
     origin: Option<String>,
     text: String,
+    plain: Option<String>,
     errno: Option<Errno>,
     cleanup: Vec<Error>,
     steps: Vec<Step>,
@@ -78,7 +81,15 @@ pub struct Error {
 impl Error {
     /// An error of `kind`; `text` says what was being done or what is wrong.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Error { kind, origin: None, text: text.into(), errno: None, cleanup: Vec::new(), steps: Vec::new() }
+        Error {
+            kind,
+            origin: None,
+            text: text.into(),
+            plain: None,
+            errno: None,
+            cleanup: Vec::new(),
+            steps: Vec::new(),
+        }
     }
 
     /// A call of the runtime failed; `call` names it and its object (`open /run/netns/x`).
@@ -128,6 +139,12 @@ impl Error {
         self
     }
 
+    /// It is a command that is not executed, of which `what` says no more than that.
+    pub(crate) fn of_command(mut self, what: &str) -> Self {
+        (self.kind, self.plain) = (Kind::Command, Some(what.to_owned()));
+        self
+    }
+
     /// Sets the kind.
     pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
@@ -159,6 +176,13 @@ impl Error {
     /// The errno of the failed call, if it was a call.
     pub fn errno(&self) -> Option<Errno> {
         self.errno
+    }
+
+    /// Of a command that is not executed what a shell would say in the workload's name, without the place in config.json:
+    /// `exec /run.sh: no such file or directory`.
+    pub fn in_the_workloads_name(&self) -> Option<String> {
+        let (what, errno) = self.plain.as_ref().zip(self.errno)?;
+        Some(format!("{what}: {}", errno.meaning()))
     }
 
     /// As [`Error::errno`], to be compared.

@@ -366,13 +366,6 @@ fn the_mounts_are_in_mountinfo_in_the_order_of_the_list() {
     });
 }
 
-/// Runs its arguments in a new user and mount namespace, where the ids are the same as outside.
-const UNSHARED: &str = "mkfifo ready mapped
-    unshare --user --mount --propagation unchanged sh -c 'echo >ready; read _ <mapped; exec \"$@\"' sh \"$@\" &
-    read _ <ready
-    echo 0 0 65536 >/proc/$!/uid_map; echo 0 0 65536 >/proc/$!/gid_map
-    echo >mapped; wait $!";
-
 /// As Podman without root calls its runtime: in a user namespace that is not the container's.
 #[test]
 fn in_a_user_namespace_of_somebody_elses_the_kernels_filesystems_and_the_hosts_devices_are_there() {
@@ -392,10 +385,7 @@ fn in_a_user_namespace_of_somebody_elses_the_kernels_filesystems_and_the_hosts_d
                 .mount(json!({"destination": "/bound", "type": "bind", "source": source, "options": ["bind", "ro"]}))
                 .sh("echo x >/dev/null && cat /proc/1/comm && ls -d /sys/kernel && grep ' /bound ' /proc/self/mounts");
             bundle.write();
-            let dir = t.dir().join(t.name("unshared"));
-            fs::create_dir(&dir).expect("make a directory");
-            let line = format!("cd {}; {UNSHARED}", dir.display());
-            let mut command = t.wrapped(&["sh", "-c", &line, "sh"], ["run", "--bundle"]);
+            let mut command = t.in_a_user_namespace(["run", "--bundle"]);
             command.arg(bundle.dir()).arg(bundle.id());
             let stdout = t.finish(command).ok().stdout;
             assert!(stdout.starts_with("sh\n/sys/kernel\n"), "{stdout}");

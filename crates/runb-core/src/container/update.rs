@@ -5,6 +5,7 @@ use oci_spec::runtime::LinuxResources;
 use super::{Container, Held};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::deadline;
+use crate::host::in_user_namespace;
 use crate::plan;
 use crate::state::Status;
 
@@ -14,7 +15,7 @@ impl Container {
     ///
     /// Numbers for which 0 means "not set" in config.json are left alone where they are 0. Device rules are replaced as a
     /// whole, unless they are those that were given last. A memory limit below what is in use is reached by reclaiming, or
-    /// refused.
+    /// refused. In a user namespace of somebody else's the kernel lets nobody set device rules, and they are passed over.
     ///
     /// # Errors
     /// It does not run (kind state); what cannot be done, by its place in the resources.
@@ -24,7 +25,11 @@ impl Container {
             return Err(Error::new(Kind::State, "container not running"));
         }
         let cgroup = held.saved.cgroup.clone();
-        let update = plan::cgroup::update(&held.resources()?, change, &cgroup.target()?)?;
+        let mut update = plan::cgroup::update(&held.resources()?, change, &cgroup.target()?)?;
+        if update.devices.is_some() && in_user_namespace() {
+            // As at create.
+            update.devices = None;
+        }
         let updated = cgroup.update(&update, deadline())?;
         held.saved.resources = Some(Box::new(update.effective));
         held.dir.save(&held.saved).map_err(|error| updated.undo(error))?;
