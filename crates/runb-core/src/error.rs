@@ -71,8 +71,8 @@ impl fmt::Display for Errno {
 pub struct Error {
     kind: Kind,
     origin: Option<String>,
-    text: String,
-    plain: Option<String>,
+    text: Box<str>,
+    plain: Option<Box<str>>,
     errno: Option<Errno>,
     cleanup: Vec<Error>,
     steps: Vec<Step>,
@@ -84,7 +84,7 @@ impl Error {
         Error {
             kind,
             origin: None,
-            text: text.into(),
+            text: text.into().into(),
             plain: None,
             errno: None,
             cleanup: Vec::new(),
@@ -123,13 +123,13 @@ impl Error {
 
     /// Says what may help, behind the text and in brackets.
     pub fn with_hint(mut self, hint: impl fmt::Display) -> Self {
-        self.text = format!("{} ({hint})", self.text);
+        self.text = format!("{} ({hint})", self.text).into();
         self
     }
 
     /// Puts `what: ` before the text: what was being done at large.
     pub fn during(mut self, what: impl fmt::Display) -> Self {
-        self.text = format!("{what}: {}", self.text);
+        self.text = format!("{what}: {}", self.text).into();
         self
     }
 
@@ -141,7 +141,7 @@ impl Error {
 
     /// It is a command that is not executed, of which `what` says no more than that.
     pub(crate) fn of_command(mut self, what: &str) -> Self {
-        (self.kind, self.plain) = (Kind::Command, Some(what.to_owned()));
+        (self.kind, self.plain) = (Kind::Command, Some(what.into()));
         self
     }
 

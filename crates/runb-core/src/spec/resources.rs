@@ -67,6 +67,8 @@ pub(super) fn clear<T: HasPids>(resources: &mut LinuxResources, text: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn parsed(text: &str) -> Value {
