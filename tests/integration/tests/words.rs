@@ -89,8 +89,15 @@ fn what_is_no_regular_format_is_told_with_the_file() {
             std::fs::write(rootfs.join("bin/text"), "no program\n").expect("written");
             std::fs::set_permissions(rootfs.join("bin/text"), PermissionsExt::from_mode(0o755)).expect("executable");
         });
-        let text = if t.is(&[Kind::Runb]) { "exec /bin/text: exec format error" } else { "exec format error" };
-        says(t, bundle.args(["text"]).run(), text, &["process.args[0]: ", "(ENOEXEC)"]);
+        let bundle = bundle.args(["text"]);
+        if !t.is(&[Kind::Runb]) {
+            return says(t, bundle.run(), "exec format error", &[]);
+        }
+        let text = "exec /bin/text: exec format error";
+        assert_eq!(bundle.run().stderr, format!("{text}\n"));
+        let container = bundle.create();
+        says(t, container.call("start", &[]), text, &["process.args[0]: ", "(ENOEXEC)"]);
+        container.delete_force().ok();
     });
 }
 
