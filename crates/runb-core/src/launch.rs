@@ -132,13 +132,13 @@ impl Running<'_> {
                     trace.done(What::IdMaps);
                 }
                 Point::Mount => {
-                    if let Some(descriptor) = mounts.next(&self.init, report.value as i32)? {
+                    let for_init = mounts.next(&self.init, report.value as i32)?;
+                    trace.done(What::Mount);
+                    if !for_init.is_empty() {
                         self.init.resume()?;
-                        self.init.send(&descriptor)?;
-                        trace.done(What::Mount);
+                        self.init.send(&for_init)?;
                         continue;
                     }
-                    trace.done(What::Mount);
                 }
                 Point::Hooks => self.run_hooks(plan, &context, trace)?,
                 Point::Notify => self.take_listener(&report)?,

@@ -37,7 +37,7 @@ use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
 pub use check::{SPEC_VERSION, check, hook_names};
-pub use mounts::list::{MountStep, MountWork};
+pub use mounts::list::{MountStep, MountWork, Source};
 pub use mounts::options::{Reach, option_names};
 pub use namespaces::{IdMaps, NAMESPACES, name as namespace_name};
 pub use process::schedule::{Attributes, PLACE as SCHEDULER};
@@ -135,6 +135,10 @@ impl Plan {
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
                 MountWork::Disk => format!("at a stop Mount: {place}: create the filesystem on the block device"),
+                MountWork::Open(sources) => {
+                    let opened: Vec<_> = sources.iter().map(|source| source.path.display().to_string()).collect();
+                    format!("at a stop Mount: {place}: open {}", opened.join(", "))
+                }
             });
         }
         if let Some(Attributes { what, .. }) = &self.scheduler {

@@ -74,7 +74,7 @@ fn parse_spec(text: &[u8], name: &str) -> Result<(Spec, Vec<String>)> {
     let of_process = |spec: &mut Value| spec.get_mut("process").map(|process| tolerate(process, "process."));
     let (mut spec, warnings) = parse::<Spec>(text, name, |spec| of_process(spec).unwrap_or_default())?;
     if let Some(resources) = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut()) {
-        resources::clear(resources, text, "/linux/resources");
+        resources::clear::<resources::Config>(resources, text);
     }
     Ok((spec, warnings))
 }

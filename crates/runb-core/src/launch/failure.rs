@@ -42,6 +42,8 @@ pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i
         _ => what.to_owned(),
     };
     let error = Error::new(Kind::Init, text).with_errno(Errno::from_raw(errno));
+    // In the plan's words; what is asked before an execve is told otherwise.
+    let error = if what.starts_with("exec ") { error.of_command(what) } else { error };
     if place.is_empty() { error } else { error.at(place) }
 }
 
