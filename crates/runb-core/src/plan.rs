@@ -38,6 +38,7 @@ pub use check::{SPEC_VERSION, check, hook_names};
 pub use mounts::list::{MountStep, MountWork};
 pub use mounts::options::{Reach, option_names};
 pub use namespaces::{IdMaps, NAMESPACES, name as namespace_name};
+pub(crate) use process::memory_policy::{FLAGS as MEMORY_POLICY_FLAGS, MODES as MEMORY_POLICY_MODES};
 pub use process::schedule::{Attributes, PLACE as SCHEDULER};
 pub use request::{Ending, Request};
 #[cfg(feature = "internals")]

@@ -243,8 +243,10 @@ impl Launch<'_> {
         self.trace.done(What::Cgroups);
         self.saved.journal.add_cgroups(&made.dirs);
         self.saved.cgroup = made.cgroup.clone();
-        // Nobody can join a version 1 cpuset that is empty; on version 2 init works meanwhile.
-        let before = !plan.cgroup.join.procs.is_empty();
+        // Nobody can join a version 1 cpuset that is empty, and a memory policy is set for the nodes of the cpuset; else init
+        // works meanwhile.
+        let linux = self.planned.bundle.spec.linux().as_ref();
+        let before = !plan.cgroup.join.procs.is_empty() || linux.is_some_and(|linux| linux.memory_policy().is_some());
         if before {
             made.apply(&plan.cgroup)?;
             self.trace.done(What::Limits);
