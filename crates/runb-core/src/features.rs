@@ -67,7 +67,7 @@ fn linux() -> std::result::Result<LinuxFeature, OciSpecError> {
         .mount_extensions(
             MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(true).build()?).build()?,
         )
-        .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
+        .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
         .build()
 }
 
@@ -139,9 +139,8 @@ mod tests {
     fn what_a_configuration_may_not_name_is_not_enabled() {
         let value = serde_json::to_value(features().unwrap()).unwrap();
         let linux = &value["linux"];
-        for absent in [&linux["intelRdt"], &linux["netDevices"]] {
-            assert_eq!(absent["enabled"], false);
-        }
+        assert_eq!(linux["intelRdt"]["enabled"], false);
+        assert_eq!(linux["netDevices"]["enabled"], true);
         assert_eq!(linux["memoryPolicy"]["modes"].as_array().map(Vec::len), Some(7));
         assert_eq!(linux["memoryPolicy"]["flags"].as_array().map(Vec::len), Some(3));
     }

@@ -1,6 +1,6 @@
 //! `create` and `run`: a container from its bundle, or nothing.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use crate::hearing::{deadline, reap};
 use crate::hooks::of_kind;
 use crate::host::Host;
 use crate::launch::{self, Context};
+use crate::network::{self, Inside};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, Options};
 use crate::plan::{self, Ending, Plan, Request};
@@ -87,6 +88,8 @@ struct Launch<'a> {
     dir: StateDir,
     /// Its journal has what was made so far.
     saved: Saved,
+    /// The network namespace that devices were moved into.
+    inside: Option<Inside>,
     trace: &'a mut Trace,
 }
 
@@ -134,7 +137,7 @@ fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Runnin
     let dir = StateDir::create(&options.root, &options.id)?;
     let saved = saved(options, &planned, &host);
     let warnings = [planned.bundle.warnings.as_slice(), planned.plan.warnings.as_slice()].concat();
-    let mut launch = Launch { options, planned: &planned, dir, saved, trace };
+    let mut launch = Launch { options, planned: &planned, dir, saved, inside: None, trace };
     match launch.go(ending) {
         Ok(Launched { pid, pidfd, terminal, readiness }) => {
             let Launch { dir, saved, .. } = launch;
@@ -228,6 +231,9 @@ impl Launch<'_> {
         if self.saved.namespaces & libc::CLONE_NEWNS as u64 == 0 {
             self.saved.journal.add(Step::RootMount(RootMount::at(&self.saved.rootfs)?));
         }
+        for device in network::look(&self.planned.plan.net_devices)? {
+            self.saved.journal.add(Step::NetDevice(device));
+        }
         let mut intent = self.saved.clone();
         intent.journal.add_cgroups(&claim.dirs);
         if let Some(file) = &self.options.pid_file {
@@ -261,6 +267,11 @@ impl Launch<'_> {
             Err(error) if error.nix_errno() == Some(Errno::ESRCH) => Ok(()),
             Err(error) => Err(error),
         };
+        let inside = RefCell::new(None);
+        let network = |pid| {
+            let devices: Vec<_> = self.saved.journal.devices().into_iter().cloned().collect();
+            inside.borrow_mut().insert(Inside::of(pid)?).give(&devices)
+        };
         let trace = &mut *self.trace;
         let ready = launch::spawn(plan, &made, self.options.kept_descriptors(), &born).and_then(|running| {
             trace.done(What::Clone { pid: running.pid() });
@@ -273,11 +284,13 @@ impl Launch<'_> {
                 saved: &self.saved,
                 status: Status::Creating,
                 listener,
+                network: &network,
                 terminal: &|_| Ok(()),
             };
             running.until_ready(plan, context, trace)
         });
         self.saved.init = init.get();
+        self.inside = inside.into_inner();
         ready
     }
 
@@ -333,7 +346,7 @@ impl Launch<'_> {
 
     /// Takes a failed launch back; what fails in that is said beside the cause.
     fn take_back(self, mut error: Error) -> Error {
-        let Launch { dir, saved, trace, .. } = self;
+        let Launch { dir, saved, inside, trace, .. } = self;
         let mut note = |result: Result<()>| {
             if let Err(more) = result {
                 error = std::mem::replace(&mut error, Error::internal("")).and_cleanup(more);
@@ -344,7 +357,7 @@ impl Launch<'_> {
             note(saved.cgroup.kill(deadline()));
         }
         let own = if saved.init.is_some() { Own::Used } else { Own::Unused };
-        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }));
+        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }, inside));
         note(dir.remove());
         if error.cleanup().is_empty() {
             trace.done(What::Removed);
