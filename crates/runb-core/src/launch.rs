@@ -43,6 +43,8 @@ pub(crate) struct Context<'a> {
     pub(crate) status: Status,
     /// The connection to whoever listens to the seccomp filter, until its hand-over.
     pub(crate) listener: Option<OwnedFd>,
+    /// What is done while this process is in the container's network namespace, and waits.
+    pub(crate) network: &'a dyn Fn(i32) -> Result<()>,
     /// What becomes of the terminal of a process that joins.
     pub(crate) terminal: &'a dyn Fn(&Master) -> Result<()>,
 }
@@ -130,6 +132,10 @@ impl Running<'_> {
                 Point::IdMap => {
                     self.map_ids(plan)?;
                     trace.done(What::IdMaps);
+                }
+                Point::NetDevices => {
+                    (context.network)(self.init.pid)?;
+                    trace.done(What::NetDevices);
                 }
                 Point::Mount => {
                     let for_init = mounts.next(&self.init, report.value as i32)?;

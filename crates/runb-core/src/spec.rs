@@ -115,13 +115,22 @@ fn parse<T: DeserializeOwned>(
     }
     let parsed = serde_path_to_error::deserialize(value).map_err(|e| {
         let place = e.path().to_string();
-        let text = e.into_inner().to_string();
+        let text = in_runcs_words(&place, e.into_inner().to_string());
         match place.as_str() {
             "" | "." => Error::new(Kind::Spec, format!("{name}: {text}")),
             _ => Error::spec(place, text),
         }
     })?;
     Ok((parsed, warnings))
+}
+
+/// Of what runc takes as a string and looks at later the sentence begins as its own does.
+fn in_runcs_words(place: &str, text: String) -> String {
+    match place.strip_prefix("linux.memoryPolicy") {
+        Some(rest) if rest.starts_with(".flags[") => format!("invalid memory policy flag: {text}"),
+        Some(".mode" | "") => format!("invalid memory policy mode: {text}"),
+        _ => text,
+    }
 }
 
 /// The value, if it can be read and there is nothing in `text` that it does not know.

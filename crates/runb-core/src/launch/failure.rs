@@ -39,6 +39,11 @@ pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i
             "it takes CAP_SYS_NICE and every CPU, so that this process scheduler can't be used together with AllowedCPUs \
              (linux.resources.cpu.cpus, or a cpuset above): {what}"
         ),
+        (Some(Hint::MemoryPolicy), libc::EINVAL) => format!(
+            "this kernel does not have the mode, or not with these flags, or no node of the list is there and in the \
+             cgroup's cpuset: {what}"
+        ),
+        (Some(Hint::MemoryPolicy), libc::ENOSYS) => format!("this kernel is built without NUMA: {what}"),
         _ => what.to_owned(),
     };
     let error = Error::new(Kind::Init, text).with_errno(Errno::from_raw(errno));
