@@ -90,8 +90,8 @@ impl Host {
     }
 }
 
-/// The first user namespace has a number of its own (`PROC_USER_INIT_INO` in include/linux/proc_ns.h).
-fn in_user_namespace() -> bool {
+/// Whether this process is in another user namespace than the first, which has a number of its own (`PROC_USER_INIT_INO` in include/linux/proc_ns.h).
+pub(crate) fn in_user_namespace() -> bool {
     const FIRST: u64 = 0xefff_fffd;
     // A kernel without user namespaces has no such file.
     fs::metadata("/proc/self/ns/user").is_ok_and(|own| own.ino() != FIRST)

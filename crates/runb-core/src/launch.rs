@@ -43,6 +43,8 @@ pub(crate) struct Context<'a> {
     pub(crate) status: Status,
     /// The connection to whoever listens to the seccomp filter, until its hand-over.
     pub(crate) listener: Option<OwnedFd>,
+    /// What is done while this process is in the container's network namespace, and waits.
+    pub(crate) network: &'a dyn Fn(i32) -> Result<()>,
     /// What becomes of the terminal of a process that joins.
     pub(crate) terminal: &'a dyn Fn(&Master) -> Result<()>,
 }
@@ -131,14 +133,18 @@ impl Running<'_> {
                     self.map_ids(plan)?;
                     trace.done(What::IdMaps);
                 }
+                Point::NetDevices => {
+                    (context.network)(self.init.pid)?;
+                    trace.done(What::NetDevices);
+                }
                 Point::Mount => {
-                    if let Some(descriptor) = mounts.next(&self.init, report.value as i32)? {
+                    let for_init = mounts.next(&self.init, report.value as i32)?;
+                    trace.done(What::Mount);
+                    if !for_init.is_empty() {
                         self.init.resume()?;
-                        self.init.send(&descriptor)?;
-                        trace.done(What::Mount);
+                        self.init.send(&for_init)?;
                         continue;
                     }
-                    trace.done(What::Mount);
                 }
                 Point::Hooks => self.run_hooks(plan, &context, trace)?,
                 Point::Notify => self.take_listener(&report)?,

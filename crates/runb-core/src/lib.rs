@@ -30,6 +30,7 @@ pub mod trace;
 
 mod child;
 mod hearing;
+mod network;
 mod notify;
 mod socket;
 mod sys;

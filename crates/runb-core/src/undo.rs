@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{self, MadeDir, Own, first_error};
 use crate::error::{Error, Result};
 use crate::input;
+use crate::network::{Device, Inside};
 use crate::sys;
 
 pub use unit::{Holder, MadeUnit, UnitCgroup};
@@ -31,6 +32,8 @@ pub enum Step {
     RootMount(RootMount),
     /// A unit of systemd. It is ours if the cgroup that it was made with is still there, or by its description.
     Unit(Box<MadeUnit>),
+    /// A network device that is moved into the container's network namespace. It is ours if it lies there.
+    NetDevice(Device),
 }
 
 /// A mount that init makes at a path. It is ours if its number is the one that was found there when init was ready; before
@@ -128,7 +131,7 @@ impl Journal {
 
     /// The launch has succeeded: what is the caller's from then on is not taken back.
     pub fn settle(&mut self) {
-        self.steps.retain(|step| !matches!(step, Step::PidFile(_)));
+        self.steps.retain(|step| !matches!(step, Step::PidFile(_) | Step::NetDevice(_)));
     }
 
     /// Takes the container's own cgroup back if it has but one (version 2), nobody is in it and nothing below it; says whether
@@ -148,16 +151,23 @@ impl Journal {
         }
     }
 
-    /// Takes everything back, newest first.
+    /// The network devices that a launch moves.
+    pub(crate) fn devices(&self) -> Vec<&Device> {
+        let device = |step| if let &Step::NetDevice(ref device) = step { Some(device) } else { None };
+        self.steps.iter().filter_map(device).collect()
+    }
+
+    /// Takes everything back, newest first; network devices from the namespace that they are in, if it is still there.
     ///
     /// # Errors
     /// What could not be taken back by the deadline; the rest is.
-    pub fn undo(&self, ours: Ours) -> Result<()> {
+    pub(crate) fn undo(&self, ours: Ours, mut inside: Option<Inside>) -> Result<()> {
         first_error(self.steps.iter().rev().map(|step| match step {
             Step::Cgroup(dir) => cgroup::undo(dir, ours.own, ours.deadline),
             Step::PidFile(path) => remove_pid_file(path, ours.init),
             Step::RootMount(mount) => mount.undo(),
             Step::Unit(unit) => unit.undo(),
+            Step::NetDevice(device) => inside.as_mut().map_or(Ok(()), |inside| inside.take_back(device)),
         }))
     }
 }

@@ -77,7 +77,7 @@ pub struct Header {
 }
 
 /// Where init waits for the runtime. The order is that of a launch, but for [`Point::Scheduler`], which follows the twin, and
-/// [`Point::Cgroup`], which is the first.
+/// [`Point::Cgroup`], which is the first, and [`Point::NetDevices`], which follows [`Point::IdMap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Point {
@@ -99,6 +99,8 @@ pub enum Point {
     Scheduler = 7,
     /// Init is to be moved into its cgroups by systemd.
     Cgroup = 8,
+    /// The network namespace is entered and wants devices of the runtime's.
+    NetDevices = 9,
 }
 
 /// What a [`Report`] says.

@@ -1,6 +1,6 @@
 //! `create` and `run`: a container from its bundle, or nothing.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use crate::hearing::{deadline, reap};
 use crate::hooks::of_kind;
 use crate::host::Host;
 use crate::launch::{self, Context};
+use crate::network::{self, Inside};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, CgroupManager, Options};
 use crate::plan::{self, Ending, Plan, Request};
@@ -101,6 +102,8 @@ struct Launch<'a> {
     dir: StateDir,
     /// Its journal has what was made so far.
     saved: Saved,
+    /// The network namespace that devices were moved into.
+    inside: Option<Inside>,
     trace: &'a mut Trace,
 }
 
@@ -148,7 +151,7 @@ fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Runnin
     let dir = StateDir::create(&options.root, &options.id)?;
     let saved = saved(options, &planned, &host);
     let warnings = [planned.bundle.warnings.as_slice(), planned.plan.warnings.as_slice()].concat();
-    let mut launch = Launch { options, planned: &planned, dir, saved, trace };
+    let mut launch = Launch { options, planned: &planned, dir, saved, inside: None, trace };
     match launch.go(ending) {
         Ok(Launched { pid, pidfd, terminal, readiness }) => {
             let Launch { dir, saved, .. } = launch;
@@ -243,6 +246,9 @@ impl Launch<'_> {
         if self.saved.namespaces & libc::CLONE_NEWNS as u64 == 0 {
             self.saved.journal.add(Step::RootMount(RootMount::at(&self.saved.rootfs)?));
         }
+        for device in network::look(&self.planned.plan.net_devices)? {
+            self.saved.journal.add(Step::NetDevice(device));
+        }
         let mut intent = self.saved.clone();
         cgroups.intend(&mut intent);
         if let Some(file) = &self.options.pid_file {
@@ -254,8 +260,10 @@ impl Launch<'_> {
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
     fn until_ready(&mut self, plan: &Plan, cgroups: &Cgroups<'_>, listener: Option<OwnedFd>) -> Result<launch::Ready> {
         let made = cgroups.make(&mut self.saved)?;
-        // Nobody can join a version 1 cpuset that is empty; on version 2 init works meanwhile.
-        let before = !plan.cgroup.join.procs.is_empty();
+        // Nobody can join a version 1 cpuset that is empty, and a memory policy is set for the nodes of the cpuset; else init
+        // works meanwhile.
+        let linux = self.planned.bundle.spec.linux().as_ref();
+        let before = !plan.cgroup.join.procs.is_empty() || linux.is_some_and(|linux| linux.memory_policy().is_some());
         if let Some(made) = &made {
             self.trace.done(What::Cgroups);
             if before {
@@ -273,6 +281,9 @@ impl Launch<'_> {
             Err(error) if error.nix_errno() == Some(Errno::ESRCH) => Ok(()),
             Err(error) => Err(error),
         };
+        let inside = RefCell::new(None);
+        let devices: Vec<_> = self.saved.journal.devices().into_iter().cloned().collect();
+        let network = |pid| inside.borrow_mut().insert(Inside::of(pid)?).give(&devices);
         let trace = &mut *self.trace;
         let ready = launch::spawn(plan, made.as_ref(), self.options.kept_descriptors(), &born).and_then(|running| {
             trace.done(What::Clone { pid: running.pid() });
@@ -296,11 +307,13 @@ impl Launch<'_> {
                 saved: &self.saved,
                 status: Status::Creating,
                 listener,
+                network: &network,
                 terminal: &|_| Ok(()),
             };
             running.until_ready(plan, context, trace)
         });
         self.saved.init = init.get();
+        self.inside = inside.into_inner();
         ready
     }
 
@@ -356,7 +369,7 @@ impl Launch<'_> {
 
     /// Takes a failed launch back; what fails in that is said beside the cause.
     fn take_back(self, mut error: Error) -> Error {
-        let Launch { dir, saved, trace, .. } = self;
+        let Launch { dir, saved, inside, trace, .. } = self;
         let mut note = |result: Result<()>| {
             if let Err(more) = result {
                 error = std::mem::replace(&mut error, Error::internal("")).and_cleanup(more);
@@ -367,7 +380,7 @@ impl Launch<'_> {
             note(saved.cgroup.kill(deadline()));
         }
         let own = if saved.init.is_some() { Own::Used } else { Own::Unused };
-        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }));
+        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }, inside));
         note(dir.remove());
         if error.cleanup().is_empty() {
             trace.done(What::Removed);

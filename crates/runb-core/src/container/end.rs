@@ -10,6 +10,7 @@ use super::{Container, Held, hooks, traced};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::deadline;
+use crate::network::Inside;
 use crate::options::HookEnvironment;
 use crate::signal::Signal;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
@@ -208,6 +209,9 @@ impl Held {
         }
         let Held { dir, saved } = &self;
         let spec = saved.hooks.then(|| self.config()).transpose();
+        // A launch that was killed may have moved network devices, which go with the namespace.
+        let init = || saved.init.filter(|init| init.is_alive()).map(|init| init.pid);
+        let inside = Inside::again(&saved.journal.devices(), init);
         let own = remains::end(dir, saved)?;
         trace.done(What::Ended);
         let mut warnings = Vec::new();
@@ -218,7 +222,7 @@ impl Held {
             }
             Err(error) => warnings.push(error.during("the poststop hooks are not run")),
         }
-        saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() })?;
+        saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }, inside)?;
         self.dir.remove()?;
         trace.done(What::Removed);
         Ok(warnings)

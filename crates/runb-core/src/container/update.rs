@@ -6,6 +6,7 @@ use super::{Container, Held};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::deadline;
+use crate::host::in_user_namespace;
 use crate::plan;
 use crate::plan::cgroup::systemd::{self, Property};
 use crate::state::Status;
@@ -17,7 +18,7 @@ impl Container {
     ///
     /// Numbers for which 0 means "not set" in config.json are left alone where they are 0. Device rules are replaced as a
     /// whole, unless they are those that were given last. A memory limit below what is in use is reached by reclaiming, or
-    /// refused.
+    /// refused. In a user namespace of somebody else's the kernel lets nobody set device rules, and they are passed over.
     ///
     /// # Errors
     /// It does not run (kind state); what cannot be done, by its place in the resources.
@@ -34,6 +35,10 @@ impl Container {
             Some(unit) => systemd::changed(&mut update, change, &target, &unit.name)?,
             None => Vec::new(),
         };
+        if update.devices.is_some() && in_user_namespace() {
+            // As at create.
+            update.devices = None;
+        }
         let updated = cgroup.update(&update, deadline())?;
         // systemd takes all of it or nothing, and writes it once more.
         if let Err(error) = tell(unit.as_ref(), &told, &cgroup) {
