@@ -22,8 +22,10 @@ use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::options::CgroupManager;
 use crate::survey::Reader;
 use cgroup::CgroupPlan;
+use cgroup::systemd::Asked;
 use mounts::attributes::{Procfs, Setter};
 use mounts::rootfs::{Site, Whose};
 use mounts::{devices, list, masks, rootfs};
@@ -94,14 +96,19 @@ impl Plan {
     /// What the runtime does, in order, in words.
     #[cfg(feature = "internals")]
     pub fn steps(&self) -> Vec<String> {
-        let mut steps: Vec<String> =
-            self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
+        let made = self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display()));
+        let unit = self.cgroup.unit.as_ref().map_or_else(Vec::new, |unit| unit.steps());
         let into = self
             .cgroup
             .join
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
-        steps.push(format!("clone3({}){into}, execveat(runb-init)", program::namespace_flags(self.clone)));
+        let clone = format!("clone3({}){into}, execveat(runb-init)", program::namespace_flags(self.clone));
+        let mut steps: Vec<String> = if self.cgroup.moves_init() {
+            [clone].into_iter().chain(unit).chain(made).collect()
+        } else {
+            unit.into_iter().chain(made).chain([clone]).collect()
+        };
         for write in &self.cgroup.limits.writes {
             let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
@@ -161,6 +168,7 @@ impl Plan {
 pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut warnings = check(request.spec, request.host)?;
     let cgroup = cgroup_of(request)?;
+    warnings.extend(cgroup.unit.iter().flat_map(|unit| unit.warnings.iter().cloned()));
     let launch = Launch::of(request)?;
     let filter = seccomp::of(request.spec, request.host)?;
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
@@ -332,13 +340,20 @@ fn can_be_told_apart(program: &Program) -> Result<()> {
     }
 }
 
+/// What is asked of systemd, if it makes the cgroups.
+fn asked_of_systemd<'a>(request: &Request<'a>) -> Option<Asked<'a>> {
+    let CgroupManager::Systemd(systemd) = &request.options.cgroup_manager else { return None };
+    let annotations = request.spec.annotations().as_ref();
+    Some(Asked { systemd, manager_cgroup: &request.host.manager_cgroup, annotations })
+}
+
 fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     let linux = request.spec.linux().as_ref();
     let mut plan = cgroup::plan(
         linux.and_then(|linux| linux.resources().as_ref()),
         linux.and_then(|linux| linux.cgroups_path().as_deref()),
         &request.options.id,
-        request.options.cgroup_manager,
+        asked_of_systemd(request).as_ref(),
         &request.host.cgroups,
     )?;
     if request.host.in_user_namespace {
@@ -348,9 +363,12 @@ fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     Ok(plan)
 }
 
-/// Version 1: init writes itself into each hierarchy.
+/// systemd moves init while it waits. Version 1: init writes itself into each hierarchy.
 fn join_cgroups(p: &mut Program, plan: &CgroupPlan) {
     p.section("linux.cgroupsPath");
+    if plan.moves_init() {
+        p.stop(Point::Cgroup);
+    }
     for (_, procs) in &plan.join.procs {
         let open = p.openat(AT_FDCWD, procs, O_WRONLY);
         match plan.denied {

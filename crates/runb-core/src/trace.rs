@@ -33,6 +33,7 @@ pub struct Stop(pub(crate) Point);
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
+            Point::Cgroup => "init waits until systemd has moved it into its cgroups",
             Point::IdMap => "init has made its user namespace, and waits for id maps",
             Point::Mount => "init has made a filesystem that it needs something for, and waits",
             Point::Terminal => "the process has opened its terminal, and waits",

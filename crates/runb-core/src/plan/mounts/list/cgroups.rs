@@ -21,12 +21,12 @@ pub(super) enum Shown {
 }
 
 impl<'a> Mounts<'a> {
-    /// Where the container has no cgroup namespace, copies: the own cgroup in each hierarchy of version 1; of version 2 the
-    /// whole, and that only where a user namespace forbids to mount it (cgroup_get_tree in the kernel).
+    /// Where the container has no cgroup namespace, copies: the own cgroup in each hierarchy of version 1, of version 2 the
+    /// whole. A new mount of it would give the host's another set of options (nsdelegate: cgroup_reconfigure in the kernel), and
+    /// a user namespace forbids it.
     pub(super) fn cgroups(&self) -> Shown {
         match &self.request.host.cgroups {
             _ if self.cgroup_namespace => Shown::New,
-            CgroupMounts::V2(_) if !self.user_namespace => Shown::New,
             CgroupMounts::V2(unified) => Shown::Paths(vec![unified.mountpoint.clone()], Reach::Below),
             _ => Shown::Paths(self.v1().map(|dir| dir.path.clone()).collect(), Reach::Top),
         }
