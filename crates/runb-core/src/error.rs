@@ -71,6 +71,8 @@ pub struct Error {
     origin: Option<String>,
     text: String,
     errno: Option<Errno>,
+    call: Option<String>,
+    index: Option<usize>,
     cleanup: Vec<Error>,
     steps: Vec<Step>,
 }
@@ -78,12 +80,23 @@ pub struct Error {
 impl Error {
     /// An error of `kind`; `text` says what was being done or what is wrong.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Error { kind, origin: None, text: text.into(), errno: None, cleanup: Vec::new(), steps: Vec::new() }
+        let text = text.into();
+        Error {
+            kind,
+            origin: None,
+            text,
+            errno: None,
+            call: None,
+            index: None,
+            cleanup: Vec::new(),
+            steps: Vec::new(),
+        }
     }
 
     /// A call of the runtime failed; `call` names it and its object (`open /run/netns/x`).
     pub(crate) fn host(call: impl Into<String>, errno: Nix) -> Self {
-        Error::new(Kind::Host, call).with_errno(errno)
+        let call = call.into();
+        Error { call: Some(call.clone()), ..Error::new(Kind::Host, call).with_errno(errno) }
     }
 
     /// A call failed; `call` names it and its object (`open /run/netns/x`).
@@ -128,6 +141,12 @@ impl Error {
         self
     }
 
+    /// Names the call of init's program that failed: its index, and the call as strace would print it.
+    pub(crate) fn with_call(mut self, index: usize, call: String) -> Self {
+        (self.index, self.call) = (Some(index), Some(call));
+        self
+    }
+
     /// Sets the kind.
     pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
@@ -159,6 +178,16 @@ impl Error {
     /// The errno of the failed call, if it was a call.
     pub fn errno(&self) -> Option<Errno> {
         self.errno
+    }
+
+    /// The call that failed, if it was one: in words, or as strace would print it.
+    pub fn call(&self) -> Option<&str> {
+        self.call.as_deref()
+    }
+
+    /// Which call of init's program it was, from 0, if it was one of those.
+    pub fn call_index(&self) -> Option<usize> {
+        self.index
     }
 
     /// As [`Error::errno`], to be compared.
