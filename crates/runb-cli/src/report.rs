@@ -1,4 +1,5 @@
-//! The one place that prints errors: one line on stderr, and one in `--log`.
+//! The one place that prints errors: one line on stderr, and one in `--log`. Of a workload's command that the kernel does not execute
+//! stderr, which is the workload's, has what a shell would say.
 //!
 //! containerd takes `msg` of the last line whose level is `error`; Podman wants the whole of a fresh log to be one JSON
 //! object. So a clean-up that failed too stands *in* the JSON object, as `cleanup`, and is a line of its own, before the
@@ -29,6 +30,17 @@ pub struct Report {
     what: Option<String>,
     /// What goes on record.
     account: Account,
+    stderr: Stderr,
+}
+
+/// Whose stderr is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stderr {
+    /// The runtime's.
+    #[default]
+    Own,
+    /// The workload's, or that of a process of an exec, which the verb starts.
+    Workloads,
 }
 
 /// logrus' names.
@@ -70,7 +82,8 @@ impl Report {
             Some(id) => one_line(&format!("{verb} {id}")),
             None => one_line(verb),
         });
-        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what, account }
+        let stderr = if let Some("run" | "exec") = verb { Stderr::Workloads } else { Stderr::Own };
+        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what, stderr, account }
     }
 
     /// Prints an error, what was done before it, and what failed while cleaning up after it; returns its text.
@@ -78,11 +91,17 @@ impl Report {
         self.steps(error.steps());
         self.account.error(error);
         let cleanup: Vec<String> = error.cleanup().iter().map(|error| one_line(&error.to_string())).collect();
-        self.failure(&by_flag(&error.to_string()), &cleanup)
+        let plain = error.in_the_workloads_name().filter(|_| self.stderr == Stderr::Workloads);
+        self.say(&by_flag(&error.to_string()), plain, &cleanup)
     }
 
     /// Prints an error that is a text; returns it on one line.
     pub fn failure(&self, text: &str, cleanup: &[String]) -> String {
+        self.say(text, None, cleanup)
+    }
+
+    /// The same; stderr has `plain` as it is, if that is given.
+    fn say(&self, text: &str, plain: Option<String>, cleanup: &[String]) -> String {
         let text = one_line(text);
         let mut lines = String::new();
         if self.format == Format::Text {
@@ -97,7 +116,7 @@ impl Report {
         for warning in cleanup.iter().map(|warning| format!("clean-up: {warning}")).chain(logged.err()) {
             printed += &format!("runb: warning: {what}{warning}\n");
         }
-        printed += &format!("runb: {what}{text}\n");
+        printed += &plain.map_or_else(|| format!("runb: {what}{text}\n"), |plain| format!("{}\n", one_line(&plain)));
         print(&printed);
         text
     }
