@@ -17,6 +17,7 @@ use runb_core::trace::{Step, What};
 
 use crate::args::{Format, Global};
 use crate::output::{self, PATIENCE, Wait};
+use crate::record::account::Account;
 use crate::record::quote::one_line;
 
 /// Where reports go besides stderr.
@@ -27,6 +28,8 @@ pub struct Report {
     debug: bool,
     /// `create web1`: what was being done.
     what: Option<String>,
+    /// What goes on record.
+    account: Account,
     stderr: Stderr,
 }
 
@@ -74,18 +77,19 @@ fn by_flag(text: &str) -> String {
 
 impl Report {
     /// Reports as the global flags say, of `verb` on `id`.
-    pub fn new(global: &Global, verb: Option<&str>, id: Option<&str>) -> Self {
+    pub fn new(global: &Global, verb: Option<&str>, id: Option<&str>, account: Account) -> Self {
         let what = verb.map(|verb| match id {
             Some(id) => one_line(&format!("{verb} {id}")),
             None => one_line(verb),
         });
         let stderr = if let Some("run" | "exec") = verb { Stderr::Workloads } else { Stderr::Own };
-        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what, stderr }
+        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what, stderr, account }
     }
 
     /// Prints an error, what was done before it, and what failed while cleaning up after it; returns its text.
     pub fn error(&self, error: &Error) -> String {
         self.steps(error.steps());
+        self.account.error(error);
         let cleanup: Vec<String> = error.cleanup().iter().map(|error| one_line(&error.to_string())).collect();
         let plain = error.in_the_workloads_name().filter(|_| self.stderr == Stderr::Workloads);
         self.say(&by_flag(&error.to_string()), plain, &cleanup)
@@ -130,6 +134,11 @@ impl Report {
         }
     }
 
+    /// What goes on record.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// With `--debug`, writes a line to the log; without a log, to stderr, in the same form.
     pub fn debug(&self, text: &str) {
         if self.debug {
@@ -137,8 +146,9 @@ impl Report {
         }
     }
 
-    /// With `--debug`, writes what the library did up to now, a line for each step with the time at which it was done.
+    /// Takes what the library did up to now for the record; with `--debug`, writes it, a line for each step with the time at which it was done.
     pub fn steps(&self, steps: &[Step]) {
+        self.account.steps(steps);
         let Some(last) = steps.last().filter(|_| self.debug) else { return };
         let now = SystemTime::now();
         let mut lines = String::new();
@@ -219,7 +229,7 @@ mod tests {
 
     fn report(log: PathBuf, format: Format) -> Report {
         let global = Global { log: Some(log), log_format: format, ..Global::default() };
-        Report::new(&global, Some("create"), Some("web1"))
+        Report::new(&global, Some("create"), Some("web1"), Account::default())
     }
 
     fn failure() -> Error {

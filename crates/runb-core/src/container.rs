@@ -153,6 +153,11 @@ impl Container {
         &self.saved.id
     }
 
+    /// The configuration's annotations.
+    pub fn annotations(&self) -> &std::collections::HashMap<String, String> {
+        &self.saved.annotations
+    }
+
     /// What was odd in the configuration, and no error.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

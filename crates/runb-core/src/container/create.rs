@@ -58,8 +58,12 @@ pub fn probe(options: &Options) -> Result<Host> {
 /// # Errors
 /// The bundle or its configuration is wrong, or this machine cannot do what it asks for.
 pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
+    planned_traced(options, host, ending, &mut Trace::begin())
+}
+
+fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Trace) -> Result<Planned> {
     state::check_id(&options.id)?;
-    let mut bundle = Bundle::load(&options.bundle)?;
+    let mut bundle = Bundle::load_traced(&options.bundle, trace)?;
     if options.notify_socket.is_some() {
         notify::add_to(&mut bundle.spec, &options.root.join(&options.id))?;
     }
@@ -145,7 +149,7 @@ fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Runnin
     check_descriptors(options.kept_descriptors())?;
     let host = probe(options)?;
     trace.done(What::Host);
-    let planned = planned(options, &host, ending)?;
+    let planned = planned_traced(options, &host, ending, trace)?;
     trace.done(planned_step(&planned.plan.program, planned.plan.filter.as_ref()));
     console_fits(planned.bundle.spec.process().as_ref(), options.caller, options.console_socket.as_deref())?;
     let dir = StateDir::create(&options.root, &options.id)?;
@@ -370,6 +374,7 @@ impl Launch<'_> {
     /// Takes a failed launch back; what fails in that is said beside the cause.
     fn take_back(self, mut error: Error) -> Error {
         let Launch { dir, saved, inside, trace, .. } = self;
+        trace.done(What::Failed);
         let mut note = |result: Result<()>| {
             if let Err(more) = result {
                 error = std::mem::replace(&mut error, Error::internal("")).and_cleanup(more);
