@@ -38,6 +38,7 @@ pub use create::{Planned, planned};
 pub use end::{Force, Removal, Scope};
 pub use exec::Exec;
 pub use foreground::{Foreground, Subreaper, Workload};
+pub use update::Schemata;
 pub use watch::{Happening, Watch};
 
 /// What `state` prints (runtime.md "State", and runc's fields).

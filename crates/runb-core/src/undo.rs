@@ -14,6 +14,7 @@ use crate::cgroup::{self, MadeDir, Own, first_error};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::network::{Device, Inside};
+use crate::resctrl::MadeGroup;
 use crate::sys;
 
 /// One thing that a launch makes outside of the state's folder.
@@ -26,6 +27,8 @@ pub enum Step {
     PidFile(PathBuf),
     /// The mount of the root filesystem in the runtime's mount namespace.
     RootMount(RootMount),
+    /// A group of the resctrl filesystem. It was missing, and mkdir succeeded.
+    Resctrl(MadeGroup),
     /// A network device that is moved into the container's network namespace. It is ours if it lies there.
     NetDevice(Device),
 }
@@ -111,7 +114,11 @@ impl Journal {
 
     /// The launch has succeeded: what is the caller's from then on is not taken back.
     pub fn settle(&mut self) {
-        self.steps.retain(|step| !matches!(step, Step::PidFile(_) | Step::NetDevice(_)));
+        self.steps.retain(|step| match step {
+            Step::PidFile(_) | Step::NetDevice(_) => false,
+            Step::Resctrl(group) => !group.stays,
+            Step::Cgroup(_) | Step::RootMount(_) => true,
+        });
     }
 
     /// Takes the container's own cgroup back if it has but one (version 2), nobody is in it and nothing below it; says whether
@@ -143,6 +150,7 @@ impl Journal {
             Step::Cgroup(dir) => cgroup::undo(dir, ours.own, ours.deadline),
             Step::PidFile(path) => remove_pid_file(path, ours.init),
             Step::RootMount(mount) => mount.undo(),
+            Step::Resctrl(group) => group.undo(),
             Step::NetDevice(device) => inside.as_mut().map_or(Ok(()), |inside| inside.take_back(device)),
         }))
     }

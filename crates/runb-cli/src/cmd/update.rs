@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
-use runb_core::container::Container;
+use runb_core::container::{Container, Schemata};
 use runb_core::spec::{MAX_CONFIG, parse_resources};
 use runb_core::{Error, Kind, Result, input};
 
@@ -18,11 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Changes the limits.
 pub fn run(args: &Update, context: &Context<'_>) -> Result<u8> {
     let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
-    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
-        let text =
-            "updating a non-existent Intel RDT configuration is not supported: this version has no linux.intelRdt";
-        return Err(Error::new(Kind::Usage, text));
-    }
     let given = of_flags(args);
     let (change, warnings) = match &args.resources {
         None => (given, Vec::new()),
@@ -32,7 +27,9 @@ pub fn run(args: &Update, context: &Context<'_>) -> Result<u8> {
         Some(file) => read(file)?,
     };
     context.warn(&warnings);
-    context.warn(&container.update(&change)?);
+    let schemata =
+        Schemata { l3_cache_schema: args.l3_cache_schema.clone(), mem_bw_schema: args.mem_bw_schema.clone() };
+    context.warn(&container.update_with(&change, &schemata)?);
     Ok(0)
 }
 

@@ -22,9 +22,10 @@ use crate::network::{self, Inside};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, Options};
 use crate::plan::{self, Ending, Plan, Request};
+use crate::resctrl;
 use crate::spec::Bundle;
 use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
-use crate::survey::{Survey, enter_destinations};
+use crate::survey::{Resctrl, Survey, enter_destinations};
 use crate::sys;
 use crate::terminal::{ConsoleSocket, Master};
 use crate::trace::{Trace, What};
@@ -54,7 +55,8 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
         check_rootfs(&bundle.spec, &rootfs)?;
     }
     enter_destinations(&mut bundle.spec, &rootfs);
-    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
+    let mut survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
+    survey.resctrl = Resctrl::of(&bundle.spec, &options.id);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
     Ok(Planned { bundle, rootfs, plan })
@@ -187,6 +189,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         made: planned.plan.made,
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
         cgroup: Cgroup::of(&planned.plan.cgroup),
+        resctrl: planned.plan.intel_rdt.as_ref().map(resctrl::Groups::of),
         resources: None,
         keyring: options.keyring,
         journal: Journal::default(),
@@ -228,10 +231,14 @@ impl Launch<'_> {
 
     /// Writes the intent: on disk before there is anything to take back.
     fn announce(&mut self, claim: &Claim) -> Result<()> {
+        let plan = &self.planned.plan;
         if self.saved.namespaces & libc::CLONE_NEWNS as u64 == 0 {
             self.saved.journal.add(Step::RootMount(RootMount::at(&self.saved.rootfs)?));
         }
-        for device in network::look(&self.planned.plan.net_devices)? {
+        for group in plan.intel_rdt.iter().flat_map(resctrl::to_be_made) {
+            self.saved.journal.add(Step::Resctrl(group));
+        }
+        for device in network::look(&plan.net_devices)? {
             self.saved.journal.add(Step::NetDevice(device));
         }
         let mut intent = self.saved.clone();
@@ -249,6 +256,9 @@ impl Launch<'_> {
         self.trace.done(What::Cgroups);
         self.saved.journal.add_cgroups(&made.dirs);
         self.saved.cgroup = made.cgroup.clone();
+        if let Some(intel_rdt) = &plan.intel_rdt {
+            resctrl::make(intel_rdt)?;
+        }
         // Nobody can join a version 1 cpuset that is empty, and a memory policy is set for the nodes of the cpuset; else init
         // works meanwhile.
         let linux = self.planned.bundle.spec.linux().as_ref();
