@@ -2,10 +2,10 @@
 
 mod intel_rdt;
 
+use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 
 use runb_core::stats::{Cpu, Cpuset, Interface, Io, IoEntry, Memory, MemoryUse, Pressure, Stall, Stats};
-use runb_core::{Error, Result};
 use serde::Serialize;
 
 use intel_rdt::IntelRdtData;
@@ -21,7 +21,7 @@ pub fn out_of_memory(id: &str) -> Result<String> {
 }
 
 fn line(event: &Event<'_>) -> Result<String> {
-    let text = serde_json::to_string(event).map_err(|e| Error::internal(format!("an event: {e}")))?;
+    let text = serde_json::to_string(event).context("internal error: an event")?;
     Ok(text + "\n")
 }
 
