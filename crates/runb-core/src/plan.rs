@@ -22,12 +22,14 @@ use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::options::CgroupManager;
 use crate::survey::Reader;
 use cgroup::CgroupPlan;
+use cgroup::systemd::Asked;
 use mounts::attributes::{Procfs, Setter};
 use mounts::rootfs::{Site, Whose};
 use mounts::{devices, list, masks, rootfs};
-use namespaces::{Entry, Namespaces, settings};
+use namespaces::{Entry, Namespaces, net_devices, settings};
 use process::{schedule, terminal};
 use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, report_descriptor};
 use runb_init::Point;
@@ -35,9 +37,11 @@ use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
 pub use check::{SPEC_VERSION, check, hook_names};
-pub use mounts::list::{MountStep, MountWork};
+pub use mounts::list::{MountStep, MountWork, Source};
 pub use mounts::options::{Reach, option_names};
+pub use namespaces::net_devices::NetDevice;
 pub use namespaces::{IdMaps, NAMESPACES, name as namespace_name};
+pub(crate) use process::memory_policy::{FLAGS as MEMORY_POLICY_FLAGS, MODES as MEMORY_POLICY_MODES};
 pub use process::schedule::{Attributes, PLACE as SCHEDULER};
 pub use request::{Ending, Request};
 #[cfg(feature = "internals")]
@@ -82,6 +86,8 @@ pub struct Plan {
     pub filter: Option<Filter>,
     /// The maps of a new user namespace, written at [`Point::IdMap`].
     pub id_maps: Option<IdMaps>,
+    /// What the runtime moves into the network namespace, at [`Point::NetDevices`].
+    pub net_devices: Vec<NetDevice>,
     /// What the runtime does to mounts, one at each [`Point::Mount`].
     pub mount_steps: Vec<MountStep>,
     /// The scheduler of the twin, set at [`Point::Scheduler`].
@@ -94,14 +100,19 @@ impl Plan {
     /// What the runtime does, in order, in words.
     #[cfg(feature = "internals")]
     pub fn steps(&self) -> Vec<String> {
-        let mut steps: Vec<String> =
-            self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
+        let made = self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display()));
+        let unit = self.cgroup.unit.as_ref().map_or_else(Vec::new, |unit| unit.steps());
         let into = self
             .cgroup
             .join
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
-        steps.push(format!("clone3({}){into}, execveat(runb-init)", program::namespace_flags(self.clone)));
+        let clone = format!("clone3({}){into}, execveat(runb-init)", program::namespace_flags(self.clone));
+        let mut steps: Vec<String> = if self.cgroup.moves_init() {
+            [clone].into_iter().chain(unit).chain(made).collect()
+        } else {
+            unit.into_iter().chain(made).chain([clone]).collect()
+        };
         for write in &self.cgroup.limits.writes {
             let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
@@ -116,6 +127,9 @@ impl Plan {
         if let Some(maps) = &self.id_maps {
             steps.push(format!("at the stop IdMap: write {:?} to uid_map, {:?} to gid_map", maps.uids, maps.gids));
         }
+        for NetDevice { place, name, inside, .. } in &self.net_devices {
+            steps.push(format!("at the stop NetDevices: {place}: move {name} into the network namespace, as {inside}"));
+        }
         for step in &self.mount_steps {
             let place = &step.place;
             steps.push(match &step.work {
@@ -128,6 +142,10 @@ impl Plan {
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
                 MountWork::Disk => format!("at a stop Mount: {place}: create the filesystem on the block device"),
+                MountWork::Open(sources) => {
+                    let opened: Vec<_> = sources.iter().map(|source| source.path.display().to_string()).collect();
+                    format!("at a stop Mount: {place}: open {}", opened.join(", "))
+                }
             });
         }
         if let Some(Attributes { what, .. }) = &self.scheduler {
@@ -157,6 +175,7 @@ impl Plan {
 pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut warnings = check(request.spec, request.host)?;
     let cgroup = cgroup_of(request)?;
+    warnings.extend(cgroup.unit.iter().flat_map(|unit| unit.warnings.iter().cloned()));
     let launch = Launch::of(request)?;
     let filter = seccomp::of(request.spec, request.host)?;
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
@@ -169,7 +188,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let privileged = p.calls().len();
     let mut files = launch.open(p, &cgroup, setter)?;
     // From here on its namespaces are the container's own.
-    let scheduler = launch.enter(p, &mut files)?;
+    let entered = launch.enter(p, &mut files)?;
     launch.mount(p, &mut files)?;
     // From here on only the process itself changes.
     begun.raise_descriptors(p, privileged, launch.process, request.survey);
@@ -192,7 +211,8 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         cgroup,
         filter,
         mount_steps,
-        scheduler: scheduler.or(finished.scheduler),
+        net_devices: entered.net_devices,
+        scheduler: entered.scheduler.or(finished.scheduler),
         warnings,
     })
 }
@@ -217,6 +237,13 @@ struct Files<'a> {
     devices: devices::Devices,
     masks: masks::Masks<'a>,
     setter: Setter,
+}
+
+/// What the entry into the namespaces leaves to the runtime.
+struct Entered {
+    net_devices: Vec<NetDevice>,
+    /// For the twin, if there is one by then.
+    scheduler: Option<Attributes>,
 }
 
 impl<'a> Launch<'a> {
@@ -258,9 +285,9 @@ impl<'a> Launch<'a> {
         Ok(Files { root, mounts, devices, masks, setter })
     }
 
-    /// Enters the namespaces, whose names and sysctls are written while the host's procfs is at hand. The scheduler is for the
-    /// twin, if there is one by then.
-    fn enter(&self, p: &mut Program, files: &mut Files<'_>) -> Result<Option<Attributes>> {
+    /// Enters the namespaces, whose names and sysctls are written while the host's procfs is at hand; network devices are there
+    /// by then, as sysctls may be theirs.
+    fn enter(&self, p: &mut Program, files: &mut Files<'_>) -> Result<Entered> {
         let Launch { request, namespaces, entry, .. } = self;
         // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
         if *entry != Entry::Alone {
@@ -271,15 +298,16 @@ impl<'a> Launch<'a> {
         files.mounts.show(pid_namespace, request.survey);
         files.root.open_as(p, Reader::Container);
         settings::network(p, namespaces);
+        let net_devices = net_devices::stop(p, request.spec, namespaces)?;
         settings::names_and_sysctls(p, request.spec, namespaces, &procfs)?;
         procfs.close(p);
         if *entry != Entry::Alone {
-            return Ok(None);
+            return Ok(Entered { net_devices, scheduler: None });
         }
         namespaces::become_child(p);
         let scheduler = schedule::of_twin(p, self.process)?;
         files.setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
-        Ok(scheduler)
+        Ok(Entered { net_devices, scheduler })
     }
 
     /// Makes what is to be mounted while the host is in view, changes the root, and puts it there: mounts, devices, the terminal,
@@ -328,13 +356,20 @@ fn can_be_told_apart(program: &Program) -> Result<()> {
     }
 }
 
+/// What is asked of systemd, if it makes the cgroups.
+fn asked_of_systemd<'a>(request: &Request<'a>) -> Option<Asked<'a>> {
+    let CgroupManager::Systemd(systemd) = &request.options.cgroup_manager else { return None };
+    let annotations = request.spec.annotations().as_ref();
+    Some(Asked { systemd, manager_cgroup: &request.host.manager_cgroup, annotations })
+}
+
 fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     let linux = request.spec.linux().as_ref();
     let mut plan = cgroup::plan(
         linux.and_then(|linux| linux.resources().as_ref()),
         linux.and_then(|linux| linux.cgroups_path().as_deref()),
         &request.options.id,
-        request.options.cgroup_manager,
+        asked_of_systemd(request).as_ref(),
         &request.host.cgroups,
     )?;
     if request.host.in_user_namespace {
@@ -344,9 +379,12 @@ fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     Ok(plan)
 }
 
-/// Version 1: init writes itself into each hierarchy.
+/// systemd moves init while it waits. Version 1: init writes itself into each hierarchy.
 fn join_cgroups(p: &mut Program, plan: &CgroupPlan) {
     p.section("linux.cgroupsPath");
+    if plan.moves_init() {
+        p.stop(Point::Cgroup);
+    }
     for (_, procs) in &plan.join.procs {
         let open = p.openat(AT_FDCWD, procs, O_WRONLY);
         match plan.denied {

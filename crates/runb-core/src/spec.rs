@@ -4,6 +4,7 @@ mod keys;
 mod resources;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use oci_spec::runtime::{Capability, Process, Spec};
@@ -13,6 +14,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::socket::PATIENCE;
+use crate::trace::{Trace, What};
 
 #[cfg(feature = "internals")]
 pub use resources::parse_resources;
@@ -28,7 +30,7 @@ pub struct Bundle {
     /// The configuration.
     pub spec: Spec,
     /// The bytes that it was read from.
-    pub text: Vec<u8>,
+    pub text: Arc<Vec<u8>>,
     /// What the specification says to warn about and go on.
     pub warnings: Vec<String>,
 }
@@ -40,9 +42,18 @@ impl Bundle {
     /// The folder or the file cannot be read; the text is no JSON (with line and column); a field has a wrong type (with
     /// its place); a string has a NUL byte in it, which no system call could take.
     pub fn load(dir: &Path) -> Result<Self> {
+        Bundle::load_traced(dir, &mut Trace::begin())
+    }
+
+    /// As [`Bundle::load`]; what was read is noted before it is understood.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub(crate) fn load_traced(dir: &Path, trace: &mut Trace) -> Result<Self> {
         let path =
             dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
-        let text = read(&path.join("config.json"))?;
+        let text = Arc::new(read(&path.join("config.json"))?);
+        trace.done(What::Read { bundle: path.clone(), config: text.clone() });
         let (spec, warnings) = parse_spec(&text, "config.json")?;
         Ok(Bundle { path, spec, text, warnings })
     }
@@ -74,7 +85,7 @@ fn parse_spec(text: &[u8], name: &str) -> Result<(Spec, Vec<String>)> {
     let of_process = |spec: &mut Value| spec.get_mut("process").map(|process| tolerate(process, "process."));
     let (mut spec, warnings) = parse::<Spec>(text, name, |spec| of_process(spec).unwrap_or_default())?;
     if let Some(resources) = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut()) {
-        resources::clear(resources, text, "/linux/resources");
+        resources::clear::<resources::Config>(resources, text);
     }
     Ok((spec, warnings))
 }
@@ -115,13 +126,22 @@ fn parse<T: DeserializeOwned>(
     }
     let parsed = serde_path_to_error::deserialize(value).map_err(|e| {
         let place = e.path().to_string();
-        let text = e.into_inner().to_string();
+        let text = in_runcs_words(&place, e.into_inner().to_string());
         match place.as_str() {
             "" | "." => Error::new(Kind::Spec, format!("{name}: {text}")),
             _ => Error::spec(place, text),
         }
     })?;
     Ok((parsed, warnings))
+}
+
+/// Of what runc takes as a string and looks at later the sentence begins as its own does.
+fn in_runcs_words(place: &str, text: String) -> String {
+    match place.strip_prefix("linux.memoryPolicy") {
+        Some(rest) if rest.starts_with(".flags[") => format!("invalid memory policy flag: {text}"),
+        Some(".mode" | "") => format!("invalid memory policy mode: {text}"),
+        _ => text,
+    }
 }
 
 /// The value, if it can be read and there is nothing in `text` that it does not know.

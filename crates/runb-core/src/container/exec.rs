@@ -45,7 +45,9 @@ impl Container {
         super::create::check_descriptors(options.preserve_fds)?;
         let (init, pidfd, status) = self.joinable(options.paused)?;
         let spec = self.config()?;
+        trace.done(What::Loaded);
         let (process, mut warnings) = exec::process(&spec, options)?;
+        trace.done(What::Process { args: process.args().clone().unwrap_or_default() });
         super::create::console_fits(Some(&process), options.caller, options.console_socket.as_deref())?;
         let host = Host::probe_processes()?;
         // A setns by the pidfd succeeds only while init lives: then what was seen at its pid before was init's.
@@ -67,7 +69,8 @@ impl Container {
             Some(console) => console.send(master),
             None => super::console::prepare(master),
         };
-        let context = Context { hooks: None, saved: &self.saved, status, listener, terminal: &terminal };
+        let network = &|_| Ok(());
+        let context = Context { hooks: None, saved: &self.saved, status, listener, network, terminal: &terminal };
         let target = Target { init: pidfd.as_fd(), cgroup: None, preserve: options.preserve_fds, stdio: None };
         let running = join(&self.saved, &plan, target, init, &options.cgroups)?;
         trace.done(What::Clone { pid: running.pid() });

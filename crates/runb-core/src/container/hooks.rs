@@ -7,7 +7,7 @@ use oci_spec::runtime::{Hook, Hooks, Spec};
 
 use super::exec::{inside, join};
 use crate::error::{Error, Kind, Result};
-use crate::hooks::{self, Streams};
+use crate::hooks::{self, Finished, Streams};
 use crate::host::Host;
 use crate::launch::{Context, Target, listener};
 use crate::options::{ExecOptions, HookEnvironment};
@@ -57,7 +57,7 @@ fn run(
     saved: &Saved,
     (init, pidfd): (ProcessRef, BorrowedFd<'_>),
     state: &[u8],
-) -> Result<()> {
+) -> Result<Finished> {
     let process = exec::hook_process(spec)?;
     let host = Host::probe_processes()?;
     let survey = Survey::of_hook(&process, init.pid, saved.namespaces);
@@ -75,7 +75,8 @@ fn run(
     let streams = Streams::of(state)?;
     let target = Target { init: pidfd, cgroup: None, preserve: 0, stdio: Some(streams.stdio()) };
     let running = join(saved, &plan, target, init, &[])?;
-    let context = Context { hooks: None, saved, status: Status::Created, listener, terminal: &|_| Ok(()) };
+    let context =
+        Context { hooks: None, saved, status: Status::Created, listener, network: &|_| Ok(()), terminal: &|_| Ok(()) };
     // Its steps are the hook's own: what is told is how long the hook took.
     let executed = running.until_executed(&plan, context, &mut Trace::begin())?;
     hooks::finish(hook, executed.process, streams, Some(pidfd))

@@ -26,7 +26,7 @@ pub(super) fn failure(program: &Program, report: &Report, init: &Child) -> Error
         _ => None,
     };
     let what = more.map_or(what.clone(), |more| format!("{what}: {more}"));
-    late_failure(&what, program.place(index), hint, report.errno)
+    late_failure(&what, program.place(index), hint, report.errno).with_call(index, program.describe(index))
 }
 
 /// A failure as an error, by what was kept of the call.
@@ -39,9 +39,16 @@ pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i
             "it takes CAP_SYS_NICE and every CPU, so that this process scheduler can't be used together with AllowedCPUs \
              (linux.resources.cpu.cpus, or a cpuset above): {what}"
         ),
+        (Some(Hint::MemoryPolicy), libc::EINVAL) => format!(
+            "this kernel does not have the mode, or not with these flags, or no node of the list is there and in the \
+             cgroup's cpuset: {what}"
+        ),
+        (Some(Hint::MemoryPolicy), libc::ENOSYS) => format!("this kernel is built without NUMA: {what}"),
         _ => what.to_owned(),
     };
     let error = Error::new(Kind::Init, text).with_errno(Errno::from_raw(errno));
+    // In the plan's words; what is asked before an execve is told otherwise.
+    let error = if what.starts_with("exec ") { error.of_command(what) } else { error };
     if place.is_empty() { error } else { error.at(place) }
 }
 
