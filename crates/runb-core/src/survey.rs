@@ -1,8 +1,10 @@
 //! What the runtime saw of the bundle and the host's files before it planned. A plan is right without most of it; what it
 //! decides is whether a missing mount destination becomes a file or a directory.
 
+mod closed;
 mod covers;
 mod destination;
+mod foreign;
 mod inside;
 
 use std::ffi::CString;
@@ -18,9 +20,11 @@ use nix::sys::stat::{FileStat, Mode, fstat};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::host::lsm::Lsm;
+use crate::ask;
+use crate::host::Host;
 use crate::host::mounts::MountCalls;
 use crate::input;
-use crate::options::RootEntry;
+use crate::options::{Options, RootEntry};
 use crate::sys::probe::procfs_of_another;
 use crate::sys::{Resolve, mount_flags, openat2, rlimit};
 
@@ -120,6 +124,13 @@ pub struct Survey {
     pub lsm: Lsm,
     /// Whether a procfs can be made for another pid namespace than one's own (Linux 6.17); asked for only where one is joined.
     pub procfs_of_another: bool,
+    /// Where no cgroup can be made for a container that asks for none and for no limit: the runtime's own cgroups, and on version 2
+    /// what is above. Nobody has looked where one is asked for.
+    pub closed: Vec<PathBuf>,
+    /// `CLONE_NEW*` of the namespaces of the container, which filesystems are of, over which init will have no rights.
+    pub foreign: u64,
+    /// Where newuidmap(1) and newgidmap(1) are; looked for only by a user.
+    pub map_programs: [Option<PathBuf>; 2],
     /// Which of the descriptors 0, 1 and 2 are not process.user's, and would have to be for it to open /dev/stdout.
     pub stdio: Vec<i32>,
 }
@@ -167,7 +178,7 @@ impl Survey {
     }
 
     /// Looks at the files that `spec` names; `bundle` is what relative sources are relative to.
-    pub fn of(spec: &Spec, bundle: &Path, rootfs: &Path, entry: RootEntry, calls: MountCalls) -> Self {
+    pub fn of(spec: &Spec, bundle: &Path, rootfs: &Path, options: &Options, host: &Host) -> Self {
         let masked = spec.linux().iter().filter_map(|linux| linux.masked_paths().as_ref()).flatten();
         let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
         let mut covers = Covers::default();
@@ -195,6 +206,7 @@ impl Survey {
             |(root, cwd): (&OwnedFd, &Path)| destination::look(root.as_fd(), cwd, &covers, destination::Wanted::Place);
         let reader = match fs::metadata(rootfs) {
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Reader::Container,
+            _ if !host.standing.may_mount() => Reader::Container,
             _ => Reader::Runtime,
         };
         Survey {
@@ -202,7 +214,7 @@ impl Survey {
             stdio: spec.process().as_ref().map(stdio).unwrap_or_default(),
             cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
             destinations,
-            mount_flags: match calls {
+            mount_flags: match host.mounts {
                 _ if has_user_namespace(spec) => MountFlags::of(spec, bundle, rootfs),
                 MountCalls::Classic => MountFlags::of(spec, bundle, rootfs),
                 _ => MountFlags::default(),
@@ -213,7 +225,7 @@ impl Survey {
             inside: places,
             disks: spec.mounts().iter().flatten().map(is_of_a_disk).collect(),
             masked: masked.map(|path| destination::kind(root.as_ref(), Path::new(path), &covers)).collect(),
-            kernel_filesystems: match entry {
+            kernel_filesystems: match options.root_entry {
                 RootEntry::Pivot => Vec::new(),
                 RootEntry::NoPivot => kernel_filesystems(),
             },
@@ -221,6 +233,12 @@ impl Survey {
             descriptors: rlimit(0, libc::RLIMIT_NOFILE).ok(),
             rlimits: rlimits(spec),
             lsm: Lsm::of(spec),
+            map_programs: match host.standing.may_mount() {
+                true => [None, None],
+                false => ["newuidmap", "newgidmap"].map(|name| ask::find(name, &options.search)),
+            },
+            closed: closed::closed(spec, options, &host.cgroups),
+            foreign: foreign::foreign(spec, &host.standing),
             procfs_of_another: joins_pid(spec) && procfs_of_another().is_ok(),
         }
     }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use runb_core::options::{CgroupManager, Keyring, Options, RootEntry};
+use runb_core::options::{CgroupManager, DeniedCgroups, Keyring, Options, RootEntry};
 use runb_core::{Error, Kind, Result};
 
-use crate::args::{Create, Global};
+use crate::args::{Create, Global, Rootless};
 use crate::environment::Environment;
 
 /// The folder of the containers' state. It is a folder of runb's own: `/` is refused, as runc does.
@@ -31,6 +31,8 @@ pub fn options(global: &Global, create: &Create, environment: &Environment) -> R
     options.root_entry = if create.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot };
     options.keyring = if create.no_new_keyring { Keyring::Inherit } else { Keyring::New };
     options.cgroup_manager = if global.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
+    options.denied_cgroups = if global.rootless == Rootless::False { DeniedCgroups::Fail } else { DeniedCgroups::Stay };
+    options.search = environment.search.clone();
     options.hook_environment = environment.of_hooks()?;
     Ok(options)
 }

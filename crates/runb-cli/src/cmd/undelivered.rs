@@ -2,11 +2,11 @@
 
 use runb_core::{Error, Kind, Result};
 
-use crate::args::{Global, Rootless, Verb};
+use crate::args::{Global, Verb};
 
 /// Refuses what this version of runb does not do.
 pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
-    let flags = [(global.systemd_cgroup, "--systemd-cgroup"), (global.rootless == Rootless::True, "--rootless true")];
+    let flags = [(global.systemd_cgroup, "--systemd-cgroup")];
     let verb = match verb {
         Verb::Checkpoint(_) => Some("checkpoint"),
         Verb::Restore(_) => Some("restore"),
@@ -36,12 +36,5 @@ mod tests {
     fn a_verb_that_is_not_delivered_is_refused_by_name() {
         let error = refuse(&Verb::Checkpoint(Checkpoint::default()), &Global::default()).unwrap_err();
         assert_eq!(error.to_string(), "checkpoint is not supported by this version of runb");
-    }
-
-    #[test]
-    fn rootless_auto_and_false_are_what_is_done_anyway() {
-        for rootless in [Rootless::Auto, Rootless::False] {
-            refuse(&Verb::Features(Features::default()), &Global { rootless, ..Global::default() }).unwrap();
-        }
     }
 }

@@ -53,7 +53,7 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
         check_rootfs(&bundle.spec, &rootfs)?;
     }
     enter_destinations(&mut bundle.spec, &rootfs);
-    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
+    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options, host);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
     Ok(Planned { bundle, rootfs, plan })

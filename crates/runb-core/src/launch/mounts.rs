@@ -8,12 +8,12 @@ use nix::errno::Errno;
 use nix::libc;
 use runb_init::Point;
 
-use super::{copy_up, procfs, write_id_maps};
+use super::{copy_up, id_maps, procfs};
 use crate::child::{Child, Place};
 use crate::error::{Error, Result};
 use crate::hearing::{Said, receive_or_end};
 use crate::plan::program::Program;
-use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach};
+use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach, Writer, Writers};
 use crate::sys::{self, Below};
 
 /// The steps that are still to do, and the user namespaces made so far.
@@ -94,6 +94,7 @@ fn user_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
         Said::Failed(report) => return Err(Error::host("unshare CLONE_NEWUSER", Errno::from_raw(report.errno))),
         other => return Err(Error::internal(format!("the maker of a user namespace said {other:?}"))),
     }
-    write_id_maps(maker.pid, maps, [place; 2])?;
+    // Only who may change the mounts of a filesystem maps their ids.
+    id_maps::write(maker.pid, maps, &Writers { uids: Writer::Runtime, gids: Writer::Runtime }, [place; 2])?;
     user_namespace_of(maker.pid)
 }

@@ -23,7 +23,7 @@ use super::options::{Attributes, Parsed, RDONLY, Reach, of_statfs};
 use crate::error::{Error, Result};
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::lsm;
-use crate::plan::namespaces::IdMaps;
+use crate::plan::namespaces::id_maps::IdMaps;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::program::{Data, Program, Slot};
 use crate::plan::request::Request;

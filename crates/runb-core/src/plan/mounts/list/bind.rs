@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::host::mounts::MountCalls;
 use crate::plan::mounts::attributes::Change;
 use crate::plan::mounts::options::{Attributes, NOSYMFOLLOW, Reach, keeps_locked};
-use crate::plan::program::{AT_FDCWD, AT_RECURSIVE, OPEN_TREE_CLONE, Program, Slot, TreeFlags};
+use crate::plan::program::{AT_FDCWD, AT_RECURSIVE, Hint, OPEN_TREE_CLONE, Program, Slot, TreeFlags};
 
 /// Whether the flags of what is bound are locked: in another user namespace than the one that it was mounted in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Mounts<'_> {
             What::Source(path) => {
                 p.doing(format!("bind source {}", path.display()));
                 let below = if planned.options.recursive_bind { AT_RECURSIVE } else { TreeFlags::default() };
-                let tree = p.open_tree(AT_FDCWD, &path, OPEN_TREE_CLONE | below).out();
+                let tree = p.open_tree(AT_FDCWD, &path, OPEN_TREE_CLONE | below).hint(Hint::MountedBelow).out();
                 if self.setter.reaches_detached() {
                     self.settle(p, tree, planned);
                 }
@@ -66,7 +66,7 @@ impl Mounts<'_> {
         let Planned { options, had, .. } = planned;
         // Of a user namespace of the container's it was planned what is locked; that of the runtime has locks that the kernel
         // knows.
-        let asks = options.any && self.request.host.in_user_namespace && !self.user_namespace;
+        let asks = options.any && self.request.host.standing.has_locks() && !self.user_namespace;
         let beside_locked = asks.then(|| options.flags.beside_locked());
         let mut set = |reach: Reach, attributes: Attributes, propagation: u64, beside_locked: Option<Attributes>| {
             let change = Change { attributes, had: *had, propagation, beside_locked };

@@ -33,7 +33,7 @@ impl Shown {
 }
 
 impl<'a> Mounts<'a> {
-    /// Where the container has no cgroup namespace, copies: the own cgroup in each hierarchy of version 1; of version 2 the
+    /// Where the container has no cgroup namespace, copies: the cgroup that it is in in each hierarchy of version 1; of version 2 the
     /// whole, and that only where a user namespace forbids to mount it (cgroup_get_tree in the kernel).
     pub(super) fn cgroups(&self) -> Shown {
         match &self.request.host.cgroups {
@@ -130,6 +130,6 @@ impl<'a> Mounts<'a> {
     }
 
     fn v1(&self) -> impl Iterator<Item = &'a Dir> + use<'a> {
-        self.cgroup.dirs.iter().filter(|dir| matches!(dir.kind, DirKind::V1 { .. }))
+        self.cgroup.dirs.iter().chain(&self.cgroup.stays).filter(|dir| matches!(dir.kind, DirKind::V1 { .. }))
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::host::Host;
 use crate::host::mounts::MountCalls;
 use crate::plan::mounts::options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
-use crate::plan::namespaces::{IdMaps, id_map};
+use crate::plan::namespaces::id_maps::{IdMaps, id_map};
 use crate::plan::program::Program;
 use crate::survey::{Destination, Kind, clean, is_bind};
 
