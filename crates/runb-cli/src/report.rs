@@ -1,4 +1,5 @@
-//! The one place that prints errors: one line on stderr, and one in `--log`.
+//! The one place that prints errors: one line on stderr, and one in `--log`. Of a workload's command that the kernel does not execute
+//! stderr, which is the workload's, has what a shell would say.
 //!
 //! containerd takes `msg` of the last line whose level is `error`; Podman wants the whole of a fresh log to be one JSON
 //! object. So a clean-up that failed too stands *in* the JSON object, as `cleanup`, and is a line of its own, before the
@@ -26,6 +27,17 @@ pub struct Report {
     debug: bool,
     /// `create web1`: what was being done.
     what: Option<String>,
+    stderr: Stderr,
+}
+
+/// Whose stderr is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stderr {
+    /// The runtime's.
+    #[default]
+    Own,
+    /// The workload's, or that of a process of an exec, which the verb starts.
+    Workloads,
 }
 
 /// logrus' names.
@@ -67,18 +79,25 @@ impl Report {
             Some(id) => one_line(&format!("{verb} {id}")),
             None => one_line(verb),
         });
-        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what }
+        let stderr = if let Some("run" | "exec") = verb { Stderr::Workloads } else { Stderr::Own };
+        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what, stderr }
     }
 
     /// Prints an error, what was done before it, and what failed while cleaning up after it; returns its text.
     pub fn error(&self, error: &Error) -> String {
         self.steps(error.steps());
         let cleanup: Vec<String> = error.cleanup().iter().map(|error| one_line(&error.to_string())).collect();
-        self.failure(&by_flag(&error.to_string()), &cleanup)
+        let plain = error.in_the_workloads_name().filter(|_| self.stderr == Stderr::Workloads);
+        self.say(&by_flag(&error.to_string()), plain, &cleanup)
     }
 
     /// Prints an error that is a text; returns it on one line.
     pub fn failure(&self, text: &str, cleanup: &[String]) -> String {
+        self.say(text, None, cleanup)
+    }
+
+    /// The same; stderr has `plain` as it is, if that is given.
+    fn say(&self, text: &str, plain: Option<String>, cleanup: &[String]) -> String {
         let text = one_line(text);
         let mut lines = String::new();
         if self.format == Format::Text {
@@ -93,7 +112,7 @@ impl Report {
         for warning in cleanup.iter().map(|warning| format!("clean-up: {warning}")).chain(logged.err()) {
             printed += &format!("runb: warning: {what}{warning}\n");
         }
-        printed += &format!("runb: {what}{text}\n");
+        printed += &plain.map_or_else(|| format!("runb: {what}{text}\n"), |plain| format!("{}\n", one_line(&plain)));
         print(&printed);
         text
     }

@@ -27,6 +27,8 @@ pub enum Kind {
     Host,
     /// A call of the container's init failed.
     Init,
+    /// The kernel does not execute the workload's command, or that of an exec.
+    Command,
     /// A hook failed.
     Hook,
     /// A fault of runb itself.
@@ -69,7 +71,8 @@ impl fmt::Display for Errno {
 pub struct Error {
     kind: Kind,
     origin: Option<String>,
-    text: String,
+    text: Box<str>,
+    plain: Option<Box<str>>,
     errno: Option<Errno>,
     cleanup: Vec<Error>,
     steps: Vec<Step>,
@@ -78,7 +81,15 @@ pub struct Error {
 impl Error {
     /// An error of `kind`; `text` says what was being done or what is wrong.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Error { kind, origin: None, text: text.into(), errno: None, cleanup: Vec::new(), steps: Vec::new() }
+        Error {
+            kind,
+            origin: None,
+            text: text.into().into(),
+            plain: None,
+            errno: None,
+            cleanup: Vec::new(),
+            steps: Vec::new(),
+        }
     }
 
     /// A call of the runtime failed; `call` names it and its object (`open /run/netns/x`).
@@ -112,19 +123,25 @@ impl Error {
 
     /// Says what may help, behind the text and in brackets.
     pub fn with_hint(mut self, hint: impl fmt::Display) -> Self {
-        self.text = format!("{} ({hint})", self.text);
+        self.text = format!("{} ({hint})", self.text).into();
         self
     }
 
     /// Puts `what: ` before the text: what was being done at large.
     pub fn during(mut self, what: impl fmt::Display) -> Self {
-        self.text = format!("{what}: {}", self.text);
+        self.text = format!("{what}: {}", self.text).into();
         self
     }
 
     /// Names the errno.
     pub(crate) fn with_errno(mut self, errno: Nix) -> Self {
         self.errno = Some(Errno(errno as i32));
+        self
+    }
+
+    /// It is a command that is not executed, of which `what` says no more than that.
+    pub(crate) fn of_command(mut self, what: &str) -> Self {
+        (self.kind, self.plain) = (Kind::Command, Some(what.into()));
         self
     }
 
@@ -159,6 +176,13 @@ impl Error {
     /// The errno of the failed call, if it was a call.
     pub fn errno(&self) -> Option<Errno> {
         self.errno
+    }
+
+    /// Of a command that is not executed what a shell would say in the workload's name, without the place in config.json:
+    /// `exec /run.sh: no such file or directory`.
+    pub fn in_the_workloads_name(&self) -> Option<String> {
+        let (what, errno) = self.plain.as_ref().zip(self.errno)?;
+        Some(format!("{what}: {}", errno.meaning()))
     }
 
     /// As [`Error::errno`], to be compared.

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use oci_spec::runtime::{
     ApparmorBuilder, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder, LinuxFeature,
-    LinuxFeatureBuilder, MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder, SelinuxBuilder,
+    LinuxFeatureBuilder, MemoryPolicyBuilder, MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder,
+    SelinuxBuilder,
 };
 
 use oci_spec::OciSpecError;
@@ -41,14 +42,14 @@ pub fn features() -> Result<Features> {
             .mount_options(plan::option_names())
             .linux(linux)
             .annotations(HashMap::from([("org.runb.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]))
-            .potentially_unsafe_config_annotations(Vec::new())
+            .potentially_unsafe_config_annotations(vec![plan::cgroup::systemd::PREFIX.to_owned()])
             .build()
     });
     built.map_err(|error| Error::internal(format!("features: {error}")))
 }
 
 fn linux() -> std::result::Result<LinuxFeature, OciSpecError> {
-    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(false).systemd_user(false).rdma(true).build()?;
+    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(true).systemd_user(true).rdma(true).build()?;
     LinuxFeatureBuilder::default()
         .namespaces(plan::NAMESPACES)
         .capabilities(capabilities())
@@ -56,11 +57,17 @@ fn linux() -> std::result::Result<LinuxFeature, OciSpecError> {
         .seccomp(seccomp()?)
         .apparmor(ApparmorBuilder::default().enabled(true).build()?)
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
+        .memory_policy(
+            MemoryPolicyBuilder::default()
+                .modes(plan::MEMORY_POLICY_MODES.map(|mode| mode.to_string()))
+                .flags(plan::MEMORY_POLICY_FLAGS.map(|flag| flag.to_string()))
+                .build()?,
+        )
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         .mount_extensions(
             MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(true).build()?).build()?,
         )
-        .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
+        .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
         .build()
 }
 
@@ -94,6 +101,9 @@ mod tests {
         assert_eq!((&value["ociVersionMin"], &value["ociVersionMax"]), (&"1.0.0".into(), &"1.3.0".into()));
         let has = |list: &serde_json::Value, name: &str| list.as_array().unwrap().iter().any(|item| item == name);
         assert!(has(&value["mountOptions"], "rro"));
+        assert!(has(&value["potentiallyUnsafeConfigAnnotations"], "org.systemd.property."));
+        let cgroup = &value["linux"]["cgroup"];
+        assert_eq!((&cgroup["systemd"], &cgroup["systemdUser"]), (&true.into(), &true.into()));
         assert!(has(&value["linux"]["namespaces"], "user"));
         assert_eq!(value["linux"]["capabilities"][0], "CAP_CHOWN");
         assert_eq!(value["linux"]["capabilities"].as_array().unwrap().last().unwrap(), "CAP_CHECKPOINT_RESTORE");
@@ -132,10 +142,10 @@ mod tests {
     fn what_a_configuration_may_not_name_is_not_enabled() {
         let value = serde_json::to_value(features().unwrap()).unwrap();
         let linux = &value["linux"];
-        for absent in [&linux["intelRdt"], &linux["netDevices"]] {
-            assert_eq!(absent["enabled"], false);
-        }
-        assert!(linux["memoryPolicy"].is_null());
+        assert_eq!(linux["intelRdt"]["enabled"], false);
+        assert_eq!(linux["netDevices"]["enabled"], true);
+        assert_eq!(linux["memoryPolicy"]["modes"].as_array().map(Vec::len), Some(7));
+        assert_eq!(linux["memoryPolicy"]["flags"].as_array().map(Vec::len), Some(3));
     }
 
     fn planned(changes: serde_json::Value) -> Result<plan::Plan> {
@@ -212,17 +222,30 @@ mod tests {
     }
 
     #[test]
+    fn every_mode_and_flag_of_a_memory_policy_that_is_named_is_planned() {
+        let value = serde_json::to_value(features().unwrap()).unwrap();
+        let policy = &value["linux"]["memoryPolicy"];
+        let names = |field: &str| policy[field].as_array().unwrap().clone();
+        for mode in names("modes") {
+            for flag in names("flags") {
+                let nodes = if mode == "MPOL_DEFAULT" || mode == "MPOL_LOCAL" { "" } else { "0" };
+                let policy = serde_json::json!({"mode": mode, "nodes": nodes, "flags": [flag]});
+                let linux = serde_json::json!({"namespaces": [{"type": "mount"}], "memoryPolicy": policy});
+                planned(serde_json::json!({"linux": linux})).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn what_is_told_as_not_enabled_is_refused() {
         let field = |name: &str, value: serde_json::Value| {
             let mut linux = serde_json::json!({"namespaces": [{"type": "mount"}]});
             linux[name] = value;
             planned(serde_json::json!({"linux": linux})).unwrap_err().to_string()
         };
-        for (name, value) in [
-            ("intelRdt", serde_json::json!({"closID": "a"})),
-            ("netDevices", serde_json::json!({"eth0": {}})),
-            ("memoryPolicy", serde_json::json!({"mode": "MPOL_LOCAL", "nodes": ""})),
-        ] {
+        for (name, value) in
+            [("intelRdt", serde_json::json!({"closID": "a"})), ("netDevices", serde_json::json!({"eth0": {}}))]
+        {
             assert_eq!(field(name, value), format!("linux.{name}: is not supported by this version"));
         }
     }

@@ -6,6 +6,7 @@ pub mod mounts;
 pub mod standing;
 
 use std::fs;
+use std::path::PathBuf;
 
 use nix::libc;
 use nix::sys::utsname::uname;
@@ -26,6 +27,8 @@ pub struct Host {
     pub mounts: MountCalls,
     /// The cgroup hierarchies.
     pub cgroups: CgroupMounts,
+    /// Where the cgroups of the systemd lie that is asked for units, from the top of each hierarchy: `/`, unless it is a user's.
+    pub manager_cgroup: PathBuf,
     /// The runtime's user and group.
     pub ids: (u32, u32),
     /// Where the runtime stands: what it may do follows from that.
@@ -64,6 +67,7 @@ impl Host {
             kernel: version(&names.release().to_string_lossy()),
             mounts: MountCalls::Classic,
             cgroups: CgroupMounts::None,
+            manager_cgroup: "/".into(),
             ids: (geteuid().as_raw(), getegid().as_raw()),
             standing: Standing::probe(capabilities),
             capabilities,
@@ -85,6 +89,7 @@ impl Host {
             kernel: (6, 12),
             mounts: MountCalls::NoSymFollow,
             cgroups: CgroupMounts::None,
+            manager_cgroup: "/".into(),
             ids: (0, 0),
             standing: Standing::Machine,
             capabilities: !0,

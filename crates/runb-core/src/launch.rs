@@ -7,6 +7,7 @@ mod id_maps;
 pub(crate) mod listener;
 mod mounts;
 mod procfs;
+mod unmapped;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -43,6 +44,8 @@ pub(crate) struct Context<'a> {
     pub(crate) status: Status,
     /// The connection to whoever listens to the seccomp filter, until its hand-over.
     pub(crate) listener: Option<OwnedFd>,
+    /// What is done while this process is in the container's network namespace, and waits.
+    pub(crate) network: &'a dyn Fn(i32) -> Result<()>,
     /// What becomes of the terminal of a process that joins.
     pub(crate) terminal: &'a dyn Fn(&Master) -> Result<()>,
 }
@@ -64,16 +67,17 @@ pub(crate) struct Running<'p> {
     listener: Option<Listener>,
 }
 
-/// Spawns the init of `plan` into the cgroups that were made.
-pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32, born: Born<'p>) -> Result<Running<'p>> {
-    let place = Place { namespaces: plan.clone, cgroup: made.unified(), preserve, ..Place::default() };
+/// Spawns the init of `plan` into the cgroups that were made; none where it is moved into them ([`Running::be_moved`]).
+pub(crate) fn spawn<'p>(plan: &'p Plan, made: Option<&Made>, preserve: u32, born: Born<'p>) -> Result<Running<'p>> {
+    let cgroup = made.and_then(Made::unified);
+    let place = Place { namespaces: plan.clone, cgroup, preserve, ..Place::default() };
     let init = Child::spawn(&plan.program, place, "init")?;
     born(init.pid)?;
     let twin = plan.program.marked(Mark::Twin);
     Ok(Running {
         program: &plan.program,
         init,
-        cgroup: made.cgroup.clone(),
+        cgroup: made.map(|made| made.cgroup.clone()).unwrap_or_default(),
         terminal: None,
         twin,
         born,
@@ -85,6 +89,25 @@ impl Running<'_> {
     /// The process id of init, or of what will be its twin's maker.
     pub(crate) fn pid(&self) -> i32 {
         self.init.pid
+    }
+
+    /// Has init moved into its cgroups while it waits for that; `work` gets its process id.
+    ///
+    /// # Errors
+    /// `work` fails, or a call of init did before. It does not live any more then.
+    pub(crate) fn be_moved(
+        mut self,
+        trace: &mut Trace,
+        work: impl FnOnce(i32, &mut Trace) -> Result<Cgroup>,
+    ) -> Result<Self> {
+        let moved = self.reach(Point::Cgroup).and_then(|_| {
+            trace.done(What::Stop(Stop(Point::Cgroup)));
+            work(self.init.pid, trace)
+        });
+        match moved.and_then(|cgroup| self.init.resume().map(|()| cgroup)) {
+            Ok(cgroup) => Ok(Running { cgroup, ..self }),
+            Err(error) => Err(self.init.end(error)),
+        }
     }
 
     /// Goes through the stops up to [`Point::Ready`], whether init waits there or not.
@@ -99,7 +122,8 @@ impl Running<'_> {
     }
 
     fn go_through(&mut self, plan: &Plan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
-        let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
+        let later = |point: &Point| !matches!(point, Point::Cgroup | Point::Ready);
+        let mut expected: Vec<Point> = self.program.points().filter(later).collect();
         expected.push(Point::Ready);
         let mut mounts = mounts::Mounts::of(plan);
         for point in expected {
@@ -110,20 +134,24 @@ impl Running<'_> {
                     self.map_ids(plan)?;
                     trace.done(What::IdMaps);
                 }
+                Point::NetDevices => {
+                    (context.network)(self.init.pid)?;
+                    trace.done(What::NetDevices);
+                }
                 Point::Mount => {
-                    if let Some(descriptor) = mounts.next(&self.init, report.value as i32)? {
+                    let for_init = mounts.next(&self.init, report.value as i32)?;
+                    trace.done(What::Mount);
+                    if !for_init.is_empty() {
                         self.init.resume()?;
-                        self.init.send(&descriptor)?;
-                        trace.done(What::Mount);
+                        self.init.send(&for_init)?;
                         continue;
                     }
-                    trace.done(What::Mount);
                 }
                 Point::Hooks => self.run_hooks(plan, &context, trace)?,
                 Point::Notify => self.take_listener(&report)?,
                 Point::Scheduler => self.schedule(plan.scheduler.as_ref())?,
                 Point::Ready => break,
-                Point::Terminal => {
+                Point::Terminal | Point::Cgroup => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
                 }
             }

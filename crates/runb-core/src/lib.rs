@@ -31,9 +31,11 @@ pub mod trace;
 mod ask;
 mod child;
 mod hearing;
+mod network;
 mod notify;
 mod socket;
 mod sys;
+mod systemd;
 
 /// Modules that are this crate's own. The feature `internals` shows them to the command and to the tests of this workspace, and
 /// to nobody else: they change without notice.

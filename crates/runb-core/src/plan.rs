@@ -22,13 +22,15 @@ use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::options::CgroupManager;
 use crate::survey::Reader;
 use cgroup::CgroupPlan;
+use cgroup::systemd::Asked;
 use mounts::attributes::{Procfs, Setter};
 use mounts::rootfs::{Site, Whose};
 use mounts::{devices, list, masks, rootfs};
-use namespaces::{Entry, Namespaces, settings};
 use namespaces::sight::Sight;
+use namespaces::{Entry, Namespaces, net_devices, settings};
 use process::{schedule, terminal};
 use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, Slot, report_descriptor};
 use runb_init::Point;
@@ -36,10 +38,12 @@ use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
 pub use check::{SPEC_VERSION, check, hook_names};
-pub use mounts::list::{MountStep, MountWork};
+pub use mounts::list::{MountStep, MountWork, Source};
 pub use mounts::options::{Reach, option_names};
 pub use namespaces::id_maps::{IdMaps, Writer, Writers};
+pub use namespaces::net_devices::NetDevice;
 pub use namespaces::{NAMESPACES, name as namespace_name};
+pub(crate) use process::memory_policy::{FLAGS as MEMORY_POLICY_FLAGS, MODES as MEMORY_POLICY_MODES};
 pub use process::schedule::{Attributes, PLACE as SCHEDULER};
 pub use request::{Ending, Request};
 #[cfg(feature = "internals")]
@@ -84,6 +88,8 @@ pub struct Plan {
     pub filter: Option<Filter>,
     /// The maps of a new user namespace, written at [`Point::IdMap`], and by whom.
     pub id_maps: Option<(IdMaps, Writers)>,
+    /// What the runtime moves into the network namespace, at [`Point::NetDevices`].
+    pub net_devices: Vec<NetDevice>,
     /// What the runtime does to mounts, one at each [`Point::Mount`].
     pub mount_steps: Vec<MountStep>,
     /// The scheduler of the twin, set at [`Point::Scheduler`].
@@ -96,14 +102,19 @@ impl Plan {
     /// What the runtime does, in order, in words.
     #[cfg(feature = "internals")]
     pub fn steps(&self) -> Vec<String> {
-        let mut steps: Vec<String> =
-            self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
+        let made = self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display()));
+        let unit = self.cgroup.unit.as_ref().map_or_else(Vec::new, |unit| unit.steps());
         let into = self
             .cgroup
             .join
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
-        steps.push(format!("clone3({}){into}, execveat(runb-init)", program::namespace_flags(self.clone)));
+        let clone = format!("clone3({}){into}, execveat(runb-init)", program::namespace_flags(self.clone));
+        let mut steps: Vec<String> = if self.cgroup.moves_init() {
+            [clone].into_iter().chain(unit).chain(made).collect()
+        } else {
+            unit.into_iter().chain(made).chain([clone]).collect()
+        };
         for write in &self.cgroup.limits.writes {
             let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
@@ -118,6 +129,9 @@ impl Plan {
         if let Some((maps, writers)) = &self.id_maps {
             steps.push(format!("at the stop IdMap: {}", writers.describe(maps)));
         }
+        for NetDevice { place, name, inside, .. } in &self.net_devices {
+            steps.push(format!("at the stop NetDevices: {place}: move {name} into the network namespace, as {inside}"));
+        }
         for step in &self.mount_steps {
             let place = &step.place;
             steps.push(match &step.work {
@@ -130,6 +144,10 @@ impl Plan {
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
                 MountWork::Disk => format!("at a stop Mount: {place}: create the filesystem on the block device"),
+                MountWork::Open(sources) => {
+                    let opened: Vec<_> = sources.iter().map(|source| source.path.display().to_string()).collect();
+                    format!("at a stop Mount: {place}: open {}", opened.join(", "))
+                }
             });
         }
         if let Some(Attributes { what, .. }) = &self.scheduler {
@@ -159,6 +177,7 @@ impl Plan {
 pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut warnings = check(request.spec, request.host)?;
     let cgroup = cgroup_of(request)?;
+    warnings.extend(cgroup.unit.iter().flat_map(|unit| unit.warnings.iter().cloned()));
     let launch = Launch::of(request)?;
     let filter = seccomp::of(request.spec, request.host)?;
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
@@ -176,7 +195,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         false => None,
     };
     // From here on its namespaces are the container's own.
-    let (pid_namespace, scheduler) = launch.enter(p, setter)?;
+    let (pid_namespace, entered) = launch.enter(p, setter)?;
     let mut files = match opened {
         Some(files) => files,
         None => launch.open(p, &cgroup, setter)?,
@@ -205,7 +224,8 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         cgroup,
         filter,
         mount_steps,
-        scheduler: scheduler.or(finished.scheduler),
+        net_devices: entered.net_devices,
+        scheduler: entered.scheduler.or(finished.scheduler),
         warnings,
     })
 }
@@ -230,6 +250,13 @@ struct Files<'a> {
     mounts: list::Mounts<'a>,
     devices: devices::Devices,
     masks: masks::Masks<'a>,
+}
+
+/// What the entry into the namespaces leaves to the runtime.
+struct Entered {
+    net_devices: Vec<NetDevice>,
+    /// For the twin, if there is one by then.
+    scheduler: Option<Attributes>,
 }
 
 impl<'a> Launch<'a> {
@@ -278,9 +305,9 @@ impl<'a> Launch<'a> {
         Ok(Files { root, mounts, devices, masks })
     }
 
-    /// Enters the namespaces, whose names and sysctls are written while the host's procfs is at hand. The scheduler is for the
-    /// twin, if there is one by then. With it, the pid namespace that init does not enter yet.
-    fn enter(&self, p: &mut Program, setter: Setter) -> Result<(Option<Slot>, Option<Attributes>)> {
+    /// Enters the namespaces, whose names and sysctls are written while the host's procfs is at hand; network devices are there
+    /// by then, as sysctls may be theirs. With it, the pid namespace that init does not enter yet.
+    fn enter(&self, p: &mut Program, setter: Setter) -> Result<(Option<Slot>, Entered)> {
         let Launch { request, namespaces, entry, sight, .. } = self;
         // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
         let now = *entry != Entry::Alone && request.host.standing.may_mount();
@@ -290,6 +317,7 @@ impl<'a> Launch<'a> {
         let procfs = namespaces.hosts_procfs(p);
         let pid_namespace = namespaces.enter(p, (request.spec, request.host), &procfs, (*entry, *sight))?;
         settings::network(p, namespaces);
+        let net_devices = net_devices::stop(p, request.spec, namespaces)?;
         settings::names_and_sysctls(p, request.spec, namespaces, &procfs)?;
         procfs.close(p);
         let mut scheduler = None;
@@ -300,7 +328,7 @@ impl<'a> Launch<'a> {
         if !now {
             setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
         }
-        Ok((pid_namespace, scheduler))
+        Ok((pid_namespace, Entered { net_devices, scheduler }))
     }
 
     /// Makes what is to be mounted while the host is in view, changes the root, and puts it there: mounts, devices, the terminal,
@@ -349,13 +377,20 @@ fn can_be_told_apart(program: &Program) -> Result<()> {
     }
 }
 
+/// What is asked of systemd, if it makes the cgroups.
+fn asked_of_systemd<'a>(request: &Request<'a>) -> Option<Asked<'a>> {
+    let CgroupManager::Systemd(systemd) = &request.options.cgroup_manager else { return None };
+    let annotations = request.spec.annotations().as_ref();
+    Some(Asked { systemd, manager_cgroup: &request.host.manager_cgroup, annotations })
+}
+
 fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     let linux = request.spec.linux().as_ref();
     let mut plan = cgroup::plan(
         linux.and_then(|linux| linux.resources().as_ref()),
         linux.and_then(|linux| linux.cgroups_path().as_deref()),
         &request.options.id,
-        request.options.cgroup_manager,
+        asked_of_systemd(request).as_ref(),
         &request.host.cgroups,
     )?;
     plan.stay_in(&request.survey.closed);
@@ -366,9 +401,12 @@ fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     Ok(plan)
 }
 
-/// Version 1: init writes itself into each hierarchy.
+/// systemd moves init while it waits. Version 1: init writes itself into each hierarchy.
 fn join_cgroups(p: &mut Program, plan: &CgroupPlan) {
     p.section("linux.cgroupsPath");
+    if plan.moves_init() {
+        p.stop(Point::Cgroup);
+    }
     for (_, procs) in &plan.join.procs {
         let file = p.openat(AT_FDCWD, procs, O_WRONLY).out();
         p.write(file, "0");

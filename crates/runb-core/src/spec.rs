@@ -74,7 +74,7 @@ fn parse_spec(text: &[u8], name: &str) -> Result<(Spec, Vec<String>)> {
     let of_process = |spec: &mut Value| spec.get_mut("process").map(|process| tolerate(process, "process."));
     let (mut spec, warnings) = parse::<Spec>(text, name, |spec| of_process(spec).unwrap_or_default())?;
     if let Some(resources) = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut()) {
-        resources::clear(resources, text, "/linux/resources");
+        resources::clear::<resources::Config>(resources, text);
     }
     Ok((spec, warnings))
 }
@@ -115,13 +115,22 @@ fn parse<T: DeserializeOwned>(
     }
     let parsed = serde_path_to_error::deserialize(value).map_err(|e| {
         let place = e.path().to_string();
-        let text = e.into_inner().to_string();
+        let text = in_runcs_words(&place, e.into_inner().to_string());
         match place.as_str() {
             "" | "." => Error::new(Kind::Spec, format!("{name}: {text}")),
             _ => Error::spec(place, text),
         }
     })?;
     Ok((parsed, warnings))
+}
+
+/// Of what runc takes as a string and looks at later the sentence begins as its own does.
+fn in_runcs_words(place: &str, text: String) -> String {
+    match place.strip_prefix("linux.memoryPolicy") {
+        Some(rest) if rest.starts_with(".flags[") => format!("invalid memory policy flag: {text}"),
+        Some(".mode" | "") => format!("invalid memory policy mode: {text}"),
+        _ => text,
+    }
 }
 
 /// The value, if it can be read and there is nothing in `text` that it does not know.

@@ -73,7 +73,7 @@ pub enum Found {
     },
 }
 
-/// Who can look into the root filesystem.
+/// Who can look into the root filesystem, or at a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reader {
     /// The runtime.
@@ -81,6 +81,15 @@ pub enum Reader {
     Runtime,
     /// Only the root of the container's user namespace, perhaps: on NFS with root squashing, and FUSE, the host's is denied.
     Container,
+}
+
+impl Reader {
+    fn of(path: &Path) -> Self {
+        match fs::metadata(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Reader::Container,
+            _ => Reader::Runtime,
+        }
+    }
 }
 
 /// The devices that every container has (config-linux.md "Default Devices"): name, major, minor.
@@ -94,6 +103,8 @@ pub struct Survey {
     pub reader: Reader,
     /// What each mount's source is, where it is bound.
     pub sources: Vec<Kind>,
+    /// Who can look at each mount's source, where it is bound.
+    pub source_readers: Vec<Reader>,
     /// Where each bind mount's source is in the container, without links, if it lies in the root filesystem.
     pub inside: Vec<Option<PathBuf>>,
     /// For each mount, whether the source of a new filesystem is a block device of the host's.
@@ -183,6 +194,7 @@ impl Survey {
         let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
         let mut covers = Covers::default();
         let (mut sources, mut places, mut destinations) = (Vec::new(), Vec::new(), Vec::new());
+        let mut source_readers = Vec::new();
         for mount in spec.mounts().iter().flatten() {
             let look = |root: &OwnedFd| {
                 destination::look(root.as_fd(), mount.destination(), &covers, destination::Wanted::of(mount))
@@ -196,6 +208,7 @@ impl Survey {
                 (None, Some(source)) => Kind::of(source),
                 (None, None) => Kind::Unknown,
             });
+            source_readers.push(source.as_deref().map(Reader::of).unwrap_or_default());
             let inside = place.as_deref().map(|place| (place, covers.len()));
             Cover::of(mount, bundle, &seen, inside).push_to(&mut covers);
             places.push(place);
@@ -204,11 +217,7 @@ impl Survey {
         let cwd = spec.process().as_ref().map(|process| process.cwd().as_path());
         let look =
             |(root, cwd): (&OwnedFd, &Path)| destination::look(root.as_fd(), cwd, &covers, destination::Wanted::Place);
-        let reader = match fs::metadata(rootfs) {
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Reader::Container,
-            _ if !host.standing.may_mount() => Reader::Container,
-            _ => Reader::Runtime,
-        };
+        let reader = if host.standing.may_mount() { Reader::of(rootfs) } else { Reader::Container };
         Survey {
             reader,
             stdio: spec.process().as_ref().map(stdio).unwrap_or_default(),
@@ -222,6 +231,7 @@ impl Survey {
             nodes: root.as_ref().map(|root| nodes(spec, root, &covers)).unwrap_or_default(),
             kcore: Path::new("/proc/kcore").exists(),
             sources,
+            source_readers,
             inside: places,
             disks: spec.mounts().iter().flatten().map(is_of_a_disk).collect(),
             masked: masked.map(|path| destination::kind(root.as_ref(), Path::new(path), &covers)).collect(),

@@ -33,9 +33,11 @@ pub struct Stop(pub(crate) Point);
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
+            Point::Cgroup => "init waits until systemd has moved it into its cgroups",
             Point::IdMap => "init has made its user namespace, and waits for id maps",
             Point::Mount => "init has made a filesystem that it needs something for, and waits",
             Point::Terminal => "the process has opened its terminal, and waits",
+            Point::NetDevices => "init is in its network namespace, and waits for devices",
             Point::Scheduler => "init waits for its scheduling policy",
             Point::Hooks => "init has made the mounts, and waits for hooks",
             Point::Notify => "the seccomp filter with a listener is loaded",
@@ -72,6 +74,8 @@ pub enum What {
     Stop(Stop),
     /// The id maps of init's user namespace are written.
     IdMaps,
+    /// Network devices were moved into the container's network namespace.
+    NetDevices,
     /// What init needed for a filesystem was made: an id mapping, a copy.
     Mount,
     /// A hook ran.
@@ -127,6 +131,7 @@ impl fmt::Display for What {
             What::Clone { pid } => write!(f, "process {pid} was cloned"),
             What::Stop(stop) => write!(f, "{stop}"),
             What::Mount => f.write_str("what init needs for the filesystem was made"),
+            What::NetDevices => f.write_str("the network devices were moved"),
             What::IdMaps => f.write_str("the id maps were written"),
             What::Hook { kind, index, path } => write!(f, "hooks.{kind}[{index}] ({}) ran", path.display()),
             What::Announced => f.write_str("the state was written, and the caller told of init"),

@@ -91,6 +91,34 @@ fn memory_and_swap_go_up_and_down_together() {
 }
 
 #[test]
+fn quota_and_period_are_changed_in_the_order_that_a_parents_quota_allows() {
+    in_modes(&[Mode::V1, Mode::Hybrid], |t| {
+        of_version_1(t);
+        t.needs_controller("cpu");
+        let parent = t.name("parent");
+        let bundle = t.bundle().idle();
+        let path = format!("{parent}/{}", bundle.id());
+        let container = bundle.set("/linux/cgroupsPath", json!(format!("/{path}"))).run_detached();
+        let top = t.controller_dir("cpu").expect("the hierarchy").join(&parent);
+        fs::write(top.join("cpu.cfs_quota_us"), "50000").expect("write the parent's quota");
+        let update = |period: &str, quota: &str| {
+            t.call(["update", "--cpu-period", period, "--cpu-quota", quota, container.id()])
+        };
+        let has = || ["cpu.cfs_period_us", "cpu.cfs_quota_us"].map(|file| t.cgroup_file("cpu", &path, file));
+        // Whichever of both is written first, one of these steps would be refused.
+        for (period, quota) in
+            [("100000", "50000"), ("10000", "3000"), ("100000", "40000"), ("1000000", "500000"), ("5000", "2000")]
+        {
+            update(period, quota).ok();
+            assert_eq!(has(), [period, quota]);
+        }
+        update("100000", "60000").fails_with(&["linux.resources.cpu.", "EINVAL"]);
+        assert_eq!(has(), ["5000", "2000"]);
+        container.delete_force().ok();
+    });
+}
+
+#[test]
 fn engines_send_json_on_stdin_and_zeros_for_what_they_do_not_mean() {
     in_modes(&[Mode::V1, Mode::Hybrid], |t| {
         of_version_1(t);
@@ -260,6 +288,32 @@ fn device_rules_are_replaced_as_a_whole() {
             update(t, container.id(), &json!({ "devices": hole })).ok();
             assert_eq!(tries(), "no yes");
         }
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn in_a_user_namespace_of_somebody_elses_the_rules_for_devices_are_left_alone_and_the_rest_is_set() {
+    in_modes(ALL, |t| {
+        t.runb_only("the peers look for rights that they have not there");
+        let (controller, mut resources, name, value) = match t.mode() {
+            Mode::V2 => {
+                let limits = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]});
+                ("hugetlb", limits, "hugetlb.2MB.max", "4194304")
+            }
+            _ => ("pids", json!({"pids": {"limit": 77}}), "pids.max", "77"),
+        };
+        t.needs_controller(controller);
+        let zero = json!({"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm"});
+        let container = with(t, json!({"devices": [zero]})).run_detached();
+        let file = t.dir().join(t.name("resources"));
+        resources["devices"] = json!([{"allow": false, "access": "rwm"}]);
+        fs::write(&file, resources.to_string()).expect("write the resources");
+        let mut command = t.in_a_user_namespace(["update", "--resources"]);
+        command.arg(&file).arg(container.id());
+        t.finish(command).ok();
+        assert_eq!(t.cgroup_file(controller, container.id(), name), value);
+        container.call("exec", &["head", "-c1", "/dev/zero"]).ok();
         container.delete_force().ok();
     });
 }

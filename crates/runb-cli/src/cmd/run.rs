@@ -9,7 +9,7 @@ use crate::args::Run;
 
 /// Runs the container; in the foreground its exit status is the workload's.
 pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
-    let mut options = options::options(context.global, &args.create, context.environment)?;
+    let mut options = options::options(context, &args.create)?;
     options.caller = if args.detach { Caller::Leaves } else { Caller::Waits };
     if args.detach {
         let container = Container::run(&options)?.detach()?;

@@ -38,7 +38,7 @@ struct Target {
 /// Writes the line of a call; `own_length` of the arguments are runb's own.
 pub fn begin(settings: Settings, argv: &[OsString], own_length: usize) -> Record {
     let began = Instant::now();
-    let Settings { path, format, notes, folder } = settings;
+    let Settings { path, format, notes, folder, .. } = settings;
     let Some(path) = path else {
         return Record { target: None, invocation: String::new(), began, caller: Caller::default() };
     };

@@ -1,6 +1,6 @@
 //! `create` and `run`: a container from its bundle, or nothing.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,22 +9,25 @@ use nix::errno::Errno;
 use nix::libc;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
+use super::cgroups::Cgroups;
 use super::console;
 use super::pidfd_socket::PidfdSocket;
 use super::{Container, Running, Workload, hooks, planned_step, traced};
-use crate::cgroup::{self, Cgroup, Claim, Own};
+use crate::cgroup::{Cgroup, Own};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{deadline, reap};
 use crate::hooks::of_kind;
 use crate::host::Host;
 use crate::launch::{self, Context};
+use crate::network::{self, Inside};
 use crate::notify::{self, Readiness};
-use crate::options::{Caller, Options};
+use crate::options::{Caller, CgroupManager, Options};
 use crate::plan::{self, Ending, Plan, Request};
 use crate::spec::Bundle;
 use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
 use crate::survey::{Survey, enter_destinations};
 use crate::sys;
+use crate::systemd;
 use crate::terminal::{ConsoleSocket, Master};
 use crate::trace::{Trace, What};
 use crate::undo::{Journal, Ours, RootMount, Step};
@@ -36,6 +39,18 @@ pub struct Planned {
     rootfs: PathBuf,
     /// The plan.
     pub plan: Plan,
+}
+
+/// Looks at the machine, for [`planned`].
+///
+/// # Errors
+/// As [`Host::probe`]; a user's systemd that is to make the cgroups cannot be reached.
+pub fn probe(options: &Options) -> Result<Host> {
+    let host = Host::probe()?;
+    Ok(match &options.cgroup_manager {
+        CgroupManager::Cgroupfs => host,
+        CgroupManager::Systemd(systemd) => Host { manager_cgroup: systemd::manager_cgroup(systemd)?, ..host },
+    })
 }
 
 /// Reads the bundle of `options` and plans, without touching anything.
@@ -87,6 +102,8 @@ struct Launch<'a> {
     dir: StateDir,
     /// Its journal has what was made so far.
     saved: Saved,
+    /// The network namespace that devices were moved into.
+    inside: Option<Inside>,
     trace: &'a mut Trace,
 }
 
@@ -126,7 +143,7 @@ impl Container {
 /// Plans, launches, and takes everything back if it fails.
 fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Running> {
     check_descriptors(options.kept_descriptors())?;
-    let host = Host::probe()?;
+    let host = probe(options)?;
     trace.done(What::Host);
     let planned = planned(options, &host, ending)?;
     trace.done(planned_step(&planned.plan.program, planned.plan.filter.as_ref()));
@@ -134,7 +151,7 @@ fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Runnin
     let dir = StateDir::create(&options.root, &options.id)?;
     let saved = saved(options, &planned, &host);
     let warnings = [planned.bundle.warnings.as_slice(), planned.plan.warnings.as_slice()].concat();
-    let mut launch = Launch { options, planned: &planned, dir, saved, trace };
+    let mut launch = Launch { options, planned: &planned, dir, saved, inside: None, trace };
     match launch.go(ending) {
         Ok(Launched { pid, pidfd, terminal, readiness }) => {
             let Launch { dir, saved, .. } = launch;
@@ -183,7 +200,8 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         namespaces: planned.plan.namespaces,
         made: planned.plan.made,
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
-        cgroup: Cgroup::of(&planned.plan.cgroup),
+        // A unit may be somebody else's until systemd has made it: what is in its cgroup is not to be killed.
+        cgroup: if planned.plan.cgroup.unit.is_none() { Cgroup::of(&planned.plan.cgroup) } else { Cgroup::default() },
         resources: None,
         keyring: options.keyring,
         journal: Journal::default(),
@@ -197,16 +215,16 @@ impl Launch<'_> {
         let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
         let listener = launch::listener::connect_to(plan.filter.as_ref())?;
         let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
-        let claim = cgroup::claim(&plan.cgroup)?;
-        self.announce(&claim)?;
+        let cgroups = Cgroups::claim(&plan.cgroup, self.options)?;
+        self.announce(&cgroups)?;
         self.dir.save_config(&self.planned.bundle.text)?;
         if ending == Ending::Fifo {
             self.dir.make_fifo()?;
         }
         self.trace.done(What::Folder);
         let readiness = self.readiness(ending)?;
-        let mut ready = self.until_ready(plan, &claim, listener)?;
-        drop(claim);
+        let mut ready = self.until_ready(plan, &cgroups, listener)?;
+        drop(cgroups);
         self.saved.journal.find_mounts()?;
         let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
         self.tell(ready.pid())?;
@@ -224,12 +242,15 @@ impl Launch<'_> {
     }
 
     /// Writes the intent: on disk before there is anything to take back.
-    fn announce(&mut self, claim: &Claim) -> Result<()> {
+    fn announce(&mut self, cgroups: &Cgroups<'_>) -> Result<()> {
         if self.saved.namespaces & libc::CLONE_NEWNS as u64 == 0 {
             self.saved.journal.add(Step::RootMount(RootMount::at(&self.saved.rootfs)?));
         }
+        for device in network::look(&self.planned.plan.net_devices)? {
+            self.saved.journal.add(Step::NetDevice(device));
+        }
         let mut intent = self.saved.clone();
-        intent.journal.add_cgroups(&claim.dirs);
+        cgroups.intend(&mut intent);
         if let Some(file) = &self.options.pid_file {
             intent.journal.add(Step::PidFile(file.clone()));
         }
@@ -237,17 +258,18 @@ impl Launch<'_> {
     }
 
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
-    fn until_ready(&mut self, plan: &Plan, claim: &Claim, listener: Option<OwnedFd>) -> Result<launch::Ready> {
-        let made =
-            cgroup::make(&plan.cgroup, claim).map_err(|error| error.during("unable to apply cgroup configuration"))?;
-        self.trace.done(What::Cgroups);
-        self.saved.journal.add_cgroups(&made.dirs);
-        self.saved.cgroup = made.cgroup.clone();
-        // Nobody can join a version 1 cpuset that is empty; on version 2 init works meanwhile.
-        let before = !plan.cgroup.join.procs.is_empty();
-        if before {
-            made.apply(&plan.cgroup)?;
-            self.trace.done(What::Limits);
+    fn until_ready(&mut self, plan: &Plan, cgroups: &Cgroups<'_>, listener: Option<OwnedFd>) -> Result<launch::Ready> {
+        let made = cgroups.make(&mut self.saved)?;
+        // Nobody can join a version 1 cpuset that is empty, and a memory policy is set for the nodes of the cpuset; else init
+        // works meanwhile.
+        let linux = self.planned.bundle.spec.linux().as_ref();
+        let before = !plan.cgroup.join.procs.is_empty() || linux.is_some_and(|linux| linux.memory_policy().is_some());
+        if let Some(made) = &made {
+            self.trace.done(What::Cgroups);
+            if before {
+                made.apply(&plan.cgroup)?;
+                self.trace.done(What::Limits);
+            }
         }
         let (dir, init) = (&self.dir, Cell::new(None));
         let born = |pid| match ProcessRef::of(pid) {
@@ -259,23 +281,39 @@ impl Launch<'_> {
             Err(error) if error.nix_errno() == Some(Errno::ESRCH) => Ok(()),
             Err(error) => Err(error),
         };
+        let inside = RefCell::new(None);
+        let devices: Vec<_> = self.saved.journal.devices().into_iter().cloned().collect();
+        let network = |pid| inside.borrow_mut().insert(Inside::of(pid)?).give(&devices);
         let trace = &mut *self.trace;
-        let ready = launch::spawn(plan, &made, self.options.kept_descriptors(), &born).and_then(|running| {
+        let ready = launch::spawn(plan, made.as_ref(), self.options.kept_descriptors(), &born).and_then(|running| {
             trace.done(What::Clone { pid: running.pid() });
-            if !before {
-                made.apply(&plan.cgroup)?;
-                trace.done(What::Limits);
-            }
+            let running = match made {
+                Some(made) if !before => {
+                    made.apply(&plan.cgroup)?;
+                    trace.done(What::Limits);
+                    running
+                }
+                Some(_) => running,
+                None => running.be_moved(trace, |init, trace| {
+                    let made = cgroups.make_around(&mut self.saved, init)?;
+                    trace.done(What::Cgroups);
+                    made.apply(&plan.cgroup)?;
+                    trace.done(What::Limits);
+                    Ok(made.cgroup)
+                })?,
+            };
             let context = Context {
                 hooks: self.planned.bundle.spec.hooks().as_ref().map(|hooks| (hooks, &self.options.hook_environment)),
                 saved: &self.saved,
                 status: Status::Creating,
                 listener,
+                network: &network,
                 terminal: &|_| Ok(()),
             };
             running.until_ready(plan, context, trace)
         });
         self.saved.init = init.get();
+        self.inside = inside.into_inner();
         ready
     }
 
@@ -331,7 +369,7 @@ impl Launch<'_> {
 
     /// Takes a failed launch back; what fails in that is said beside the cause.
     fn take_back(self, mut error: Error) -> Error {
-        let Launch { dir, saved, trace, .. } = self;
+        let Launch { dir, saved, inside, trace, .. } = self;
         let mut note = |result: Result<()>| {
             if let Err(more) = result {
                 error = std::mem::replace(&mut error, Error::internal("")).and_cleanup(more);
@@ -342,7 +380,7 @@ impl Launch<'_> {
             note(saved.cgroup.kill(deadline()));
         }
         let own = if saved.init.is_some() { Own::Used } else { Own::Unused };
-        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }));
+        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }, inside));
         note(dir.remove());
         if error.cleanup().is_empty() {
             trace.done(What::Removed);

@@ -10,6 +10,7 @@ use super::{Container, Held, hooks, traced};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::deadline;
+use crate::network::Inside;
 use crate::options::HookEnvironment;
 use crate::signal::Signal;
 use crate::state::{self, Opened, Phase, Saved, StateDir, Status};
@@ -64,7 +65,7 @@ impl Container {
             // Who is in the cgroup now is another container's.
             Scope::All if self.saved.init_fd()?.is_none() && !outlives_init(&self.saved) => Ok(()),
             Scope::All if signal.number() == libc::SIGKILL => end(&self.saved),
-            Scope::All => self.saved.cgroup.signal(signal.number()),
+            Scope::All => self.saved.own_cgroup().map_or(Ok(()), |cgroup| cgroup.signal(signal.number())),
             Scope::Init
                 if signal.number() == libc::SIGKILL && outlives_init(&self.saved) && !self.saved.cgroup.is_empty() =>
             {
@@ -89,10 +90,11 @@ impl Container {
 
     /// Also what init has left behind, as long as there is a cgroup that would tell.
     fn kill_everyone(&self) -> Result<()> {
-        let Cgroup { unified, v1 } = &self.saved.cgroup;
-        let mut dirs = unified.iter().chain(v1.iter().map(|dir| &dir.path));
+        let is_there = |Cgroup { unified, v1 }: &Cgroup| {
+            unified.iter().chain(v1.iter().map(|dir| &dir.path)).any(|dir| dir.exists())
+        };
         match self.saved.init_fd()? {
-            None if !dirs.any(|dir| dir.exists()) => Err(not_running()),
+            None if !self.saved.own_cgroup().is_some_and(is_there) => Err(not_running()),
             _ => end(&self.saved),
         }
     }
@@ -207,6 +209,9 @@ impl Held {
         }
         let Held { dir, saved } = &self;
         let spec = saved.hooks.then(|| self.config()).transpose();
+        // A launch that was killed may have moved network devices, which go with the namespace.
+        let init = || saved.init.filter(|init| init.is_alive()).map(|init| init.pid);
+        let inside = Inside::again(&saved.journal.devices(), init);
         let own = remains::end(dir, saved)?;
         trace.done(What::Ended);
         let mut warnings = Vec::new();
@@ -217,7 +222,7 @@ impl Held {
             }
             Err(error) => warnings.push(error.during("the poststop hooks are not run")),
         }
-        saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() })?;
+        saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }, inside)?;
         self.dir.remove()?;
         trace.done(What::Removed);
         Ok(warnings)
@@ -227,5 +232,5 @@ impl Held {
 /// Kills init and whatever is left in the cgroup, and waits until they are gone.
 fn end(saved: &Saved) -> Result<()> {
     remains::end_init(saved)?;
-    saved.cgroup.kill(deadline())
+    saved.own_cgroup().map_or(Ok(()), |cgroup| cgroup.kill(deadline()))
 }

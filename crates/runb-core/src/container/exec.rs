@@ -67,7 +67,8 @@ impl Container {
             Some(console) => console.send(master),
             None => super::console::prepare(master),
         };
-        let context = Context { hooks: None, saved: &self.saved, status, listener, terminal: &terminal };
+        let network = &|_| Ok(());
+        let context = Context { hooks: None, saved: &self.saved, status, listener, network, terminal: &terminal };
         let target = Target { init: pidfd.as_fd(), cgroup: None, preserve: options.preserve_fds, stdio: None };
         let running = join(&self.saved, &plan, target, init, &options.cgroups)?;
         trace.done(What::Clone { pid: running.pid() });

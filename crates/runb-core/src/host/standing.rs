@@ -44,7 +44,7 @@ impl Standing {
     /// Looks at the own user namespace; at more only where it is not the machine's root that stands here. `capabilities` are
     /// those that it has.
     pub(super) fn probe(capabilities: u64) -> Self {
-        let (made, admin) = (is_in_a_made_user_namespace(), capabilities & CAP_SYS_ADMIN != 0);
+        let (made, admin) = (in_user_namespace(), capabilities & CAP_SYS_ADMIN != 0);
         if admin && !made {
             return Standing::Machine;
         }
@@ -91,8 +91,8 @@ impl Standing {
     }
 }
 
-/// The first user namespace has a number of its own (`PROC_USER_INIT_INO` in include/linux/proc_ns.h).
-fn is_in_a_made_user_namespace() -> bool {
+/// Whether this process is in another user namespace than the first, which has a number of its own (`PROC_USER_INIT_INO` in include/linux/proc_ns.h).
+pub(crate) fn in_user_namespace() -> bool {
     const FIRST: u64 = 0xefff_fffd;
     // A kernel without user namespaces has no such file.
     fs::metadata("/proc/self/ns/user").is_ok_and(|own| own.ino() != FIRST)

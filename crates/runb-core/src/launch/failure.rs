@@ -57,9 +57,16 @@ pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i
         (Some(Hint::MountedBelow), libc::EINVAL) => {
             format!("{what}: below it others have mounted what must not be uncovered in a user namespace: \"rbind\" takes it along")
         }
+        (Some(Hint::MemoryPolicy), libc::EINVAL) => format!(
+            "this kernel does not have the mode, or not with these flags, or no node of the list is there and in the \
+             cgroup's cpuset: {what}"
+        ),
+        (Some(Hint::MemoryPolicy), libc::ENOSYS) => format!("this kernel is built without NUMA: {what}"),
         _ => what.to_owned(),
     };
     let error = Error::new(Kind::Init, text).with_errno(Errno::from_raw(errno));
+    // In the plan's words; what is asked before an execve is told otherwise.
+    let error = if what.starts_with("exec ") { error.of_command(what) } else { error };
     if place.is_empty() { error } else { error.at(place) }
 }
 

@@ -133,8 +133,6 @@ fn not_yet(spec: &Spec) -> Result<()> {
     let linux = spec.linux().as_ref();
     let fields = [
         ("linux.intelRdt", linux.is_some_and(|l| l.intel_rdt().is_some())),
-        ("linux.netDevices", linux.is_some_and(|l| l.net_devices().as_ref().is_some_and(|map| !map.is_empty()))),
-        ("linux.memoryPolicy", linux.is_some_and(|l| l.memory_policy().is_some())),
     ];
     match fields.iter().find(|(_, set)| *set) {
         Some((place, _)) => Err(Error::spec(*place, "is not supported by this version").with_kind(Kind::Spec)),

@@ -17,7 +17,7 @@ use super::process::command::Command;
 use super::process::credentials::{Sets, UserNamespace};
 use super::process::guard::Guard;
 use super::process::schedule::{self, Affinity};
-use super::process::{self, terminal};
+use super::process::{self, memory_policy, terminal};
 use super::procfs::write_file;
 use super::program::{AT_FDCWD, O_DIRECTORY, O_PATH, Program, report_descriptor};
 use super::seccomp::{self, Filter};
@@ -140,6 +140,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         p.umask(umask);
     }
     process::personality(p, spec)?;
+    memory_policy::set(p, spec)?;
     if user == UserNamespace::Runtimes {
         schedule::scheduler(p, process, entry)?;
     }

@@ -2,10 +2,11 @@
 //! namespaces(7), setns(2).
 
 pub(super) mod id_maps;
+pub(super) mod net_devices;
 pub(super) mod settings;
 pub(super) mod sight;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::libc;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -143,6 +144,11 @@ impl Namespaces {
     /// Whether the container has a namespace of this kind of its own, new or joined.
     pub(super) fn has(&self, kind: u64) -> bool {
         self.makes(kind) || self.joined.iter().any(|joined| joined.kind == kind)
+    }
+
+    /// Where the namespace of this kind is, if it is one that others have made.
+    fn joined(&self, kind: u64) -> Option<&Path> {
+        self.joined.iter().find(|joined| joined.kind == kind).map(|joined| joined.path.as_path())
     }
 
     /// Whether the mount namespace is one that others have made.

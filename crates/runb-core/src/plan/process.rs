@@ -3,6 +3,8 @@
 pub(super) mod command;
 pub(super) mod credentials;
 pub(super) mod guard;
+mod mask;
+pub(super) mod memory_policy;
 pub(super) mod schedule;
 pub(super) mod terminal;
 
@@ -252,6 +254,7 @@ pub(super) fn finish(
     p.section("process.user.umask");
     p.umask(process.user().umask().map_or(Number::from(begun.umask), Number::from));
     personality(p, request.spec)?;
+    memory_policy::set(p, request.spec)?;
     if user == UserNamespace::Runtimes {
         schedule::scheduler(p, process, entry)?;
     }

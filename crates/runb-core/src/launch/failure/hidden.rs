@@ -18,7 +18,8 @@ const KERNELS: [&str; 13] = [
 
 /// What hides the filesystem that was to be made, by the words for the call.
 pub(super) fn what_hides(what: &str) -> Option<String> {
-    let (typ, place) = if what.contains("sysfs") { ("sysfs", "/sys") } else { ("proc", "/proc") };
+    let kinds = [("sysfs", "/sys"), ("proc", "/proc")];
+    let (typ, place) = kinds.into_iter().find(|(typ, _)| what.starts_with(&format!("mount {typ}")))?;
     let mounts = Process::myself().and_then(|this| this.mountinfo()).ok()?;
     let place_and_type = |mount: procfs::process::MountInfo| {
         (mount.mount_point.to_string_lossy().into_owned(), mount.fs_type)

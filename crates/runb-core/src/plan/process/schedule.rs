@@ -9,10 +9,10 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::namespaces::Entry;
 use crate::plan::program::{Hint, Program};
 
+use super::mask::{MAX_CPUS, Of, mask};
+
 /// struct sched_attr with the two clamps of utilization (since kernel commit a509a7cd7974, Linux 5.3), in bytes.
 const ATTR_SIZE: u32 = 56;
-/// The most CPUs that a kernel can be built for (NR_CPUS of x86-64 with MAXSMP).
-const MAX_CPUS: usize = 8192;
 
 fn policy(scheduler: &Scheduler) -> u32 {
     match scheduler.policy() {
@@ -233,7 +233,7 @@ pub(in crate::plan) fn check_affinity(process: &Process) -> Result<()> {
 /// As [`affinity`].
 pub(in crate::plan) fn affinity_mask(process: &Process, part: Affinity) -> Result<Option<Vec<u64>>> {
     let Some(list) = part.list(process) else { return Ok(None) };
-    cpus(list).map(Some).map_err(|text| Error::spec(part.place(), text))
+    mask(list, Of::Cpus).map(Some).map_err(|text| Error::spec(part.place(), text))
 }
 
 impl Affinity {
@@ -254,28 +254,6 @@ impl Affinity {
     }
 }
 
-/// `0-3,7` as a mask.
-fn cpus(list: &str) -> std::result::Result<Vec<u64>, String> {
-    let number = |text: &str| match text.parse::<usize>() {
-        Ok(cpu) if cpu < MAX_CPUS => Ok(cpu),
-        Ok(cpu) => Err(format!("{list:?}: no kernel has a CPU {cpu}")),
-        Err(_) => Err(format!("{list:?}: {text:?} is no number of a CPU")),
-    };
-    let mut mask = Vec::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(format!("{list:?}: {part:?} ends before it begins"));
-        }
-        mask.resize(mask.len().max(last / 64 + 1), 0u64);
-        for cpu in first..=last {
-            mask[cpu / 64] |= 1 << (cpu % 64);
-        }
-    }
-    Ok(mask)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,22 +270,6 @@ mod tests {
         let planned = scheduler(&mut p, &process, Entry::Born);
         let planned = planned.and_then(|()| io_priority(&mut p, &process));
         planned.expect_err("it is refused").to_string()
-    }
-
-    #[test]
-    fn cpus_beyond_1024_have_a_place_in_the_mask() {
-        assert_eq!(cpus("0-3,7"), Ok(vec![0x8f]));
-        let mask = cpus("1,2000-2001").expect("a mask");
-        assert_eq!((mask.len(), mask[0], mask[2000 / 64]), (32, 2, 0b11 << (2000 % 64)));
-    }
-
-    #[test]
-    fn a_list_of_cpus_that_cannot_be_is_refused() {
-        for (list, text) in
-            [("3-1", "ends before it begins"), ("9999", "no kernel has a CPU 9999"), ("a", "is no number")]
-        {
-            assert!(cpus(list).expect_err(list).contains(text), "{list}");
-        }
     }
 
     #[test]

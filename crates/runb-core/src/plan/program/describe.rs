@@ -90,6 +90,7 @@ const TABLE: &[(libc::c_long, &str, &[Form])] = &[
     (libc::SYS_setxattr, "setxattr", &[Text, Text, Text, Decimal, Decimal]),
     (libc::SYS_keyctl, "keyctl", &[Decimal, Text, Hexadecimal]),
     (libc::SYS_personality, "personality", &[Hexadecimal]),
+    (libc::SYS_set_mempolicy, "set_mempolicy", &[Hexadecimal, Opaque, Decimal]),
     (libc::SYS_ioprio_set, "ioprio_set", &[Decimal, Decimal, Hexadecimal]),
     (libc::SYS_sched_setattr, "sched_setattr", &[Decimal, Opaque, Decimal]),
     (libc::SYS_sched_setaffinity, "sched_setaffinity", &[Decimal, Decimal, Opaque]),

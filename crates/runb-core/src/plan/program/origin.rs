@@ -30,6 +30,8 @@ pub enum Hint {
     MountedBelow,
     /// EPERM: a deadline task has the right to be one, and all CPUs of its root domain (sched_setattr(2)).
     Deadline,
+    /// EINVAL: the kernel does not know the mode, takes it not with these flags, or none of the nodes is allowed.
+    MemoryPolicy,
 }
 
 /// A call that whoever runs the program looks for; there is at most one of each.

@@ -65,6 +65,11 @@ impl<'a> Mounts<'a> {
                 let text = format!("an id mapping {}", needs(request.host, (5, 12), "mount_setattr(2)"));
                 return Err(Error::spec(place, text).with_kind(ErrorKind::Host));
             }
+            if !request.host.standing.may_mount() {
+                let place = field(if maps.is_some() { "uidMappings" } else { "options" });
+                let text = "an id mapping takes CAP_SYS_ADMIN in the user namespace that the filesystem was mounted in";
+                return Err(Error::spec(place, text).with_kind(ErrorKind::Host).with_errno(nix::errno::Errno::EPERM));
+            }
             if options.remount || typ.starts_with("cgroup") {
                 return wrong("only what is mounted anew or bound can have an id mapping".to_owned());
             }
@@ -85,6 +90,8 @@ impl<'a> Mounts<'a> {
             (What::Cgroups(self.cgroups()), Kind::Directory)
         } else if typ == "none" {
             return Err(Error::spec(field("type"), "is missing, and it is no bind mount"));
+        } else if let Some(hosts) = self.in_place_of(typ, &place, &mut options) {
+            hosts
         } else if let Some((own, data)) =
             self.names_inside(typ, &source, &options.data).map_err(|text| Error::spec(place.as_str(), text))?
         {
@@ -95,7 +102,9 @@ impl<'a> Mounts<'a> {
         };
         let seen = request.survey.destinations.get(i).cloned().unwrap_or_else(|| Destination::unseen(&destination));
         let disk = !self.user_namespace && request.survey.disks.get(i).copied().unwrap_or_default();
-        let mut planned = Planned { disk, place, mount, destination, source, seen, options, what, kind, work, had };
+        let reader = request.survey.source_readers.get(i).copied().unwrap_or_default();
+        let mut planned =
+            Planned { disk, place, mount, destination, source, seen, options, what, kind, reader, work, had };
         if matches!(planned.what, What::Source(_)) {
             // Of what nobody has asked for nothing is known to be locked.
             let locks = if self.user_namespace && flags != 0 { Locks::Locked } else { Locks::Free };
@@ -128,7 +137,7 @@ impl<'a> Mounts<'a> {
         }
     }
 
-    /// A tmpfs that the runtime is to fill is made in the runtime's user namespace: in one of the container's the runtime's
+    /// A tmpfs that the runtime is to fill is created in the runtime's user namespace: in one of the container's the runtime's
     /// own ids would not be mapped (EOVERFLOW). Its root belongs to the container's.
     pub(super) fn prepare_copy(&mut self, p: &mut Program, planned: &mut Planned<'_>) -> Result<()> {
         let linux = self.request.spec.linux().as_ref();
@@ -149,7 +158,7 @@ impl<'a> Mounts<'a> {
             planned.options.data.push(format!("{name}={}", root.host_id()));
         }
         p.section(planned.place.as_str());
-        planned.what = What::Made(self.filesystem(p, planned)?);
+        planned.what = self.created(p, planned)?;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use nix::libc;
 
-use crate::plan::program::values::{Number, Strings, Text};
+use crate::plan::program::values::{NULL, Number, Strings, Text};
 use crate::plan::program::{Added, Hint, Mark, Program};
 
 impl Program {
@@ -134,6 +134,14 @@ impl Program {
     /// personality(2).
     pub(crate) fn personality(&mut self, persona: u32) -> Added<'_> {
         self.call(libc::SYS_personality, &[persona.into()])
+    }
+
+    /// set_mempolicy(2); the words of the mask of nodes, or none.
+    pub(crate) fn set_mempolicy(&mut self, mode: i32, nodes: &[u64]) -> Added<'_> {
+        // The kernel takes one less for the number of bits (get_nodes in mm/mempolicy.c).
+        let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+        let nodes = if nodes.is_empty() { NULL } else { self.longs(nodes) };
+        self.call(libc::SYS_set_mempolicy, &[mode.into(), nodes.into(), bits.into()])
     }
 
     /// ioprio_set(2), of the process itself; `priority` is IOPRIO_PRIO_VALUE.
