@@ -74,7 +74,7 @@ fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Tr
         check_rootfs(&bundle.spec, &rootfs)?;
     }
     enter_destinations(&mut bundle.spec, &rootfs);
-    let mut survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
+    let mut survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options, host);
     survey.resctrl = Resctrl::of(&bundle.spec, &options.id);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
