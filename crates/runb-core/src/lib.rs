@@ -32,6 +32,7 @@ mod child;
 mod hearing;
 mod network;
 mod notify;
+mod resctrl;
 mod socket;
 mod sys;
 mod systemd;

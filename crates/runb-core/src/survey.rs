@@ -4,6 +4,7 @@
 mod covers;
 mod destination;
 mod inside;
+mod resctrl;
 
 use std::ffi::CString;
 use std::fs;
@@ -29,6 +30,8 @@ use destination::Cover;
 pub use destination::Destination;
 pub(crate) use destination::clean;
 pub(crate) use inside::{enter_destinations, inside};
+pub use resctrl::Resctrl;
+pub(crate) use resctrl::{LONGEST as RESCTRL_LONGEST, group as resctrl_group};
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,6 +123,8 @@ pub struct Survey {
     pub lsm: Lsm,
     /// Whether a procfs can be made for another pid namespace than one's own (Linux 6.17); asked for only where one is joined.
     pub procfs_of_another: bool,
+    /// The resctrl filesystem, if linux.intelRdt wants one and it is mounted.
+    pub resctrl: Option<Resctrl>,
     /// Which of the descriptors 0, 1 and 2 are not process.user's, and would have to be for it to open /dev/stdout.
     pub stdio: Vec<i32>,
 }
@@ -222,6 +227,7 @@ impl Survey {
             rlimits: rlimits(spec),
             lsm: Lsm::of(spec),
             procfs_of_another: joins_pid(spec) && procfs_of_another().is_ok(),
+            resctrl: None,
         }
     }
 }

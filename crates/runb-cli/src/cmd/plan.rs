@@ -1,11 +1,11 @@
 //! `plan`: what `create` would do, call by call.
 
+use anyhow::{Context as _, Result};
 use std::fmt::Write;
 
 use runb_core::container::{Planned, planned, probe};
 use runb_core::options::{Keyring, Options, RootEntry};
 use runb_core::plan::Ending;
-use runb_core::{Error, Result};
 use serde_json::json;
 
 use super::{Context, options};
@@ -50,6 +50,6 @@ fn as_json(planned: &Planned) -> Result<String> {
         .map(|index| json!({ "index": index, "origin": program.place(index), "call": program.describe(index) }))
         .collect();
     let whole = json!({ "runtime": planned.plan.steps(), "init": calls });
-    let text = serde_json::to_string_pretty(&whole).map_err(|e| Error::internal(format!("the plan: {e}")))?;
+    let text = serde_json::to_string_pretty(&whole).context("internal error: the plan")?;
     Ok(format!("{text}\n"))
 }

@@ -1,8 +1,7 @@
 //! What is parsed and not done yet. To deliver one is to take its line away.
 
-use runb_core::{Error, Kind, Result};
-
 use crate::args::{Global, Rootless, Verb};
+use anyhow::{Result, bail};
 
 /// Refuses what this version of runb does not do.
 pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
@@ -14,7 +13,7 @@ pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
     };
     let refused = verb.or_else(|| flags.iter().find_map(|&(given, name)| given.then_some(name)));
     match refused {
-        Some(name) => Err(Error::new(Kind::Usage, format!("{name} is not supported by this version of runb"))),
+        Some(name) => bail!("{name} is not supported by this version of runb"),
         None => Ok(()),
     }
 }
@@ -28,7 +27,6 @@ mod tests {
     fn a_flag_that_is_not_delivered_is_refused_with_every_verb() {
         let global = Global { rootless: Rootless::True, ..Global::default() };
         let error = refuse(&Verb::Features(Features::default()), &global).unwrap_err();
-        assert_eq!(error.kind(), Kind::Usage);
         assert_eq!(error.to_string(), "--rootless true is not supported by this version of runb");
     }
 

@@ -56,8 +56,8 @@ impl Account {
     pub fn error(&self, error: &Error) {
         self.inner.borrow_mut().failure = Some(Failure {
             place: error.origin().map(str::to_owned),
-            call: error.call().map(str::to_owned),
-            index: error.call_index(),
+            call: error.call().map(|call| call.text.clone()),
+            index: error.call().and_then(|call| call.index),
             errno: error.errno().map(|errno| format!("{errno:?}")),
         });
     }
@@ -81,16 +81,6 @@ impl Account {
         drop(inner);
         // A failing call has no container that could be asked.
         self.config(|_, config| Names::of(&annotations_in(config))).unwrap_or_default()
-    }
-
-    /// All annotations that are known.
-    pub fn with_annotations<T>(&self, look: impl FnOnce(&HashMap<String, String>) -> T) -> T {
-        let inner = self.inner.borrow();
-        if !inner.annotations.is_empty() {
-            return look(&inner.annotations);
-        }
-        drop(inner);
-        look(&self.config(|_, config| annotations_in(config)).unwrap_or_default())
     }
 
     /// The bundle and the bytes of its configuration, if they were read.
