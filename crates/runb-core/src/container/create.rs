@@ -46,7 +46,11 @@ pub struct Planned {
 /// The bundle or its configuration is wrong, or this machine cannot do what it asks for.
 pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
     state::check_id(&options.id)?;
-    let mut bundle = Bundle::load(&options.bundle)?;
+    planned_of(Bundle::load(&options.bundle)?, options, host, ending)
+}
+
+/// Plans a bundle that was read.
+pub(super) fn planned_of(mut bundle: Bundle, options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
     if options.notify_socket.is_some() {
         notify::add_to(&mut bundle.spec, &options.root.join(&options.id))?;
     }
