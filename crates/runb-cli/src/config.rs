@@ -1,8 +1,10 @@
-//! The settings of the invocation log. A later source wins: defaults, /etc/runb/runb.toml, RUNB_LOG and
-//! RUNB_LOG_FORMAT, flags. A source that is wrong is skipped and a note in the log says so: it never fails a call.
+//! The settings: of the invocation log, and how long systemd is waited for. A later source wins: defaults,
+//! /etc/runb/runb.toml, RUNB_LOG and RUNB_LOG_FORMAT, flags. A source that is wrong is skipped and a note in the log says so: it
+//! never fails a call.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -15,7 +17,7 @@ pub const FILE: &str = "/etc/runb/runb.toml";
 /// The most that is read of it, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// Where records go, and in which form.
+/// Where records go, and in which form; what else is configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The file; none is no log.
@@ -26,6 +28,8 @@ pub struct Settings {
     pub notes: Vec<String>,
     /// Whether the folder is runb's to make: the user's default one is, a configured one is not.
     pub folder: Folder,
+    /// How long systemd may take for a container's unit, if that is said.
+    pub systemd_timeout: Option<Duration>,
 }
 
 /// Whether a missing folder is made.
@@ -43,6 +47,14 @@ pub enum Folder {
 struct File {
     #[serde(default)]
     invocation_log: Section,
+    #[serde(default)]
+    systemd: Systemd,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Systemd {
+    timeout: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -80,8 +92,8 @@ impl Settings {
             Err(error) if error.kind() == ErrorKind::NotFound => return,
             Err(error) => return self.notes.push(format!("{}: {error}", file.display())),
         };
-        let section = match toml::from_str::<File>(&text) {
-            Ok(file) => file.invocation_log,
+        let File { invocation_log: section, systemd } = match toml::from_str::<File>(&text) {
+            Ok(file) => file,
             Err(error) => {
                 let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
                 return self.notes.push(format!("{} line {line}: {}", file.display(), error.message()));
@@ -92,6 +104,11 @@ impl Settings {
         }
         if section.enabled == Some(false) {
             self.path = None;
+        }
+        match systemd.timeout.as_deref().map(humantime::parse_duration) {
+            None => {}
+            Some(Ok(timeout)) if !timeout.is_zero() => self.systemd_timeout = Some(timeout),
+            Some(_) => self.notes.push(format!("{}: systemd.timeout is no time like \"30s\"", file.display())),
         }
         match section.format {
             Some(FileFormat::Text) => self.format = Format::Text,

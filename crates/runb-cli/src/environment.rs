@@ -16,6 +16,8 @@ pub struct Environment {
     pub listen_fds: Option<OsString>,
     /// The user's folder for sockets and state.
     pub xdg_runtime_dir: Option<PathBuf>,
+    /// The addresses of the user's bus.
+    pub session_bus: Option<String>,
     /// The user's folder for logs.
     pub xdg_state_home: Option<PathBuf>,
     /// The user's home.
@@ -53,6 +55,7 @@ impl Environment {
             notify_socket: path("NOTIFY_SOCKET"),
             listen_fds: variable("LISTEN_FDS").filter(|_| is_own(variable("LISTEN_PID"))),
             xdg_runtime_dir,
+            session_bus: variable("DBUS_SESSION_BUS_ADDRESS").and_then(|addresses| addresses.into_string().ok()),
             xdg_state_home: path("XDG_STATE_HOME"),
             home: path("HOME"),
             runb_log: variable("RUNB_LOG"),

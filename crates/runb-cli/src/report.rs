@@ -1,4 +1,5 @@
-//! The one place that prints errors: one line on stderr, and one in `--log`.
+//! The one place that prints errors: one line on stderr, and one in `--log`. Of a workload's command that the kernel does not execute
+//! stderr, which is the workload's, has what a shell would say.
 //!
 //! containerd takes `msg` of the last line whose level is `error`; Podman wants the whole of a fresh log to be one JSON
 //! object. So a clean-up that failed too stands *in* the JSON object, as `cleanup`, and is a line of its own, before the
@@ -16,6 +17,7 @@ use runb_core::trace::{Step, What};
 
 use crate::args::{Format, Global};
 use crate::output::{self, PATIENCE, Wait};
+use crate::record::account::Account;
 use crate::record::quote::one_line;
 
 /// Where reports go besides stderr.
@@ -26,6 +28,19 @@ pub struct Report {
     debug: bool,
     /// `create web1`: what was being done.
     what: Option<String>,
+    /// What goes on record.
+    account: Account,
+    stderr: Stderr,
+}
+
+/// Whose stderr is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stderr {
+    /// The runtime's.
+    #[default]
+    Own,
+    /// The workload's, or that of a process of an exec, which the verb starts.
+    Workloads,
 }
 
 /// logrus' names.
@@ -72,12 +87,13 @@ fn chain(error: &anyhow::Error) -> String {
 
 impl Report {
     /// Reports as the global flags say, of `verb` on `id`.
-    pub fn new(global: &Global, verb: Option<&str>, id: Option<&str>) -> Self {
+    pub fn new(global: &Global, verb: Option<&str>, id: Option<&str>, account: Account) -> Self {
         let what = verb.map(|verb| match id {
             Some(id) => one_line(&format!("{verb} {id}")),
             None => one_line(verb),
         });
-        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what }
+        let stderr = if let Some("run" | "exec") = verb { Stderr::Workloads } else { Stderr::Own };
+        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what, stderr, account }
     }
 
     /// Prints an error, with its causes on the same line; of the library's own also what was done before it, and what failed
@@ -85,13 +101,22 @@ impl Report {
     pub fn error(&self, error: &anyhow::Error) -> String {
         let of_library = error.downcast_ref::<Error>();
         self.steps(of_library.map(Error::steps).unwrap_or_default());
+        if let Some(error) = of_library {
+            self.account.error(error);
+        }
         let cleanup = of_library.map(Error::cleanup).unwrap_or_default();
         let cleanup: Vec<String> = cleanup.iter().map(|error| one_line(&error.to_string())).collect();
-        self.failure(&by_flag(&chain(error)), &cleanup)
+        let plain = of_library.and_then(Error::in_the_workloads_name).filter(|_| self.stderr == Stderr::Workloads);
+        self.say(&by_flag(&chain(error)), plain, &cleanup)
     }
 
     /// Prints an error that is a text; returns it on one line.
     pub fn failure(&self, text: &str, cleanup: &[String]) -> String {
+        self.say(text, None, cleanup)
+    }
+
+    /// The same; stderr has `plain` as it is, if that is given.
+    fn say(&self, text: &str, plain: Option<String>, cleanup: &[String]) -> String {
         let text = one_line(text);
         let mut lines = String::new();
         if self.format == Format::Text {
@@ -106,7 +131,7 @@ impl Report {
         for warning in cleanup.iter().map(|warning| format!("clean-up: {warning}")).chain(logged.err()) {
             printed += &format!("runb: warning: {what}{warning}\n");
         }
-        printed += &format!("runb: {what}{text}\n");
+        printed += &plain.map_or_else(|| format!("runb: {what}{text}\n"), |plain| format!("{}\n", one_line(&plain)));
         print(&printed);
         text
     }
@@ -124,6 +149,11 @@ impl Report {
         }
     }
 
+    /// What goes on record.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// With `--debug`, writes a line to the log; without a log, to stderr, in the same form.
     pub fn debug(&self, text: &str) {
         if self.debug {
@@ -131,8 +161,9 @@ impl Report {
         }
     }
 
-    /// With `--debug`, writes what the library did up to now, a line for each step with the time at which it was done.
+    /// Takes what the library did up to now for the record; with `--debug`, writes it, a line for each step with the time at which it was done.
     pub fn steps(&self, steps: &[Step]) {
+        self.account.steps(steps);
         let Some(last) = steps.last().filter(|_| self.debug) else { return };
         let now = SystemTime::now();
         let mut lines = String::new();
@@ -213,7 +244,7 @@ mod tests {
 
     fn report(log: PathBuf, format: Format) -> Report {
         let global = Global { log: Some(log), log_format: format, ..Global::default() };
-        Report::new(&global, Some("create"), Some("web1"))
+        Report::new(&global, Some("create"), Some("web1"), Account::default())
     }
 
     fn failure() -> anyhow::Error {

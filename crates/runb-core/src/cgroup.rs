@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::cgroup::{CgroupPlan, DirKind};
+use crate::error::Result;
+use crate::host::cgroups::path_of_process;
+use crate::plan::cgroup::{CgroupPlan, Dir, DirKind};
 
 pub use claim::{Claim, claim};
 pub(crate) use files::read_path;
@@ -69,6 +71,22 @@ pub struct Cgroup {
     /// The directories in version 1 hierarchies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub v1: Vec<V1Dir>,
+}
+
+/// Where the process `pid` is instead of in `dir`; none if it is there.
+///
+/// Errors: there is no such process.
+pub fn astray(pid: i32, dir: &Dir) -> Result<Option<String>> {
+    let controllers = match &dir.kind {
+        DirKind::Unified { .. } => &[][..],
+        DirKind::V1 { controllers, .. } => controllers,
+    };
+    let planned = Path::new("/").join(dir.path.strip_prefix(&dir.mountpoint).unwrap_or(&dir.path));
+    let actual = path_of_process(pid, controllers)?;
+    Ok((actual.as_ref() != Some(&planned)).then(|| match actual {
+        Some(actual) => format!("{}, not in {}", actual.display(), planned.display()),
+        None => "no cgroup of that hierarchy".to_owned(),
+    }))
 }
 
 impl Cgroup {

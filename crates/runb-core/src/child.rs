@@ -70,12 +70,13 @@ impl Child {
         }
     }
 
-    /// Sends it a descriptor, for which it waits.
+    /// Sends it descriptors, for which it waits.
     ///
     /// # Errors
     /// sendmsg(2) fails.
-    pub(crate) fn send(&self, descriptor: &OwnedFd) -> Result<()> {
-        let (bytes, descriptors) = ([0u8; REPORT_SIZE], [descriptor.as_raw_fd()]);
+    pub(crate) fn send(&self, descriptors: &[OwnedFd]) -> Result<()> {
+        let bytes = [0u8; REPORT_SIZE];
+        let descriptors: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&descriptors)];
         match sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None) {
             Ok(_) | Err(Errno::EPIPE) => Ok(()),

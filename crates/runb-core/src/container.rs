@@ -3,6 +3,7 @@
 //! The handle has a copy of the state, for [`Container::state`] and the like. What changes a container locks its folder, reads
 //! the state anew, and goes by that (`Held`).
 
+mod cgroups;
 mod console;
 mod create;
 mod end;
@@ -36,7 +37,7 @@ use crate::trace::{Step, Trace, What};
 pub use crate::state::Status;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
-pub use create::{Planned, planned};
+pub use create::{Planned, planned, probe};
 pub use end::{Force, Removal, Scope};
 pub use exec::Exec;
 pub use foreground::{Foreground, Subreaper, Workload};
@@ -156,6 +157,11 @@ impl Container {
     /// The id.
     pub fn id(&self) -> &str {
         &self.saved.id
+    }
+
+    /// The configuration's annotations.
+    pub fn annotations(&self) -> &std::collections::HashMap<String, String> {
+        &self.saved.annotations
     }
 
     /// What was odd in the configuration, and no error.

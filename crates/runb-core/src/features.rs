@@ -42,14 +42,14 @@ pub fn features() -> Result<Features> {
             .mount_options(plan::option_names())
             .linux(linux)
             .annotations(HashMap::from([("org.runb.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]))
-            .potentially_unsafe_config_annotations(Vec::new())
+            .potentially_unsafe_config_annotations(vec![plan::cgroup::systemd::PREFIX.to_owned()])
             .build()
     });
     built.map_err(|error| Error::internal(format!("features: {error}")))
 }
 
 fn linux() -> std::result::Result<LinuxFeature, OciSpecError> {
-    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(false).systemd_user(false).rdma(true).build()?;
+    let cgroup = CgroupBuilder::default().v1(true).v2(true).systemd(true).systemd_user(true).rdma(true).build()?;
     LinuxFeatureBuilder::default()
         .namespaces(plan::NAMESPACES)
         .capabilities(capabilities())
@@ -101,6 +101,9 @@ mod tests {
         assert_eq!((&value["ociVersionMin"], &value["ociVersionMax"]), (&"1.0.0".into(), &"1.3.0".into()));
         let has = |list: &serde_json::Value, name: &str| list.as_array().unwrap().iter().any(|item| item == name);
         assert!(has(&value["mountOptions"], "rro"));
+        assert!(has(&value["potentiallyUnsafeConfigAnnotations"], "org.systemd.property."));
+        let cgroup = &value["linux"]["cgroup"];
+        assert_eq!((&cgroup["systemd"], &cgroup["systemdUser"]), (&true.into(), &true.into()));
         assert!(has(&value["linux"]["namespaces"], "user"));
         assert_eq!(value["linux"]["capabilities"][0], "CAP_CHOWN");
         assert_eq!(value["linux"]["capabilities"].as_array().unwrap().last().unwrap(), "CAP_CHECKPOINT_RESTORE");

@@ -6,6 +6,7 @@ pub mod mounts;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use nix::libc;
 use nix::sys::utsname::uname;
@@ -25,6 +26,8 @@ pub struct Host {
     pub mounts: MountCalls,
     /// The cgroup hierarchies.
     pub cgroups: CgroupMounts,
+    /// Where the cgroups of the systemd lie that is asked for units, from the top of each hierarchy: `/`, unless it is a user's.
+    pub manager_cgroup: PathBuf,
     /// The runtime's user and group.
     pub ids: (u32, u32),
     /// Whether the runtime is in a user namespace that somebody has made; asked for only for a launch.
@@ -61,6 +64,7 @@ impl Host {
             kernel: version(&names.release().to_string_lossy()),
             mounts: MountCalls::Classic,
             cgroups: CgroupMounts::None,
+            manager_cgroup: "/".into(),
             ids: (geteuid().as_raw(), getegid().as_raw()),
             in_user_namespace: false,
             capabilities: own_capabilities()?,
@@ -76,6 +80,7 @@ impl Host {
             kernel: (6, 12),
             mounts: MountCalls::NoSymFollow,
             cgroups: CgroupMounts::None,
+            manager_cgroup: "/".into(),
             ids: (0, 0),
             in_user_namespace: false,
             capabilities: !0,
@@ -85,8 +90,8 @@ impl Host {
     }
 }
 
-/// The first user namespace has a number of its own (`PROC_USER_INIT_INO` in include/linux/proc_ns.h).
-fn in_user_namespace() -> bool {
+/// Whether this process is in another user namespace than the first, which has a number of its own (`PROC_USER_INIT_INO` in include/linux/proc_ns.h).
+pub(crate) fn in_user_namespace() -> bool {
     const FIRST: u64 = 0xefff_fffd;
     // A kernel without user namespaces has no such file.
     fs::metadata("/proc/self/ns/user").is_ok_and(|own| own.ino() != FIRST)

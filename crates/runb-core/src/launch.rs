@@ -66,16 +66,17 @@ pub(crate) struct Running<'p> {
     listener: Option<Listener>,
 }
 
-/// Spawns the init of `plan` into the cgroups that were made.
-pub(crate) fn spawn<'p>(plan: &'p Plan, made: &Made, preserve: u32, born: Born<'p>) -> Result<Running<'p>> {
-    let place = Place { namespaces: plan.clone, cgroup: made.unified(), preserve, ..Place::default() };
+/// Spawns the init of `plan` into the cgroups that were made; none where it is moved into them ([`Running::be_moved`]).
+pub(crate) fn spawn<'p>(plan: &'p Plan, made: Option<&Made>, preserve: u32, born: Born<'p>) -> Result<Running<'p>> {
+    let cgroup = made.and_then(Made::unified);
+    let place = Place { namespaces: plan.clone, cgroup, preserve, ..Place::default() };
     let init = Child::spawn(&plan.program, place, "init")?;
     born(init.pid)?;
     let twin = plan.program.marked(Mark::Twin);
     Ok(Running {
         program: &plan.program,
         init,
-        cgroup: made.cgroup.clone(),
+        cgroup: made.map(|made| made.cgroup.clone()).unwrap_or_default(),
         terminal: None,
         twin,
         born,
@@ -87,6 +88,25 @@ impl Running<'_> {
     /// The process id of init, or of what will be its twin's maker.
     pub(crate) fn pid(&self) -> i32 {
         self.init.pid
+    }
+
+    /// Has init moved into its cgroups while it waits for that; `work` gets its process id.
+    ///
+    /// # Errors
+    /// `work` fails, or a call of init did before. It does not live any more then.
+    pub(crate) fn be_moved(
+        mut self,
+        trace: &mut Trace,
+        work: impl FnOnce(i32, &mut Trace) -> Result<Cgroup>,
+    ) -> Result<Self> {
+        let moved = self.reach(Point::Cgroup).and_then(|_| {
+            trace.done(What::Stop(Stop(Point::Cgroup)));
+            work(self.init.pid, trace)
+        });
+        match moved.and_then(|cgroup| self.init.resume().map(|()| cgroup)) {
+            Ok(cgroup) => Ok(Running { cgroup, ..self }),
+            Err(error) => Err(self.init.end(error)),
+        }
     }
 
     /// Goes through the stops up to [`Point::Ready`], whether init waits there or not.
@@ -101,7 +121,8 @@ impl Running<'_> {
     }
 
     fn go_through(&mut self, plan: &Plan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
-        let mut expected: Vec<Point> = self.program.points().filter(|point| *point != Point::Ready).collect();
+        let later = |point: &Point| !matches!(point, Point::Cgroup | Point::Ready);
+        let mut expected: Vec<Point> = self.program.points().filter(later).collect();
         expected.push(Point::Ready);
         let mut mounts = mounts::Mounts::of(plan);
         for point in expected {
@@ -117,19 +138,19 @@ impl Running<'_> {
                     trace.done(What::NetDevices);
                 }
                 Point::Mount => {
-                    if let Some(descriptor) = mounts.next(&self.init, report.value as i32)? {
+                    let for_init = mounts.next(&self.init, report.value as i32)?;
+                    trace.done(What::Mount);
+                    if !for_init.is_empty() {
                         self.init.resume()?;
-                        self.init.send(&descriptor)?;
-                        trace.done(What::Mount);
+                        self.init.send(&for_init)?;
                         continue;
                     }
-                    trace.done(What::Mount);
                 }
                 Point::Hooks => self.run_hooks(plan, &context, trace)?,
                 Point::Notify => self.take_listener(&report)?,
                 Point::Scheduler => self.schedule(plan.scheduler.as_ref())?,
                 Point::Ready => break,
-                Point::Terminal => {
+                Point::Terminal | Point::Cgroup => {
                     return Err(Error::internal(format!("nothing is planned for the stop {point:?}")));
                 }
             }

@@ -35,6 +35,7 @@ mod notify;
 mod resctrl;
 mod socket;
 mod sys;
+mod systemd;
 
 /// Modules that are this crate's own. The feature `internals` shows them to the command and to the tests of this workspace, and
 /// to nobody else: they change without notice.

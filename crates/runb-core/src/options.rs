@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,14 +44,49 @@ pub enum Caller {
 }
 
 /// Who makes the cgroup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CgroupManager {
     /// The runtime, by mkdir.
     #[default]
     Cgroupfs,
     /// systemd, by D-Bus.
-    Systemd,
+    Systemd(Systemd),
+}
+
+/// Which systemd is asked for a unit, and how long it may take: [`Systemd::default`], and then its fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Systemd {
+    /// Whose it is.
+    pub whose: Whose,
+    /// How long it may take to make a unit, or to stop one. Half a minute, where nobody says otherwise, as under runc.
+    pub patience: Duration,
+    /// The user's folder for sockets (`XDG_RUNTIME_DIR`), for the user's systemd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_dir: Option<PathBuf>,
+    /// The addresses of the user's bus (`DBUS_SESSION_BUS_ADDRESS`), for the user's systemd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_bus: Option<String>,
+}
+
+/// Whose systemd it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Whose {
+    /// The machine's.
+    #[default]
+    System,
+    /// The user's own, for containers without root.
+    User,
+}
+
+impl Default for Systemd {
+    fn default() -> Self {
+        Systemd { whose: Whose::System, patience: Duration::from_secs(30), runtime_dir: None, session_bus: None }
+    }
 }
 
 /// What a hook in the runtime's namespaces has for an environment where it names none. runc and crun give it their own; a

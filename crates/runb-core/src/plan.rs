@@ -23,8 +23,10 @@ use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::options::CgroupManager;
 use crate::survey::Reader;
 use cgroup::CgroupPlan;
+use cgroup::systemd::Asked;
 use mounts::attributes::{Procfs, Setter};
 use mounts::rootfs::{Site, Whose};
 use mounts::{devices, list, masks, rootfs};
@@ -38,7 +40,7 @@ pub(crate) use check::kinds as hook_kinds;
 pub(crate) use intel_rdt::PLACE as RESCTRL;
 pub use intel_rdt::{IntelRdt, Whose as WhoseGroup};
 pub use check::{SPEC_VERSION, check, hook_names};
-pub use mounts::list::{MountStep, MountWork};
+pub use mounts::list::{MountStep, MountWork, Source};
 pub use mounts::options::{Reach, option_names};
 pub use namespaces::net_devices::NetDevice;
 pub use namespaces::{IdMaps, NAMESPACES, name as namespace_name};
@@ -103,14 +105,19 @@ impl Plan {
     /// What the runtime does, in order, in words.
     #[cfg(feature = "internals")]
     pub fn steps(&self) -> Vec<String> {
-        let mut steps: Vec<String> =
-            self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display())).collect();
+        let made = self.cgroup.chains().map(|path| format!("mkdir {}, if it is missing", path.display()));
+        let unit = self.cgroup.unit.as_ref().map_or_else(Vec::new, |unit| unit.steps());
         let into = self
             .cgroup
             .join
             .into
             .map_or(String::new(), |dir| format!(" into {}", self.cgroup.dirs[dir].path.display()));
-        steps.push(format!("clone3({}){into}, execveat(runb-init)", program::namespace_flags(self.clone)));
+        let clone = format!("clone3({}){into}, execveat(runb-init)", program::namespace_flags(self.clone));
+        let mut steps: Vec<String> = if self.cgroup.moves_init() {
+            [clone].into_iter().chain(unit).chain(made).collect()
+        } else {
+            unit.into_iter().chain(made).chain([clone]).collect()
+        };
         for write in &self.cgroup.limits.writes {
             let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
@@ -148,6 +155,10 @@ impl Plan {
                 }
                 MountWork::Procfs => format!("at a stop Mount: {place}: begin a procfs in the pid namespace"),
                 MountWork::Disk => format!("at a stop Mount: {place}: create the filesystem on the block device"),
+                MountWork::Open(sources) => {
+                    let opened: Vec<_> = sources.iter().map(|source| source.path.display().to_string()).collect();
+                    format!("at a stop Mount: {place}: open {}", opened.join(", "))
+                }
             });
         }
         if let Some(Attributes { what, .. }) = &self.scheduler {
@@ -177,6 +188,7 @@ impl Plan {
 pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut warnings = check(request.spec, request.host)?;
     let cgroup = cgroup_of(request)?;
+    warnings.extend(cgroup.unit.iter().flat_map(|unit| unit.warnings.iter().cloned()));
     let intel_rdt = intel_rdt::plan(request.spec, &request.options.id, request.survey.resctrl.as_ref())?;
     let launch = Launch::of(request)?;
     let filter = seccomp::of(request.spec, request.host)?;
@@ -360,13 +372,20 @@ fn can_be_told_apart(program: &Program) -> Result<()> {
     }
 }
 
+/// What is asked of systemd, if it makes the cgroups.
+fn asked_of_systemd<'a>(request: &Request<'a>) -> Option<Asked<'a>> {
+    let CgroupManager::Systemd(systemd) = &request.options.cgroup_manager else { return None };
+    let annotations = request.spec.annotations().as_ref();
+    Some(Asked { systemd, manager_cgroup: &request.host.manager_cgroup, annotations })
+}
+
 fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     let linux = request.spec.linux().as_ref();
     let mut plan = cgroup::plan(
         linux.and_then(|linux| linux.resources().as_ref()),
         linux.and_then(|linux| linux.cgroups_path().as_deref()),
         &request.options.id,
-        request.options.cgroup_manager,
+        asked_of_systemd(request).as_ref(),
         &request.host.cgroups,
     )?;
     if request.host.in_user_namespace {
@@ -376,9 +395,12 @@ fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
     Ok(plan)
 }
 
-/// Version 1: init writes itself into each hierarchy.
+/// systemd moves init while it waits. Version 1: init writes itself into each hierarchy.
 fn join_cgroups(p: &mut Program, plan: &CgroupPlan) {
     p.section("linux.cgroupsPath");
+    if plan.moves_init() {
+        p.stop(Point::Cgroup);
+    }
     for (_, procs) in &plan.join.procs {
         let open = p.openat(AT_FDCWD, procs, O_WRONLY);
         match plan.denied {

@@ -4,10 +4,11 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollTimeout, poll};
 use nix::sys::socket::sockopt::SendTimeout;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect as connect_to, sendmsg, setsockopt,
@@ -46,6 +47,24 @@ pub(crate) fn send(to: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) 
         (rest, control) = (&rest[sent..], &[]);
     }
     Ok(())
+}
+
+/// Waits for `events` on one of the descriptors until `deadline`. False: it has passed.
+pub fn wait_for(fds: &mut [PollFd], deadline: Instant) -> Result<bool, Errno> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match poll(fds, timeout(left)) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Rounded up to milliseconds, so that what is left never becomes a busy loop of zeros.
+fn timeout(left: Duration) -> PollTimeout {
+    PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
 }
 
 /// Repeats a call that a signal interrupts; a time that has run out is told as such.

@@ -4,6 +4,7 @@ mod keys;
 mod resources;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use oci_spec::runtime::{Capability, Process, Spec};
@@ -13,6 +14,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::socket::PATIENCE;
+use crate::trace::{Trace, What};
 
 #[cfg(feature = "internals")]
 pub use resources::parse_resources;
@@ -28,7 +30,7 @@ pub struct Bundle {
     /// The configuration.
     pub spec: Spec,
     /// The bytes that it was read from.
-    pub text: Vec<u8>,
+    pub text: Arc<Vec<u8>>,
     /// What the specification says to warn about and go on.
     pub warnings: Vec<String>,
 }
@@ -39,15 +41,26 @@ impl Bundle {
     /// # Errors
     /// The folder or the file cannot be read; the text is no JSON (with line and column); a field has a wrong type (with
     /// its place); a string has a NUL byte in it, which no system call could take.
+    #[cfg(any(test, feature = "internals"))]
     pub fn load(dir: &Path) -> Result<Self> {
+        Bundle::load_traced(dir, &mut Trace::begin())
+    }
+
+    /// As [`Bundle::load`]; what was read is noted before it is understood.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub(crate) fn load_traced(dir: &Path, trace: &mut Trace) -> Result<Self> {
         let (path, text) = read_bundle(dir)?;
-        Bundle::parse(&path, text)
+        let text = Arc::new(text);
+        trace.done(What::Read { bundle: path.clone(), config: text.clone() });
+        Bundle::parse(path, text)
     }
 
     /// The bundle `path` with a configuration.
-    pub(crate) fn parse(path: &Path, text: Vec<u8>) -> Result<Self> {
+    pub(crate) fn parse(path: PathBuf, text: Arc<Vec<u8>>) -> Result<Self> {
         let (spec, warnings) = parse_spec(&text, "config.json")?;
-        Ok(Bundle { path: path.to_owned(), spec, text, warnings })
+        Ok(Bundle { path, spec, text, warnings })
     }
 
     /// The absolute path of the root filesystem, if the configuration has one.
@@ -109,7 +122,7 @@ fn parse_spec(text: &[u8], name: &str) -> Result<(Spec, Vec<String>)> {
     let of_process = |spec: &mut Value| spec.get_mut("process").map(|process| tolerate(process, "process."));
     let (mut spec, warnings) = parse::<Spec>(text, name, |spec| of_process(spec).unwrap_or_default())?;
     if let Some(resources) = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut()) {
-        resources::clear(resources, text, "/linux/resources");
+        resources::clear::<resources::Config>(resources, text);
     }
     Ok((spec, warnings))
 }

@@ -23,7 +23,7 @@ use crate::options::Keyring;
 use crate::plan::Late;
 use crate::resctrl::Groups;
 use crate::sys;
-use crate::undo::Journal;
+use crate::undo::{Holder, Journal};
 
 pub(crate) use dir::Opened;
 pub use dir::StateDir;
@@ -222,6 +222,12 @@ impl Saved {
             Err(errno) => Err(Error::host(format!("pidfd_open {}", init.pid), errno)),
             Ok(pidfd) => Ok(init.lives()?.then_some((init.pid, pidfd))),
         }
+    }
+
+    /// The cgroup, to do something to whoever is in it; none if it is another unit's by now.
+    pub(crate) fn own_cgroup(&self) -> Option<&Cgroup> {
+        let anothers = self.journal.unit().is_some_and(|unit| unit.holder() == Holder::Another);
+        (!anothers).then_some(&self.cgroup)
     }
 
     /// Where a container whose create is not at work (any more) is in its life; `folder` is that of its state.

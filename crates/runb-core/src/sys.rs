@@ -222,20 +222,30 @@ pub fn mount_number(path: &std::path::Path) -> Result<u64, Errno> {
 /// mount_setattr(2): the ids are mapped.
 const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 
-/// Whether a change of a mount reaches those below it.
+/// Whether what is done to a mount is done to those below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Below {
-    /// It does not.
-    Kept,
-    /// It does.
-    Changed,
+    /// It is not.
+    Left,
+    /// It is.
+    Reached,
+}
+
+/// For open_tree(2) and mount_setattr(2): the mounts below as well.
+const AT_RECURSIVE: libc::c_int = 0x8000;
+
+/// open_tree(2) with `OPEN_TREE_CLONE`: a detached copy of what `path` leads to.
+pub fn copy_tree(path: &CStr, below: Below) -> Result<OwnedFd, Errno> {
+    let recursive = if below == Below::Reached { AT_RECURSIVE as libc::c_uint } else { 0 };
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | recursive;
+    // SAFETY: `path` lives until the call returns; the result is a new descriptor that nobody else owns.
+    unsafe { owned(libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags)) }
 }
 
 /// mount_setattr(2) with `MOUNT_ATTR_IDMAP`: the ids of the detached mount `tree` are mapped as `user_namespace` maps them.
 pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, below: Below) -> Result<(), Errno> {
-    const AT_RECURSIVE: libc::c_int = 0x8000;
     let attr: [u64; 4] = [MOUNT_ATTR_IDMAP, 0, 0, user_namespace.as_raw_fd() as u64];
-    let flags = libc::AT_EMPTY_PATH | if below == Below::Changed { AT_RECURSIVE } else { 0 };
+    let flags = libc::AT_EMPTY_PATH | if below == Below::Reached { AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty string, `attr` is a struct mount_attr of its first size (32 bytes), and both live until
     // the call returns, which reads them only.
     let result = unsafe {

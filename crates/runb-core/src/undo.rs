@@ -2,6 +2,8 @@
 //!
 //! A step is written with what tells that its object is this container's; docs/design.md has the table.
 
+mod unit;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,6 +19,8 @@ use crate::network::{Device, Inside};
 use crate::resctrl::MadeGroup;
 use crate::sys;
 
+pub use unit::{Holder, MadeUnit, UnitCgroup};
+
 /// One thing that a launch makes outside of the state's folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +31,8 @@ pub enum Step {
     PidFile(PathBuf),
     /// The mount of the root filesystem in the runtime's mount namespace.
     RootMount(RootMount),
+    /// A unit of systemd. It is ours if the cgroup that it was made with is still there, or by its description.
+    Unit(Box<MadeUnit>),
     /// A group of the resctrl filesystem. It was missing, and mkdir succeeded.
     Resctrl(MadeGroup),
     /// A network device that is moved into the container's network namespace. It is ours if it lies there.
@@ -99,6 +105,20 @@ impl Journal {
         self.steps.extend(dirs.iter().cloned().map(Step::Cgroup));
     }
 
+    /// Has the unit, as it is known by now, as the newest step: systemd stops it before its cgroup goes.
+    pub fn set_unit(&mut self, unit: MadeUnit) {
+        self.steps.retain(|step| !matches!(step, Step::Unit(_)));
+        self.steps.push(Step::Unit(Box::new(unit)));
+    }
+
+    /// The unit of systemd that has the container's cgroups.
+    pub fn unit(&self) -> Option<&MadeUnit> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Unit(unit) => Some(unit.as_ref()),
+            _ => None,
+        })
+    }
+
     /// Init is ready: what lies at the path of the root filesystem now is its mount.
     ///
     /// # Errors
@@ -117,13 +137,16 @@ impl Journal {
         self.steps.retain(|step| match step {
             Step::PidFile(_) | Step::NetDevice(_) => false,
             Step::Resctrl(group) => !group.stays,
-            Step::Cgroup(_) | Step::RootMount(_) => true,
+            Step::Cgroup(_) | Step::RootMount(_) | Step::Unit(_) => true,
         });
     }
 
     /// Takes the container's own cgroup back if it has but one (version 2), nobody is in it and nothing below it; says whether
-    /// there is none any more.
+    /// there is none any more. A unit's is systemd's to remove.
     pub fn undo_if_unused(&self) -> bool {
+        if self.unit().is_some() {
+            return false;
+        }
         let mut own = self.steps.iter().filter_map(|step| match step {
             Step::Cgroup(dir) if dir.role == cgroup::Role::Own => Some(dir),
             _ => None,
@@ -137,8 +160,11 @@ impl Journal {
 
     /// The network devices that a launch moves.
     pub(crate) fn devices(&self) -> Vec<&Device> {
-        let device = |step| if let &Step::NetDevice(ref device) = step { Some(device) } else { None };
-        self.steps.iter().filter_map(device).collect()
+        let devices = self.steps.iter().filter_map(|step| match step {
+            Step::NetDevice(device) => Some(device),
+            _ => None,
+        });
+        devices.collect()
     }
 
     /// Takes everything back, newest first; network devices from the namespace that they are in, if it is still there.
@@ -150,6 +176,7 @@ impl Journal {
             Step::Cgroup(dir) => cgroup::undo(dir, ours.own, ours.deadline),
             Step::PidFile(path) => remove_pid_file(path, ours.init),
             Step::RootMount(mount) => mount.undo(),
+            Step::Unit(unit) => unit.undo(),
             Step::Resctrl(group) => group.undo(),
             Step::NetDevice(device) => inside.as_mut().map_or(Ok(()), |inside| inside.take_back(device)),
         }))

@@ -13,7 +13,6 @@ use nix::unistd::geteuid;
 use oci_spec::runtime::LinuxResources;
 use runb_core::cgroup::{self, FreezerState, Made, MadeDir, Role};
 use runb_core::host::cgroups::CgroupMounts;
-use runb_core::options::CgroupManager;
 use runb_core::plan::cgroup::{CgroupPlan, DirKind, plan};
 use runb_core::{Errno, Kind};
 
@@ -115,7 +114,7 @@ impl Trial {
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         let path = PathBuf::from(format!("/runb-test-{}/{name}", std::process::id()));
         let mounts = CgroupMounts::probe().unwrap();
-        let plan = plan(Some(&resources), Some(&path), name, CgroupManager::Cgroupfs, &mounts).unwrap();
+        let plan = plan(Some(&resources), Some(&path), name, None, &mounts).unwrap();
         let announced = cgroup::claim(&plan).unwrap().dirs;
         Trial { plan, announced, made: None }
     }

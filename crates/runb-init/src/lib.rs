@@ -77,7 +77,7 @@ pub struct Header {
 }
 
 /// Where init waits for the runtime. The order is that of a launch, but for [`Point::Scheduler`], which follows the twin, and
-/// [`Point::NetDevices`], which follows [`Point::IdMap`].
+/// [`Point::Cgroup`], which is the first, and [`Point::NetDevices`], which follows [`Point::IdMap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Point {
@@ -97,8 +97,10 @@ pub enum Point {
     Ready = 6,
     /// The twin wants a scheduler that no fork hands on, and that it has no right to set.
     Scheduler = 7,
+    /// Init is to be moved into its cgroups by systemd.
+    Cgroup = 8,
     /// The network namespace is entered and wants devices of the runtime's.
-    NetDevices = 8,
+    NetDevices = 9,
 }
 
 /// What a [`Report`] says.

@@ -116,6 +116,20 @@ impl Test {
         command
     }
 
+    /// As [`Test::command`], in a user and mount namespace that is neither the container's nor the first, where the ids are the
+    /// same as outside: as Podman without root calls its runtime.
+    pub fn in_a_user_namespace<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        const UNSHARED: &str = "mkfifo ready mapped
+            unshare --user --mount --propagation unchanged sh -c 'echo >ready; read _ <mapped; exec \"$@\"' sh \"$@\" &
+            read _ <ready
+            echo 0 0 65536 >/proc/$!/uid_map; echo 0 0 65536 >/proc/$!/gid_map
+            echo >mapped; wait $!";
+        let dir = self.dir().join(self.name("unshared"));
+        fs::create_dir(&dir).expect("make a directory");
+        let line = format!("cd {}; {UNSHARED}", dir.display());
+        self.wrapped(&["sh", "-c", &line, "sh"], args)
+    }
+
     fn global_flags(&self, command: &mut Command) {
         command.arg("--root").arg(self.root()).arg("--log").arg(self.log()).args(["--log-format", "json"]);
         if self.site == Site::Systemd {

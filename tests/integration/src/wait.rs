@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,7 @@ pub fn process_end(pid: i32, deadline: Instant) -> bool {
 
 /// A fifo by which a workload tells the test something.
 pub struct Fifo {
+    path: PathBuf,
     file: File,
     held: Vec<u8>,
 }
@@ -75,7 +76,12 @@ impl Fifo {
             .unwrap_or_else(|error| panic!("mkfifo {path:?}: {error}"));
         rustix::fs::chmod(path, 0o622.into()).expect("chmod of the fifo");
         let file = File::options().read(true).write(true).open(path).expect("open the fifo");
-        Fifo { file, held: Vec::new() }
+        Fifo { path: path.to_owned(), file, held: Vec::new() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The next line, without its newline.
@@ -130,6 +136,7 @@ pub fn change_in(dir: &Path, what: &str, ready: impl Fn() -> bool) {
     let events = inotify::WatchFlags::CREATE
         | inotify::WatchFlags::MOVED_TO
         | inotify::WatchFlags::MODIFY
+        | inotify::WatchFlags::ATTRIB
         | inotify::WatchFlags::CLOSE_WRITE;
     inotify::add_watch(&watch, dir, events).unwrap_or_else(|error| panic!("inotify_add_watch {dir:?}: {error}"));
     let deadline = deadline();

@@ -237,3 +237,30 @@ fn containerd_pauses_resumes_lists_and_measures_a_container() {
         containerd.ctr(&["containers", "delete", &id]).ok();
     });
 }
+
+#[test]
+fn containerd_has_systemd_make_the_cgroups() {
+    under_systemd(|t| {
+        let containerd = Containerd::start(t);
+        let id = t.name("c");
+        let place = format!(":ctr:{id}");
+        let flags = ["--detach", "--runc-systemd-cgroup", "--cgroup", &place, "--memory-limit", "67108864"];
+        containerd.run(&flags, &id, &["sleep", "86400"]).ok();
+        let unit = format!("ctr-{id}.scope");
+        let limit = if t.mode() == Mode::V2 { "MemoryMax" } else { "MemoryLimit" };
+        for (name, value) in [("ActiveState", "active"), ("Delegate", "yes"), (limit, "67108864")] {
+            assert_eq!(systemd::property(&unit, name), value, "{name}");
+        }
+        let outcome = containerd.ctr(&["tasks", "exec", "--exec-id", "e", &id, "echo", "here"]).ok();
+        assert_eq!(outcome.stdout, "here\n");
+        let metrics = containerd.ctr(&["tasks", "metrics", &id]).ok().stdout;
+        assert!(metrics.contains("67108864"), "{metrics}");
+        let tasks = containerd.ctr(&["tasks", "list"]).ok().stdout;
+        let pid = tasks.lines().nth(1).and_then(|task| task.split_whitespace().nth(1)?.parse().ok()).expect("a pid");
+        containerd.ctr(&["tasks", "kill", "--signal", "SIGKILL", &id]).ok();
+        let deleted = containerd.delete_task(&id, pid);
+        assert!(deleted.code == 0 || deleted.code == 137, "{deleted:?} {}", containerd.log());
+        containerd.ctr(&["containers", "delete", &id]).ok();
+        assert_eq!(systemd::units(&unit), [""; 0]);
+    });
+}

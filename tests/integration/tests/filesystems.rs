@@ -328,13 +328,20 @@ fn the_mounts_are_in_mountinfo_in_the_order_of_the_list() {
     in_modes(V2, |t| {
         for way in ways(t) {
             let source = sources(t).join("a");
+            let bind =
+                |place: &str| json!({"destination": place, "type": "bind", "source": source, "options": ["rbind"]});
+            let tmpfs = |place: &str, options: &[&str]| json!({"destination": place, "type": "tmpfs", "source": "t", "options": options});
             let bundle = entered(t, way)
-                .mount(json!({"destination": "/t/1", "type": "tmpfs", "source": "t"}))
-                .mount(json!({"destination": "/t/2", "type": "bind", "source": source, "options": ["rbind"]}))
-                .mount(json!({"destination": "/t/3", "type": "tmpfs", "source": "t"}));
+                .spec(|spec| spec["mounts"].as_array_mut().expect("mounts").insert(0, bind("/t/0")))
+                .mount(tmpfs("/t/1", &[]))
+                .mount(bind("/t/2"))
+                .mount(bind("/t/3"))
+                .mount(tmpfs("/t/4", &["tmpcopyup"]))
+                .mount(bind("/t/5"));
             let table = bundle.args(["cat", "/proc/self/mounts"]).run_with(way.flags).ok().stdout;
             let places: Vec<_> = table.lines().filter_map(|line| line.split(' ').nth(1)).collect();
             let listed = [
+                "/t/0",
                 "/proc",
                 "/dev",
                 "/dev/pts",
@@ -345,24 +352,19 @@ fn the_mounts_are_in_mountinfo_in_the_order_of_the_list() {
                 "/t/1",
                 "/t/2",
                 "/t/3",
+                "/t/4",
+                "/t/5",
             ];
-            // What is bound beside a user namespace is opened before it, and so the kernel numbers it.
-            let counts = |place: &&str| {
-                listed.contains(place) && !(t.is(&[Kind::Runb, Kind::Crun]) && way.mapped && *place == "/t/2")
-            };
+            // crun opens what is bound before it is in the user namespace, and so the kernel numbers it.
+            let bound = ["/t/0", "/t/2", "/t/3", "/t/5"];
+            let counts =
+                |place: &&str| listed.contains(place) && !(t.is(&[Kind::Crun]) && way.mapped && bound.contains(place));
             let found: Vec<_> = places.into_iter().filter(counts).collect();
             let expected: Vec<_> = listed.into_iter().filter(counts).collect();
             assert_eq!(found, expected, "{}: {table}", way.name);
         }
     });
 }
-
-/// Runs its arguments in a new user and mount namespace, where the ids are the same as outside.
-const UNSHARED: &str = "mkfifo ready mapped
-    unshare --user --mount --propagation unchanged sh -c 'echo >ready; read _ <mapped; exec \"$@\"' sh \"$@\" &
-    read _ <ready
-    echo 0 0 65536 >/proc/$!/uid_map; echo 0 0 65536 >/proc/$!/gid_map
-    echo >mapped; wait $!";
 
 /// As Podman without root calls its runtime: in a user namespace that is not the container's.
 #[test]
@@ -383,10 +385,7 @@ fn in_a_user_namespace_of_somebody_elses_the_kernels_filesystems_and_the_hosts_d
                 .mount(json!({"destination": "/bound", "type": "bind", "source": source, "options": ["bind", "ro"]}))
                 .sh("echo x >/dev/null && cat /proc/1/comm && ls -d /sys/kernel && grep ' /bound ' /proc/self/mounts");
             bundle.write();
-            let dir = t.dir().join(t.name("unshared"));
-            fs::create_dir(&dir).expect("make a directory");
-            let line = format!("cd {}; {UNSHARED}", dir.display());
-            let mut command = t.wrapped(&["sh", "-c", &line, "sh"], ["run", "--bundle"]);
+            let mut command = t.in_a_user_namespace(["run", "--bundle"]);
             command.arg(bundle.dir()).arg(bundle.id());
             let stdout = t.finish(command).ok().stdout;
             assert!(stdout.starts_with("sh\n/sys/kernel\n"), "{stdout}");

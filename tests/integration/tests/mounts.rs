@@ -829,6 +829,42 @@ fn masks_cover_files_directories_and_links_and_pass_over_what_is_not_there() {
 }
 
 #[test]
+fn a_path_that_is_masked_twice_is_masked_once_and_masked_directories_are_one_filesystem_wherever_they_lie() {
+    in_modes(V2, |t| {
+        t.runb_only("Debian's runc mounts a filesystem for each");
+        for hooked in [json!([]), json!([{"path": "/bin/true"}])] {
+            let fill = |root: &Path| {
+                for name in ["one", "two"] {
+                    fs::create_dir(root.join("etc").join(name)).expect("make a directory");
+                }
+                fs::write(root.join("etc/file"), "secret").expect("write");
+            };
+            let masked = json!([
+                "/etc/one",
+                "/etc/two",
+                "/etc/one",
+                "/etc/./one/",
+                "/etc/file",
+                "/etc/file",
+                "/tmp",
+                "/sys/kernel"
+            ]);
+            let bundle = t
+                .bundle()
+                .with_id(&t.name("m"))
+                .rootfs_with(fill)
+                .mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}))
+                .spec(|spec| spec["hooks"] = json!({"createRuntime": hooked}))
+                .set("/linux/maskedPaths", masked);
+            let script = "grep -c ' /etc/one ' /proc/self/mountinfo; grep -c ' /etc/file ' /proc/self/mountinfo;
+                stat -c %d /etc/one /etc/two /tmp /sys/kernel | sort -u | wc -l; ls -A /etc/one /tmp /sys/kernel; cat /etc/file";
+            let expected = "1\n1\n1\n/etc/one:\n\n/sys/kernel:\n\n/tmp:\n";
+            assert_eq!(bundle.sh(script).run().ok().stdout, expected);
+        }
+    });
+}
+
+#[test]
 fn read_only_paths_are_read_only_with_what_is_mounted_below() {
     in_modes(V2, |t| {
         let source = nested(t);

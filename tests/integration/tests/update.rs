@@ -7,6 +7,9 @@ use std::process::Stdio;
 
 use runb_tests::*;
 
+#[path = "update/flags.rs"]
+mod flags;
+
 /// `update --resources - ID` with `resources` on stdin.
 fn update(t: &Test, id: &str, resources: &Value) -> Outcome {
     let file = t.dir().join(t.name("resources"));
@@ -260,6 +263,32 @@ fn device_rules_are_replaced_as_a_whole() {
             update(t, container.id(), &json!({ "devices": hole })).ok();
             assert_eq!(tries(), "no yes");
         }
+        container.delete_force().ok();
+    });
+}
+
+#[test]
+fn in_a_user_namespace_of_somebody_elses_the_rules_for_devices_are_left_alone_and_the_rest_is_set() {
+    in_modes(ALL, |t| {
+        t.runb_only("the peers look for rights that they have not there");
+        let (controller, mut resources, name, value) = match t.mode() {
+            Mode::V2 => {
+                let limits = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]});
+                ("hugetlb", limits, "hugetlb.2MB.max", "4194304")
+            }
+            _ => ("pids", json!({"pids": {"limit": 77}}), "pids.max", "77"),
+        };
+        t.needs_controller(controller);
+        let zero = json!({"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm"});
+        let container = with(t, json!({"devices": [zero]})).run_detached();
+        let file = t.dir().join(t.name("resources"));
+        resources["devices"] = json!([{"allow": false, "access": "rwm"}]);
+        fs::write(&file, resources.to_string()).expect("write the resources");
+        let mut command = t.in_a_user_namespace(["update", "--resources"]);
+        command.arg(&file).arg(container.id());
+        t.finish(command).ok();
+        assert_eq!(t.cgroup_file(controller, container.id(), name), value);
+        container.call("exec", &["head", "-c1", "/dev/zero"]).ok();
         container.delete_force().ok();
     });
 }

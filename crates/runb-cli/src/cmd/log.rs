@@ -51,7 +51,7 @@ fn invocations_of(id: &str, entries: &VecDeque<Entry>) -> HashSet<String> {
         let matches = match &entry.event {
             Event::Call { argv, .. } => argv.iter().any(|word| word == id),
             Event::Exit(exit) => exit.container.as_deref() == Some(id),
-            Event::Note { .. } => continue,
+            Event::Note { .. } | Event::Debug { .. } => continue,
         };
         match matches {
             true => named.insert(entry.invocation.clone()),

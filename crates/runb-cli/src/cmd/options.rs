@@ -3,10 +3,12 @@
 use anyhow::{Context as _, Result, bail};
 use std::path::PathBuf;
 
-use runb_core::options::{CgroupManager, Keyring, Options, RootEntry};
+use runb_core::options::{CgroupManager, Keyring, Options, RootEntry, Systemd, Whose};
 
+use super::Context;
 use crate::args::{Create, Global};
-use crate::environment::Environment;
+use crate::config::Settings;
+use crate::environment::{self, Environment};
 
 /// The folder of the containers' state. It is a folder of runb's own: `/` is refused, as runc does.
 pub fn root(global: &Global, environment: &Environment) -> Result<PathBuf> {
@@ -19,7 +21,11 @@ pub fn root(global: &Global, environment: &Environment) -> Result<PathBuf> {
 }
 
 /// What `create` and `run` ask for.
-pub fn options(global: &Global, create: &Create, environment: &Environment) -> Result<Options> {
+pub fn options(context: &Context<'_>, create: &Create) -> Result<Options> {
+    read(context.global, context.environment, context.settings, create)
+}
+
+fn read(global: &Global, environment: &Environment, settings: &Settings, create: &Create) -> Result<Options> {
     let bundle = absolute(create.bundle.clone().unwrap_or_else(|| PathBuf::from(".")))?;
     let mut options = Options::new(&create.id, root(global, environment)?, bundle);
     options.console_socket = create.console_socket.clone();
@@ -30,9 +36,24 @@ pub fn options(global: &Global, create: &Create, environment: &Environment) -> R
     options.notify_socket = environment.notify_socket.clone();
     options.root_entry = if create.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot };
     options.keyring = if create.no_new_keyring { Keyring::Inherit } else { Keyring::New };
-    options.cgroup_manager = if global.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
+    options.cgroup_manager = cgroup_manager(global, environment, settings);
     options.hook_environment = environment.of_hooks()?;
     Ok(options)
+}
+
+/// Who makes the cgroup: the runtime, or the systemd of who calls.
+pub fn cgroup_manager(global: &Global, environment: &Environment, settings: &Settings) -> CgroupManager {
+    if !global.systemd_cgroup {
+        return CgroupManager::Cgroupfs;
+    }
+    let mut systemd = Systemd::default();
+    systemd.patience = settings.systemd_timeout.unwrap_or(systemd.patience);
+    if environment.caller == environment::Caller::User {
+        systemd.whose = Whose::User;
+        systemd.runtime_dir = environment.xdg_runtime_dir.clone();
+        systemd.session_bus = environment.session_bus.clone();
+    }
+    CgroupManager::Systemd(systemd)
 }
 
 /// The path from `/`, without `.` and doubled slashes; symbolic links and `..` stay as they are.
@@ -48,6 +69,8 @@ fn listen_fds(environment: &Environment) -> Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -66,7 +89,7 @@ mod tests {
             notify_socket: Some("/run/n".into()),
             ..Environment::default()
         };
-        let options = options(&global, &create, &environment).unwrap();
+        let options = read(&global, &environment, &Settings::default(), &create).unwrap();
         assert_eq!((options.id.as_str(), options.preserve_fds, options.listen_fds), ("web1", 2, 3));
         assert_eq!(options.root, PathBuf::from("/run/containerd/runc/k8s.io"));
         assert_eq!(options.bundle, PathBuf::from("/b/x"));
@@ -75,8 +98,23 @@ mod tests {
     }
 
     #[test]
+    fn a_users_containers_are_made_by_the_users_systemd() {
+        let mut environment = Environment { xdg_runtime_dir: Some("/run/user/1".into()), ..Environment::default() };
+        let settings = Settings { systemd_timeout: Some(Duration::from_secs(5)), ..Settings::default() };
+        let global = Global { systemd_cgroup: true, ..Global::default() };
+        assert_eq!(cgroup_manager(&Global::default(), &environment, &settings), CgroupManager::Cgroupfs);
+        let mut expected = Systemd::default();
+        expected.patience = Duration::from_secs(5);
+        assert_eq!(cgroup_manager(&global, &environment, &settings), CgroupManager::Systemd(expected.clone()));
+        environment.caller = environment::Caller::User;
+        (expected.whose, expected.runtime_dir) = (Whose::User, Some("/run/user/1".into()));
+        assert_eq!(cgroup_manager(&global, &environment, &settings), CgroupManager::Systemd(expected));
+    }
+
+    #[test]
     fn the_bundle_is_the_current_folder_when_none_is_named() {
-        let options = options(&Global::default(), &Create::default(), &Environment::default()).unwrap();
+        let options =
+            read(&Global::default(), &Environment::default(), &Settings::default(), &Create::default()).unwrap();
         assert_eq!(options.bundle, std::env::current_dir().unwrap());
         assert_eq!(options.root, PathBuf::from("/run/runb"));
     }
@@ -86,7 +124,7 @@ mod tests {
         let global = Global { root: Some("//".into()), ..Global::default() };
         assert_eq!(root(&global, &Environment::default()).unwrap_err().to_string(), "--root must not be /");
         let environment = Environment { listen_fds: Some("x".into()), ..Environment::default() };
-        let error = options(&Global::default(), &Create::default(), &environment).unwrap_err();
+        let error = read(&Global::default(), &environment, &Settings::default(), &Create::default()).unwrap_err();
         assert_eq!(error.to_string(), "LISTEN_FDS=\"x\" is not a number");
     }
 }

@@ -3,8 +3,7 @@
 use anyhow::{Context as _, Result};
 use std::fmt::Write;
 
-use runb_core::container::{Planned, planned, strict};
-use runb_core::host::Host;
+use runb_core::container::{Planned, planned, probe, strict};
 use runb_core::options::{Keyring, Options, RootEntry};
 use runb_core::plan::Ending;
 use serde_json::json;
@@ -19,9 +18,10 @@ pub fn run(args: &Plan, context: &Context<'_>) -> Result<u8> {
     let bundle = options::absolute(args.bundle.clone().unwrap_or_else(|| ".".into()))?;
     let mut options = Options::new(&args.id, root, bundle);
     options.root_entry = if args.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot };
+    options.cgroup_manager = options::cgroup_manager(context.global, context.environment, context.settings);
     options.keyring = if args.no_new_keyring { Keyring::Inherit } else { Keyring::New };
     if args.strict {
-        let found = strict(&options, &Host::probe()?)?;
+        let found = strict(&options, &probe(&options)?)?;
         let text = if args.json {
             format!("{}\n", json!(found))
         } else {
@@ -30,7 +30,7 @@ pub fn run(args: &Plan, context: &Context<'_>) -> Result<u8> {
         context.print(&text)?;
         return Ok(u8::from(!found.is_empty()));
     }
-    let planned = planned(&options, &Host::probe()?, Ending::Fifo)?;
+    let planned = planned(&options, &probe(&options)?, Ending::Fifo)?;
     context.warn(&planned.plan.warnings);
     let text = if args.json { as_json(&planned)? } else { as_text(&planned) };
     context.print(&text)?;

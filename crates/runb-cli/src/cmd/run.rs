@@ -9,11 +9,12 @@ use crate::args::Run;
 
 /// Runs the container; in the foreground its exit status is the workload's.
 pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
-    let mut options = options::options(context.global, &args.create, context.environment)?;
+    let mut options = options::options(context, &args.create)?;
     options.caller = if args.detach { Caller::Leaves } else { Caller::Waits };
     if args.detach {
         let container = Container::run(&options)?.detach()?;
         context.report.steps(container.steps());
+        context.report.account().annotations(container.annotations());
         context.warn(container.warnings());
         return Ok(0);
     }
@@ -21,6 +22,7 @@ pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
     let foreground = Foreground::begin(subreaper)?;
     let running = Container::run(&options)?;
     context.report.steps(running.container().steps());
+    context.report.account().annotations(running.container().annotations());
     context.warn(running.container().warnings());
     let status = foreground.wait(running.workload());
     if !args.keep {

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 
 /// Refuses what this version of runb does not do.
 pub fn refuse(verb: &Verb, global: &Global) -> Result<()> {
-    let flags = [(global.systemd_cgroup, "--systemd-cgroup"), (global.rootless == Rootless::True, "--rootless true")];
+    let flags = [(global.rootless == Rootless::True, "--rootless true")];
     let verb = match verb {
         Verb::Checkpoint(_) => Some("checkpoint"),
         Verb::Restore(_) => Some("restore"),
@@ -25,9 +25,9 @@ mod tests {
 
     #[test]
     fn a_flag_that_is_not_delivered_is_refused_with_every_verb() {
-        let global = Global { systemd_cgroup: true, ..Global::default() };
+        let global = Global { rootless: Rootless::True, ..Global::default() };
         let error = refuse(&Verb::Features(Features::default()), &global).unwrap_err();
-        assert_eq!(error.to_string(), "--systemd-cgroup is not supported by this version of runb");
+        assert_eq!(error.to_string(), "--rootless true is not supported by this version of runb");
     }
 
     #[test]

@@ -22,12 +22,19 @@ pub struct Claim {
     /// The container's own that exist, locked until init is in them: two launches that find the same cgroup empty do not both
     /// take it.
     found: Vec<(PathBuf, File)>,
+    /// Whether systemd has made directories of it in the meantime: with its name the unit has them all.
+    by_unit: bool,
 }
 
 impl Claim {
     /// Whether the directory existed when it was claimed.
     pub(super) fn was_there(&self, path: &Path) -> bool {
         self.found.iter().any(|(found, _)| found == path)
+    }
+
+    /// Whether it may be there when it is made.
+    pub(super) fn may_be_there(&self, path: &Path) -> bool {
+        self.by_unit || self.was_there(path)
     }
 }
 
@@ -36,15 +43,20 @@ impl Claim {
 ///
 /// Errors (kind exists): somebody is in one; it is frozen, so that nobody could join; another launch is taking it over.
 pub fn claim(plan: &CgroupPlan) -> Result<Claim> {
-    let mut claim = Claim { dirs: Vec::new(), found: Vec::new() };
+    let by_unit = plan.unit.is_some();
+    // What is of a unit is the container's when the unit is known to be; until then it goes only if nobody uses it.
+    let role = if by_unit { Role::Parent } else { Role::Own };
+    let mut claim = Claim { dirs: Vec::new(), found: Vec::new(), by_unit };
     for dir in &plan.dirs {
         let chain = dir.chain();
         let (own, parents) = chain.split_last().ok_or_else(|| Error::internal("a cgroup without a name"))?;
         let exists = |path: &Path| access(path, AccessFlags::F_OK).is_ok();
         let missing = parents.iter().rev().take_while(|path| !exists(path)).count();
-        let parents = parents[parents.len() - missing..].iter();
-        claim.dirs.extend(parents.map(|path| MadeDir { path: path.to_path_buf(), role: Role::Parent }));
-        claim.dirs.push(MadeDir { path: own.to_path_buf(), role: Role::Own });
+        if !plan.is_systemds(dir) {
+            let parents = parents[parents.len() - missing..].iter();
+            claim.dirs.extend(parents.map(|path| MadeDir { path: path.to_path_buf(), role: Role::Parent }));
+        }
+        claim.dirs.push(MadeDir { path: own.to_path_buf(), role });
         // Below a parent that is missing there is nothing.
         if missing == 0 && exists(own) {
             claim.found.extend(take_over(dir)?.map(|lock| (dir.path.clone(), lock)));

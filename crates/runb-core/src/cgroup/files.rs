@@ -4,14 +4,16 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, read, unlinkat, write};
+
+pub use crate::socket::wait_for;
 
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC);
 const WRITE: OFlag = OFlag::O_WRONLY.union(OFlag::O_CLOEXEC);
@@ -92,24 +94,6 @@ pub fn children(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {
         }
     }
     Ok(names)
-}
-
-/// Waits for `events` on one of the descriptors until `deadline`. False: it has passed.
-pub fn wait_for(fds: &mut [PollFd], deadline: Instant) -> Result<bool, Errno> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match poll(fds, timeout(left)) {
-            Ok(0) if left.is_zero() => return Ok(false),
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(true),
-            Err(errno) => return Err(errno),
-        }
-    }
-}
-
-/// Rounded up to milliseconds, so that what is left never becomes a busy loop of zeros.
-fn timeout(left: Duration) -> PollTimeout {
-    PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
 }
 
 /// Waits until `wanted` holds of cgroup.events of the version 2 cgroup `dir`, or the cgroup is gone. False: not by `deadline`.

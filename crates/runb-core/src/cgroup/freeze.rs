@@ -45,6 +45,21 @@ impl Cgroup {
         }
     }
 
+    /// Runs `work` while nobody in the cgroup does; one that was frozen before stays so.
+    ///
+    /// Errors: as [`Cgroup::freeze`]; those of `work`.
+    pub fn while_frozen(&self, deadline: Instant, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.freezer_state()? != FreezerState::Thawed {
+            return work();
+        }
+        self.freeze(deadline)?;
+        match (work(), self.thaw()) {
+            (Ok(()), thawed) => thawed,
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(more)) => Err(error.and_cleanup(more)),
+        }
+    }
+
     /// Lets the processes run again; one that runs is left as it is.
     pub fn thaw(&self) -> Result<()> {
         let (path, file, value) = match (self.v1("freezer"), &self.unified) {

@@ -10,7 +10,7 @@ use nix::unistd::{Uid, fchownat, mkdir};
 
 use super::claim::{self, Claim};
 use super::files::{open_dir, read_file, read_path, rmdir, write_file, write_path};
-use super::{Cgroup, MadeDir, Role, apply, devices};
+use super::{Cgroup, MadeDir, Role, apply, astray, devices};
 use crate::error::{Error, Result};
 use crate::plan::cgroup::{CPUSET_FILES, CgroupPlan, Denied, Dir, DirKind, Write};
 
@@ -46,8 +46,8 @@ pub fn make(plan: &CgroupPlan, claim: &Claim) -> Result<Made> {
     };
     match make_all(plan, claim, &mut made) {
         Ok(()) => Ok(made),
-        // One that was there already stays: nobody has used it.
-        Err(error) => Err(made.dirs.iter().rev().filter(|dir| !claim.was_there(&dir.path)).fold(
+        // One that was there already stays: nobody has used it. What is of a unit goes with it.
+        Err(error) => Err(made.dirs.iter().rev().filter(|dir| !claim.may_be_there(&dir.path)).fold(
             error,
             |error, dir| match rmdir(&dir.path) {
                 Err(errno) if dir.role == Role::Own => {
@@ -102,7 +102,7 @@ fn make_dir(dir: &Dir, claim: &Claim, made: &mut Vec<MadeDir>) -> Result<()> {
     for _ in 0..ATTEMPTS {
         match mkdir(&dir.path, mode) {
             Ok(()) => {}
-            Err(Errno::EEXIST) if claim.was_there(&dir.path) => {}
+            Err(Errno::EEXIST) if claim.may_be_there(&dir.path) => {}
             Err(Errno::EEXIST) => return Err(claim::made_by_another(&dir.path)),
             Err(Errno::ENOENT) => {
                 let chain = dir.chain();
@@ -161,6 +161,22 @@ fn enable_controllers(dir: &Dir, fd: &OwnedFd, enable: &[String]) {
 }
 
 impl Made {
+    /// Moves `init` into the version 2 cgroup, if it is not there: systemd may have no use for that hierarchy, on a machine that
+    /// has version 1. Those of version 1 init enters by itself.
+    ///
+    /// Errors: a call of it.
+    pub fn take_in(&self, init: i32, plan: &CgroupPlan) -> Result<()> {
+        let unified = plan.dirs.iter().position(|dir| matches!(dir.kind, DirKind::Unified { .. }));
+        // Where units are told apart by it, it has been seen to.
+        let unified = unified.filter(|dir| plan.unit.as_ref().and_then(|unit| unit.dir) != Some(*dir));
+        let (Some(dir), Some(fd)) = (unified.map(|dir| &plan.dirs[dir]), &self.unified) else { return Ok(()) };
+        if astray(init, dir)?.is_none() {
+            return Ok(());
+        }
+        let call = || format!("write {init} to {}/cgroup.procs", dir.path.display());
+        write_file(fd, "cgroup.procs", &init.to_string()).map_err(|errno| Error::host(call(), errno))
+    }
+
     /// The directory in the version 2 hierarchy, for CLONE_INTO_CGROUP.
     pub fn unified(&self) -> Option<BorrowedFd<'_>> {
         self.unified.as_ref().map(AsFd::as_fd)

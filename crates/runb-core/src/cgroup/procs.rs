@@ -45,7 +45,8 @@ impl Cgroup {
                         return Ok(());
                     }
                 }
-                Err(Errno::ENOENT | Errno::EOPNOTSUPP) => {}
+                // systemd removes a cgroup as soon as nobody is in it: also between the open and the write.
+                Err(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => {}
                 Err(errno) => return Err(Error::host(format!("write {}/cgroup.kill", path.display()), errno)),
             }
         }

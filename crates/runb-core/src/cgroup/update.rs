@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::devices::{self, Replaced};
 use super::files::{read_path, write_path};
-use super::{Cgroup, FreezerState, apply};
+use super::{Cgroup, apply};
 use crate::error::{Error, Kind, Result};
 use crate::plan::cgroup::{DeviceChange, Target, UnifiedTarget, Update, V1Target, Write};
 
@@ -61,32 +61,14 @@ impl Updated {
                 }
                 Ok(())
             }
-            Some(DeviceChange::Whole(writes, back)) => self.while_frozen(cgroup, deadline, |this| {
-                this.former.extend(back.iter().rev().map(|w| (w.dir.clone(), w.file.clone(), w.value.clone())));
+            Some(DeviceChange::Whole(writes, back)) => cgroup.while_frozen(deadline, || {
+                self.former.extend(back.iter().rev().map(|w| (w.dir.clone(), w.file.clone(), w.value.clone())));
                 writes.iter().try_for_each(|write| apply::put(write, &apply::by_path))
             }),
             Some(DeviceChange::Program(program)) => {
                 self.program = Some(devices::replace(program)?);
                 Ok(())
             }
-        }
-    }
-
-    /// Runs `work` while nobody in the cgroup does; one that was frozen before stays so.
-    fn while_frozen(
-        &mut self,
-        cgroup: &Cgroup,
-        deadline: Instant,
-        work: impl FnOnce(&mut Self) -> Result<()>,
-    ) -> Result<()> {
-        if cgroup.freezer_state()? != FreezerState::Thawed {
-            return work(self);
-        }
-        cgroup.freeze(deadline)?;
-        match (work(self), cgroup.thaw()) {
-            (Ok(()), thawed) => thawed,
-            (Err(error), Ok(())) => Err(error),
-            (Err(error), Err(more)) => Err(error.and_cleanup(more)),
         }
     }
 

@@ -9,10 +9,11 @@ use nix::errno::Errno;
 use nix::libc;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
+use super::cgroups::Cgroups;
 use super::console;
 use super::pidfd_socket::PidfdSocket;
 use super::{Container, Running, Workload, hooks, planned_step, traced};
-use crate::cgroup::{self, Cgroup, Claim, Own};
+use crate::cgroup::{Cgroup, Own};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{deadline, reap};
 use crate::hooks::of_kind;
@@ -20,13 +21,14 @@ use crate::host::Host;
 use crate::launch::{self, Context};
 use crate::network::{self, Inside};
 use crate::notify::{self, Readiness};
-use crate::options::{Caller, Options};
+use crate::options::{Caller, CgroupManager, Options};
 use crate::plan::{self, Ending, Plan, Request};
 use crate::resctrl;
 use crate::spec::Bundle;
 use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
 use crate::survey::{Resctrl, Survey, enter_destinations};
 use crate::sys;
+use crate::systemd;
 use crate::terminal::{ConsoleSocket, Master};
 use crate::trace::{Trace, What};
 use crate::undo::{Journal, Ours, RootMount, Step};
@@ -40,13 +42,30 @@ pub struct Planned {
     pub plan: Plan,
 }
 
+/// Looks at the machine, for [`planned`].
+///
+/// # Errors
+/// As [`Host::probe`]; a user's systemd that is to make the cgroups cannot be reached.
+pub fn probe(options: &Options) -> Result<Host> {
+    let host = Host::probe()?;
+    Ok(match &options.cgroup_manager {
+        CgroupManager::Cgroupfs => host,
+        CgroupManager::Systemd(systemd) => Host { manager_cgroup: systemd::manager_cgroup(systemd)?, ..host },
+    })
+}
+
 /// Reads the bundle of `options` and plans, without touching anything.
 ///
 /// # Errors
 /// The bundle or its configuration is wrong, or this machine cannot do what it asks for.
+#[cfg(any(test, feature = "internals"))]
 pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
+    planned_traced(options, host, ending, &mut Trace::begin())
+}
+
+fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Trace) -> Result<Planned> {
     state::check_id(&options.id)?;
-    planned_of(Bundle::load(&options.bundle)?, options, host, ending)
+    planned_of(Bundle::load_traced(&options.bundle, trace)?, options, host, ending)
 }
 
 /// Plans a bundle that was read.
@@ -135,9 +154,9 @@ impl Container {
 /// Plans, launches, and takes everything back if it fails.
 fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Running> {
     check_descriptors(options.kept_descriptors())?;
-    let host = Host::probe()?;
+    let host = probe(options)?;
     trace.done(What::Host);
-    let planned = planned(options, &host, ending)?;
+    let planned = planned_traced(options, &host, ending, trace)?;
     trace.done(planned_step(&planned.plan.program, planned.plan.filter.as_ref()));
     console_fits(planned.bundle.spec.process().as_ref(), options.caller, options.console_socket.as_deref())?;
     let dir = StateDir::create(&options.root, &options.id)?;
@@ -192,7 +211,8 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         namespaces: planned.plan.namespaces,
         made: planned.plan.made,
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
-        cgroup: Cgroup::of(&planned.plan.cgroup),
+        // A unit may be somebody else's until systemd has made it: what is in its cgroup is not to be killed.
+        cgroup: if planned.plan.cgroup.unit.is_none() { Cgroup::of(&planned.plan.cgroup) } else { Cgroup::default() },
         resctrl: planned.plan.intel_rdt.as_ref().map(resctrl::Groups::of),
         resources: None,
         keyring: options.keyring,
@@ -207,16 +227,16 @@ impl Launch<'_> {
         let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
         let listener = launch::listener::connect_to(plan.filter.as_ref())?;
         let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
-        let claim = cgroup::claim(&plan.cgroup)?;
-        self.announce(&claim)?;
+        let cgroups = Cgroups::claim(&plan.cgroup, self.options)?;
+        self.announce(&cgroups)?;
         self.dir.save_config(&self.planned.bundle.text)?;
         if ending == Ending::Fifo {
             self.dir.make_fifo()?;
         }
         self.trace.done(What::Folder);
         let readiness = self.readiness(ending)?;
-        let mut ready = self.until_ready(plan, &claim, listener)?;
-        drop(claim);
+        let mut ready = self.until_ready(plan, &cgroups, listener)?;
+        drop(cgroups);
         self.saved.journal.find_mounts()?;
         let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
         self.tell(ready.pid())?;
@@ -234,7 +254,7 @@ impl Launch<'_> {
     }
 
     /// Writes the intent: on disk before there is anything to take back.
-    fn announce(&mut self, claim: &Claim) -> Result<()> {
+    fn announce(&mut self, cgroups: &Cgroups<'_>) -> Result<()> {
         let plan = &self.planned.plan;
         if self.saved.namespaces & libc::CLONE_NEWNS as u64 == 0 {
             self.saved.journal.add(Step::RootMount(RootMount::at(&self.saved.rootfs)?));
@@ -246,7 +266,7 @@ impl Launch<'_> {
             self.saved.journal.add(Step::NetDevice(device));
         }
         let mut intent = self.saved.clone();
-        intent.journal.add_cgroups(&claim.dirs);
+        cgroups.intend(&mut intent);
         if let Some(file) = &self.options.pid_file {
             intent.journal.add(Step::PidFile(file.clone()));
         }
@@ -254,12 +274,8 @@ impl Launch<'_> {
     }
 
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
-    fn until_ready(&mut self, plan: &Plan, claim: &Claim, listener: Option<OwnedFd>) -> Result<launch::Ready> {
-        let made =
-            cgroup::make(&plan.cgroup, claim).map_err(|error| error.during("unable to apply cgroup configuration"))?;
-        self.trace.done(What::Cgroups);
-        self.saved.journal.add_cgroups(&made.dirs);
-        self.saved.cgroup = made.cgroup.clone();
+    fn until_ready(&mut self, plan: &Plan, cgroups: &Cgroups<'_>, listener: Option<OwnedFd>) -> Result<launch::Ready> {
+        let made = cgroups.make(&mut self.saved)?;
         if let Some(intel_rdt) = &plan.intel_rdt {
             resctrl::make(intel_rdt)?;
         }
@@ -267,9 +283,12 @@ impl Launch<'_> {
         // works meanwhile.
         let linux = self.planned.bundle.spec.linux().as_ref();
         let before = !plan.cgroup.join.procs.is_empty() || linux.is_some_and(|linux| linux.memory_policy().is_some());
-        if before {
-            made.apply(&plan.cgroup)?;
-            self.trace.done(What::Limits);
+        if let Some(made) = &made {
+            self.trace.done(What::Cgroups);
+            if before {
+                made.apply(&plan.cgroup)?;
+                self.trace.done(What::Limits);
+            }
         }
         let (dir, init) = (&self.dir, Cell::new(None));
         let born = |pid| match ProcessRef::of(pid) {
@@ -282,17 +301,26 @@ impl Launch<'_> {
             Err(error) => Err(error),
         };
         let inside = RefCell::new(None);
-        let network = |pid| {
-            let devices: Vec<_> = self.saved.journal.devices().into_iter().cloned().collect();
-            inside.borrow_mut().insert(Inside::of(pid)?).give(&devices)
-        };
+        let devices: Vec<_> = self.saved.journal.devices().into_iter().cloned().collect();
+        let network = |pid| inside.borrow_mut().insert(Inside::of(pid)?).give(&devices);
         let trace = &mut *self.trace;
-        let ready = launch::spawn(plan, &made, self.options.kept_descriptors(), &born).and_then(|running| {
+        let ready = launch::spawn(plan, made.as_ref(), self.options.kept_descriptors(), &born).and_then(|running| {
             trace.done(What::Clone { pid: running.pid() });
-            if !before {
-                made.apply(&plan.cgroup)?;
-                trace.done(What::Limits);
-            }
+            let running = match made {
+                Some(made) if !before => {
+                    made.apply(&plan.cgroup)?;
+                    trace.done(What::Limits);
+                    running
+                }
+                Some(_) => running,
+                None => running.be_moved(trace, |init, trace| {
+                    let made = cgroups.make_around(&mut self.saved, init)?;
+                    trace.done(What::Cgroups);
+                    made.apply(&plan.cgroup)?;
+                    trace.done(What::Limits);
+                    Ok(made.cgroup)
+                })?,
+            };
             let context = Context {
                 hooks: self.planned.bundle.spec.hooks().as_ref().map(|hooks| (hooks, &self.options.hook_environment)),
                 saved: &self.saved,
@@ -361,6 +389,7 @@ impl Launch<'_> {
     /// Takes a failed launch back; what fails in that is said beside the cause.
     fn take_back(self, mut error: Error) -> Error {
         let Launch { dir, saved, inside, trace, .. } = self;
+        trace.done(What::Failed);
         let mut note = |result: Result<()>| {
             if let Err(more) = result {
                 error = std::mem::replace(&mut error, Error::internal("")).and_cleanup(more);

@@ -65,7 +65,7 @@ impl Container {
             // Who is in the cgroup now is another container's.
             Scope::All if self.saved.init_fd()?.is_none() && !outlives_init(&self.saved) => Ok(()),
             Scope::All if signal.number() == libc::SIGKILL => end(&self.saved),
-            Scope::All => self.saved.cgroup.signal(signal.number()),
+            Scope::All => self.saved.own_cgroup().map_or(Ok(()), |cgroup| cgroup.signal(signal.number())),
             Scope::Init
                 if signal.number() == libc::SIGKILL && outlives_init(&self.saved) && !self.saved.cgroup.is_empty() =>
             {
@@ -90,10 +90,11 @@ impl Container {
 
     /// Also what init has left behind, as long as there is a cgroup that would tell.
     fn kill_everyone(&self) -> Result<()> {
-        let Cgroup { unified, v1 } = &self.saved.cgroup;
-        let mut dirs = unified.iter().chain(v1.iter().map(|dir| &dir.path));
+        let is_there = |Cgroup { unified, v1 }: &Cgroup| {
+            unified.iter().chain(v1.iter().map(|dir| &dir.path)).any(|dir| dir.exists())
+        };
         match self.saved.init_fd()? {
-            None if !dirs.any(|dir| dir.exists()) => Err(not_running()),
+            None if !self.saved.own_cgroup().is_some_and(is_there) => Err(not_running()),
             _ => end(&self.saved),
         }
     }
@@ -104,7 +105,10 @@ impl Container {
     /// It runs and `force` is [`Force::No`]; or something of it could not be removed, and the container is still there.
     pub fn delete(&self, force: Force) -> Result<Removal> {
         removal(|trace| match self.hold_for(force) {
-            Ok(held) => held.delete(force, &self.hook_environment, trace),
+            Ok(held) => {
+                trace.done(What::Loaded);
+                held.delete(force, &self.hook_environment, trace)
+            }
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => Ok(Vec::new()),
             Err(error) => Err(error),
         })
@@ -130,6 +134,7 @@ impl Container {
             dir => dir?,
         };
         let (dir, saved) = load(dir, force)?;
+        trace.done(What::Loaded);
         if let Some(saved) = saved {
             return Held { dir, saved }.delete(force, environment, trace);
         }
@@ -231,5 +236,5 @@ impl Held {
 /// Kills init and whatever is left in the cgroup, and waits until they are gone.
 fn end(saved: &Saved) -> Result<()> {
     remains::end_init(saved)?;
-    saved.cgroup.kill(deadline())
+    saved.own_cgroup().map_or(Ok(()), |cgroup| cgroup.kill(deadline()))
 }

@@ -46,7 +46,9 @@ impl Container {
         super::create::check_descriptors(options.preserve_fds)?;
         let (init, pidfd, status) = self.joinable(options.paused)?;
         let spec = self.config()?;
+        trace.done(What::Loaded);
         let (process, mut warnings) = exec::process(&spec, options)?;
+        trace.done(What::Process { args: process.args().clone().unwrap_or_default() });
         super::create::console_fits(Some(&process), options.caller, options.console_socket.as_deref())?;
         let host = Host::probe_processes()?;
         // A setns by the pidfd succeeds only while init lives: then what was seen at its pid before was init's.

@@ -32,6 +32,9 @@ pub(super) fn end(dir: &StateDir, saved: &Saved) -> Result<Own> {
     if saved.journal.undo_if_unused() {
         return Ok(Own::Used);
     }
+    if saved.own_cgroup().is_none() {
+        return Ok(Own::Unused);
+    }
     // Nobody takes over a cgroup that somebody is in.
     if lived == Lived::Yes || outlives_init(saved) {
         saved.cgroup.kill(deadline())?;

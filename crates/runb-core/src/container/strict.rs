@@ -39,7 +39,7 @@ pub fn strict(options: &Options, host: &Host) -> Result<Vec<String>> {
     // What is wrong is taken out, and the rest looked at again: a plan ends at the first fault.
     let mut gone = Removed::default();
     loop {
-        let bundle = Bundle::parse(&path, value.to_string().into_bytes());
+        let bundle = Bundle::parse(path.clone(), value.to_string().into_bytes().into());
         let planned = bundle.and_then(|bundle| {
             let warnings = bundle.warnings.clone();
             planned_of(bundle, options, host, Ending::Fifo).map(|planned| [warnings, planned.plan.warnings].concat())

@@ -3,10 +3,14 @@
 use oci_spec::runtime::LinuxResources;
 
 use super::{Container, Held};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::deadline;
+use crate::host::in_user_namespace;
 use crate::plan;
+use crate::plan::cgroup::systemd::{self, Property};
 use crate::state::Status;
+use crate::undo::MadeUnit;
 
 /// Lines of the schemata of a resctrl group, as linux.intelRdt has them; what is not given stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +35,7 @@ impl Container {
     ///
     /// Numbers for which 0 means "not set" in config.json are left alone where they are 0. Device rules are replaced as a
     /// whole, unless they are those that were given last. A memory limit below what is in use is reached by reclaiming, or
-    /// refused.
+    /// refused. In a user namespace of somebody else's the kernel lets nobody set device rules, and they are passed over.
     ///
     /// # Errors
     /// It does not run (kind state); what cannot be done, by its place in the resources.
@@ -49,22 +53,45 @@ impl Container {
             return Err(Error::new(Kind::State, "container not running"));
         }
         let cgroup = held.saved.cgroup.clone();
-        let update = plan::cgroup::update(&held.resources()?, change, &cgroup.target()?)?;
         let lines = schemata.lines();
-        let groups = match (&held.saved.resctrl, lines.is_empty()) {
-            (None, false) => {
-                let text =
-                    "updating a non-existent Intel RDT configuration is not supported: there is no linux.intelRdt";
-                return Err(Error::new(Kind::Usage, text));
-            }
-            (groups, _) => groups.clone(),
+        let groups = held.saved.resctrl.clone();
+        if groups.is_none() && !lines.is_empty() {
+            let text = "updating a non-existent Intel RDT configuration is not supported: there is no linux.intelRdt";
+            return Err(Error::new(Kind::Usage, text));
+        }
+        let (before, target) = (held.resources()?, cgroup.target()?);
+        let mut update = plan::cgroup::update(&before, change, &target)?;
+        if update.devices.is_some() && in_user_namespace() {
+            // As at create.
+            update.devices = None;
+        }
+        let unit = held.saved.journal.unit().cloned();
+        let told = match &unit {
+            Some(unit) => systemd::changed(&mut update, change, &target, &unit.name)?,
+            None => Vec::new(),
         };
         let updated = cgroup.update(&update, deadline())?;
-        let changed = groups.as_ref().map_or(Ok(()), |groups| groups.change(&lines));
+        // systemd takes all of it or nothing, and writes it once more.
+        if let Err(error) = tell(unit.as_ref(), &told, &cgroup) {
+            return Err(updated.undo(error));
+        }
         held.saved.resources = Some(Box::new(update.effective));
-        changed.and_then(|()| held.dir.save(&held.saved)).map_err(|error| updated.undo(error))?;
+        let changed = groups.map_or(Ok(()), |groups| groups.change(&lines));
+        if let Err(error) = changed.and_then(|()| held.dir.save(&held.saved)) {
+            let former = unit.as_ref().map(|unit| systemd::former(&told, &before, &target, &unit.name)).transpose();
+            let back = former.and_then(|former| tell(unit.as_ref(), &former.unwrap_or_default(), &cgroup));
+            return Err(updated.undo(back.err().into_iter().fold(error, Error::and_cleanup)));
+        }
         Ok(update.warnings)
     }
+}
+
+/// Tells systemd. On version 1 it writes a list of devices in steps, which nobody is to see half of.
+fn tell(unit: Option<&MadeUnit>, told: &[Property], cgroup: &Cgroup) -> Result<()> {
+    let Some(unit) = unit.filter(|_| !told.is_empty()) else { return Ok(()) };
+    let in_steps = cgroup.v1("devices").is_some() && told.iter().any(|property| property.name == "DeviceAllow");
+    let set = || unit.set_properties(told);
+    if in_steps { cgroup.while_frozen(deadline(), set) } else { set() }
 }
 
 impl Held {

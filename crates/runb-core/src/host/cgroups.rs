@@ -121,6 +121,16 @@ impl CgroupMounts {
     }
 }
 
+/// The cgroup of a process in the hierarchy of these controllers; none is version 2.
+///
+/// # Errors
+/// There is no such process.
+pub(crate) fn path_of_process(pid: i32, controllers: &[String]) -> Result<Option<PathBuf>> {
+    let file = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read(&file).map_err(|error| Error::io(format!("read {file}"), &error))?;
+    Ok(parse_proc_cgroup(&text).into_iter().find(|entry| entry.controllers == controllers).map(|entry| entry.path))
+}
+
 #[cfg(any(test, feature = "internals"))]
 fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|&item| item.to_owned()).collect()

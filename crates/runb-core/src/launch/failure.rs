@@ -26,7 +26,7 @@ pub(super) fn failure(program: &Program, report: &Report, init: &Child) -> Error
         _ => None,
     };
     let what = more.map_or(what.clone(), |more| format!("{what}: {more}"));
-    late_failure(&what, program.place(index), hint, report.errno)
+    late_failure(&what, program.place(index), hint, report.errno).with_call(index, program.describe(index))
 }
 
 /// A failure as an error, by what was kept of the call.
@@ -47,6 +47,8 @@ pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i
         _ => what.to_owned(),
     };
     let error = Error::new(Kind::Init, text).with_errno(Errno::from_raw(errno));
+    // In the plan's words; what is asked before an execve is told otherwise.
+    let error = if what.starts_with("exec ") { error.of_command(what) } else { error };
     if place.is_empty() { error } else { error.at(place) }
 }
 

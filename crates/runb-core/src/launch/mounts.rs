@@ -1,8 +1,11 @@
 //! What the runtime does to detached mounts while init stands at [`Point::Mount`]: id mappings, which need privilege over
-//! the host's filesystems, copies of trees, which need a loop, and filesystems on disks, which the container may not open.
+//! the host's filesystems, copies of trees, which need a loop, filesystems on disks, which the container may not open, and what lies
+//! on the host where its paths may be closed.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -13,7 +16,7 @@ use crate::child::{Child, Place};
 use crate::error::{Error, Result};
 use crate::hearing::{Said, receive_or_end};
 use crate::plan::program::Program;
-use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach};
+use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach, Source};
 use crate::sys::{self, Below};
 
 /// The steps that are still to do, and the user namespaces made so far.
@@ -31,22 +34,26 @@ impl<'p> Mounts<'p> {
     ///
     /// # Errors
     /// The kernel refuses the mapping; something cannot be copied.
-    pub(super) fn next(&mut self, init: &Child, tree: i32) -> Result<Option<OwnedFd>> {
+    pub(super) fn next(&mut self, init: &Child, tree: i32) -> Result<Vec<OwnedFd>> {
         let Some(step) = self.steps.next() else {
             return Err(Error::internal("no step is planned for the stop Mount"));
         };
+        if let MountWork::Open(sources) = &step.work {
+            return sources.iter().map(open).collect();
+        }
         let pidfd = init.pidfd.as_ref().ok_or_else(|| Error::internal("init has ended"))?;
         let tree = sys::pidfd_getfd(pidfd, tree).map_err(|errno| Error::host("pidfd_getfd of a mount", errno))?;
         let done = match &step.work {
             MountWork::MapIds(maps, reach) => {
-                self.map_ids(init, &tree, maps.as_ref().map(|maps| (maps, step)), *reach).map(|()| None)
+                self.map_ids(init, &tree, maps.as_ref().map(|maps| (maps, step)), *reach).map(|()| Vec::new())
             }
-            MountWork::CopyUp { path, rest } => copy_up::copy_up(init.pid, path, rest, tree).map(|()| None),
-            MountWork::Procfs => procfs::begin(&tree).map(Some),
-            MountWork::Disk => sys::create_filesystem(tree.as_fd()).map(|()| None).map_err(|errno| {
+            MountWork::CopyUp { path, rest } => copy_up::copy_up(init.pid, path, rest, tree).map(|()| Vec::new()),
+            MountWork::Procfs => procfs::begin(&tree).map(|context| vec![context]),
+            MountWork::Disk => sys::create_filesystem(tree.as_fd()).map(|()| Vec::new()).map_err(|errno| {
                 let words = super::failure::words(tree).map_or(String::new(), |words| format!(": {words}"));
                 Error::host(format!("create the filesystem{words}"), errno)
             }),
+            MountWork::Open(_) => return Err(Error::internal("what is opened is no mount yet")),
         };
         done.map_err(|error| error.at(step.place.as_str()))
     }
@@ -58,12 +65,8 @@ impl<'p> Mounts<'p> {
         maps: Option<(&'p IdMaps, &MountStep)>,
         reach: Reach,
     ) -> Result<()> {
-        let below = match reach {
-            Reach::Top => Below::Kept,
-            Reach::Below => Below::Changed,
-        };
         let map = |namespace: &OwnedFd| {
-            sys::map_ids(tree.as_fd(), namespace.as_fd(), below)
+            sys::map_ids(tree.as_fd(), namespace.as_fd(), below(reach))
                 .map_err(|errno| Error::host("mount_setattr MOUNT_ATTR_IDMAP", errno))
         };
         let Some((maps, step)) = maps else { return map(&user_namespace_of(init.pid)?) };
@@ -74,6 +77,20 @@ impl<'p> Mounts<'p> {
         map(&namespace)?;
         self.made.push((maps, namespace));
         Ok(())
+    }
+}
+
+/// A copy of what the host has.
+fn open(source: &Source) -> Result<OwnedFd> {
+    let failed = |errno| Error::host(source.what(), errno).at(source.place.as_str());
+    let path = CString::new(source.path.as_os_str().as_bytes()).map_err(|_| failed(Errno::EINVAL))?;
+    sys::copy_tree(&path, below(source.reach)).map_err(failed)
+}
+
+fn below(reach: Reach) -> Below {
+    match reach {
+        Reach::Top => Below::Left,
+        Reach::Below => Below::Reached,
     }
 }
 

@@ -10,6 +10,7 @@ mod devices;
 mod limits;
 mod merge;
 mod path;
+pub mod systemd;
 mod update;
 mod v1;
 mod v2;
@@ -20,7 +21,7 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::error::{Error, Kind, Result};
 use crate::host::cgroups::CgroupMounts;
-use crate::options::CgroupManager;
+use systemd::{Asked, Unit, UnitKind};
 
 pub use delegate::owner;
 pub use devices::Change as DeviceChange;
@@ -112,6 +113,8 @@ pub struct CgroupPlan {
     pub denied: Denied,
     /// The user who is to own the cgroup of version 2, if it is not the runtime's.
     pub owner: Option<u32>,
+    /// The unit of systemd that has the cgroups.
+    pub unit: Option<Unit>,
 }
 
 impl CgroupPlan {
@@ -122,13 +125,24 @@ impl CgroupPlan {
             join: Join::default(),
             denied: Denied::Fails,
             owner: None,
+            unit: None,
         }
     }
 
     /// The directories that making the cgroups may make, the outermost first, hierarchy by hierarchy.
     #[cfg(feature = "internals")]
     pub fn chains(&self) -> impl Iterator<Item = &Path> {
-        self.dirs.iter().flat_map(Dir::chain)
+        self.dirs.iter().filter(|dir| !self.is_systemds(dir)).flat_map(Dir::chain)
+    }
+
+    /// Whether systemd makes this directory. Of version 1 it has some hierarchies and not others.
+    pub fn is_systemds(&self, dir: &Dir) -> bool {
+        self.unit.is_some() && systemd::names_units(dir)
+    }
+
+    /// Whether init waits until systemd has moved it.
+    pub fn moves_init(&self) -> bool {
+        self.unit.as_ref().is_some_and(|unit| unit.kind == UnitKind::Scope)
     }
 }
 
@@ -137,30 +151,38 @@ impl CgroupPlan {
 /// An absolute `cgroups_path` lies below the mountpoint of each hierarchy, a relative one below the runtime's own cgroup
 /// (on version 2 beside it, as processes may not be where controllers are given on); without one the id is its name, there.
 ///
-/// Errors: what the configuration asks for and this machine's cgroups cannot do, by its place in `linux.resources`;
-/// no hierarchy; systemd as the manager.
+/// Where systemd is `asked` to make them, cgroups_path is `SLICE:PREFIX:NAME`: see [`systemd`].
+///
+/// Errors: what the configuration asks for and this machine's cgroups, or systemd, cannot do, by its place; no hierarchy.
 pub fn plan(
     resources: Option<&LinuxResources>,
     cgroups_path: Option<&Path>,
     id: &str,
-    manager: CgroupManager,
+    asked: Option<&Asked<'_>>,
     mounts: &CgroupMounts,
 ) -> Result<CgroupPlan> {
-    if manager == CgroupManager::Systemd {
-        return Err(Error::new(Kind::Usage, "systemd is not supported by this version").at("options.cgroup_manager"));
-    }
     let default = LinuxResources::default();
     let resources = resources.unwrap_or(&default);
     let cgroups_path = cgroups_path.filter(|path| !path.as_os_str().is_empty());
-    let place = path::Place::parse(cgroups_path, id)?;
+    let (place, name) = match asked {
+        None => (path::Place::parse(cgroups_path, id)?, None),
+        Some(asked) => systemd::place(cgroups_path, id, asked).map(|(place, name)| (place, Some((name, asked))))?,
+    };
+    let nothing = cgroups_path.is_none() && *resources == default && asked.is_none();
     let dirs = match mounts {
-        CgroupMounts::None if cgroups_path.is_none() && *resources == default => return Ok(CgroupPlan::empty()),
+        CgroupMounts::None if nothing => return Ok(CgroupPlan::empty()),
         CgroupMounts::None => return Err(Error::new(Kind::Host, "no cgroup hierarchy is mounted on this machine")),
         CgroupMounts::V1 { hierarchies, unified } => v1::dirs(resources, &place, hierarchies, unified.as_ref()),
         CgroupMounts::V2(unified) => vec![v2::dir(&place, unified)],
     };
-    let denied = if cgroups_path.is_none() && asks_nothing(resources) { Denied::Skips } else { Denied::Fails };
-    Ok(CgroupPlan { limits: Target::of(&dirs).limits(resources)?, join: Join::of(&dirs), dirs, denied, owner: None })
+    let skips = cgroups_path.is_none() && asks_nothing(resources) && asked.is_none();
+    let denied = if skips { Denied::Skips } else { Denied::Fails };
+    let (limits, join) = (Target::of(&dirs).limits(resources)?, Join::of(&dirs));
+    let mut plan = CgroupPlan { limits, join, dirs, denied, owner: None, unit: None };
+    if let Some((name, asked)) = name {
+        systemd::take_over(&mut plan, name, resources, id, asked)?;
+    }
+    Ok(plan)
 }
 
 /// Whether the configuration has no limit; the device rules are not asked, as every configuration has the default ones.

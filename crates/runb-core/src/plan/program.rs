@@ -42,6 +42,8 @@ pub struct Program {
     next_slot: usize,
     slots_end: usize,
     report: i32,
+    /// How many descriptors init gets by messages.
+    received: usize,
 }
 
 impl Program {
@@ -58,6 +60,7 @@ impl Program {
             next_slot: HEADER,
             slots_end: SLOT_PAGE,
             report,
+            received: 0,
         }
     }
 
@@ -92,7 +95,7 @@ impl Program {
     }
 
     /// A slot inside of other data, for instance in a control message; `offset` is that of four aligned bytes.
-    fn slot_in(&mut self, data: Data, offset: usize) -> Slot {
+    fn slot_in(&self, data: Data, offset: usize) -> Slot {
         Slot(data.0 + offset as u32)
     }
 
@@ -189,8 +192,7 @@ impl Program {
     /// How many descriptors init has at most, the standard ones and what it is started with included: as if none was closed
     /// before the end.
     pub(super) fn descriptors(&self) -> u64 {
-        let makes = |call: &&Call| call.out != 0 || libc::c_long::from(call.nr) == libc::SYS_recvmsg;
-        let made = self.calls.iter().filter(makes).count();
+        let made = self.calls.iter().filter(|call| call.out != 0).count() + self.received;
         // The report, the fifo, the number for mount(2), the file that init was executed from.
         made as u64 + self.report as u64 + 4
     }
@@ -208,8 +210,8 @@ impl Program {
 
     /// The stops, in the order in which init comes to them.
     pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
-        use Point::{Hooks, IdMap, Mount, NetDevices, Notify, Ready, Scheduler, Terminal};
-        const ALL: [Point; 8] = [IdMap, Mount, Terminal, Hooks, Notify, Ready, Scheduler, NetDevices];
+        use Point::{Cgroup, Hooks, IdMap, Mount, NetDevices, Notify, Ready, Scheduler, Terminal};
+        const ALL: [Point; 9] = [Cgroup, IdMap, Mount, Terminal, Hooks, Notify, Ready, Scheduler, NetDevices];
         let of = |number: u64| ALL.into_iter().find(|point| *point as u64 == number);
         self.calls.iter().filter(|call| call.kind == Kind::Stop).filter_map(move |call| of(call.args[0]))
     }

@@ -1,8 +1,47 @@
 //! `linux.resources`, of config.json and of an update.
 
 use oci_spec::runtime::LinuxResources;
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
+/// Of a configuration, whether it has a limit of processes: the types of oci-spec make 0 of one that is not there.
+#[derive(Deserialize)]
+pub(super) struct Config {
+    linux: Option<Linux>,
+}
+
+#[derive(Deserialize)]
+struct Linux {
+    resources: Option<Resources>,
+}
+
+/// The same of its resources alone.
+#[derive(Deserialize)]
+struct Resources {
+    pids: Option<Pids>,
+}
+
+#[derive(Deserialize)]
+struct Pids {
+    limit: Option<i64>,
+}
+
+/// Where the limit of processes may be.
+pub(super) trait HasPids: DeserializeOwned {
+    fn limit(&self) -> Option<i64>;
+}
+
+impl HasPids for Resources {
+    fn limit(&self) -> Option<i64> {
+        self.pids.as_ref()?.limit
+    }
+}
+
+impl HasPids for Config {
+    fn limit(&self) -> Option<i64> {
+        self.linux.as_ref()?.resources.as_ref()?.limit()
+    }
+}
 
 /// Reads what an update gives: the object `linux.resources` of config.json, in a text of its own; `name` is where it is from.
 /// What is odd and no error is beside it.
@@ -12,30 +51,24 @@ use serde_json::Value;
 #[cfg(any(test, feature = "internals"))]
 pub fn parse_resources(text: &[u8], name: &str) -> crate::Result<(LinuxResources, Vec<String>)> {
     let (mut resources, warnings) = super::parse(text, name, |_| Vec::new())?;
-    clear(&mut resources, text, "");
+    clear::<Resources>(&mut resources, text);
     Ok((resources, warnings))
 }
 
-/// `pids` without a limit is no limit, and not the limit 0, which the types make of it: where they have that, the text, at
-/// `place`, is asked.
-pub(super) fn clear(resources: &mut LinuxResources, text: &[u8], place: &str) {
-    if resources.pids().is_none_or(|pids| pids.limit() != 0) {
-        return;
+/// `pids` without a limit is no limit, and not the limit 0: where the types have that, the text is asked.
+pub(super) fn clear<T: HasPids>(resources: &mut LinuxResources, text: &[u8]) {
+    if resources.pids().is_some_and(|pids| pids.limit() == 0) {
+        let given = super::parse::<T>(text, "", |_| Vec::new());
+        if given.is_ok_and(|(given, _)| given.limit().is_none()) {
+            resources.set_pids(None);
+        }
     }
-    let whole: Value = serde_json::from_slice(text).unwrap_or_default();
-    let pids = whole.pointer(place).and_then(|resources| field(resources, "pids"));
-    if pids.and_then(|pids| field(pids, "limit")).is_none_or(Value::is_null) {
-        resources.set_pids(None);
-    }
-}
-
-fn field<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
-    let mut fields = object.as_object()?.iter();
-    fields.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn parsed(text: &str) -> Value {

@@ -48,7 +48,6 @@ mod tests {
 
     use super::*;
     use crate::host::cgroups::CgroupMounts;
-    use crate::options::CgroupManager;
 
     /// The owner, after a change of a configuration that asks for one.
     fn found(change: impl FnOnce(&mut serde_json::Value), mounts: &CgroupMounts) -> Option<u32> {
@@ -57,8 +56,7 @@ mod tests {
             "linux": {"namespaces": [{"type": "cgroup"}]}});
         change(&mut json);
         let spec = serde_json::from_value(json).expect("a configuration");
-        let plan =
-            super::super::plan(None, Some(Path::new("/c")), "c", CgroupManager::Cgroupfs, mounts).expect("a plan");
+        let plan = super::super::plan(None, Some(Path::new("/c")), "c", None, mounts).expect("a plan");
         owner(&spec, &plan)
     }
 

@@ -8,7 +8,7 @@ const V2: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
 
 fn planned(json: &str, path: Option<&str>, mounts: &CgroupMounts) -> Result<CgroupPlan> {
     let resources: LinuxResources = serde_json::from_str(json).unwrap();
-    plan(Some(&resources), path.map(Path::new), "web1", CgroupManager::Cgroupfs, mounts)
+    plan(Some(&resources), path.map(Path::new), "web1", None, mounts)
 }
 
 fn v1() -> CgroupMounts {
@@ -65,12 +65,6 @@ fn a_path_that_leaves_or_is_the_root_is_refused() {
         let error = planned("{}", Some(path), &v2()).unwrap_err();
         assert_eq!(error.origin(), Some("linux.cgroupsPath"), "{path:?}: {error}");
     }
-}
-
-#[test]
-fn systemd_as_the_manager_is_refused() {
-    let error = plan(None, None, "web1", CgroupManager::Systemd, &v2()).unwrap_err();
-    assert_eq!(error.kind(), Kind::Usage);
 }
 
 #[test]

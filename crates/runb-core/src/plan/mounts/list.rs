@@ -8,6 +8,7 @@ mod cgroups;
 mod change;
 mod entry;
 mod filesystem;
+mod hosts;
 mod inside;
 mod made;
 mod target;
@@ -30,6 +31,8 @@ use crate::plan::request::Request;
 use crate::survey::{Covers, Destination, Kind, Survey};
 
 use cgroups::Shown as Cgroups;
+use hosts::Opener;
+pub use hosts::Source;
 pub(in crate::plan) use made::Start;
 use made::{Filesystem, Mounted};
 pub(in crate::plan) use target::{Target, onto, resolve};
@@ -61,6 +64,8 @@ pub enum MountWork {
     /// The descriptor is a filesystem context, of which the filesystem is created: on a block device that the container's own rules
     /// for devices may forbid.
     Disk,
+    /// There is no descriptor yet: what the host has is opened, and handed to init.
+    Open(Vec<Source>),
 }
 
 /// How a procfs is made for a pid namespace that init is not in.
@@ -74,16 +79,6 @@ enum Shown {
     Stop(Slot),
 }
 
-/// When what the host has is opened.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Opened {
-    /// Before the namespaces are entered: in another user namespace the host's paths may be closed, and a mount namespace of others
-    /// has other ones.
-    First,
-    /// With what is made, in the order of the list: so the kernel numbers the mounts, and mountinfo shows them (since Linux 6.8).
-    InOrder,
-}
-
 /// What is to be mounted.
 enum What {
     /// What a path of the host names; not opened yet.
@@ -92,6 +87,8 @@ enum What {
     Tree(Slot),
     /// A new filesystem.
     New,
+    /// A new filesystem that was created, and is no mount yet.
+    Created(Slot),
     /// What this path of the container names when its turn comes.
     Inside(PathBuf),
     /// A new filesystem that is made of what the container has when its turn comes.
@@ -151,7 +148,7 @@ impl Planned<'_> {
 pub(in crate::plan) struct Mounts<'a> {
     planned: Vec<Planned<'a>>,
     request: Request<'a>,
-    opened: Opened,
+    opener: Opener,
     cgroup: &'a CgroupPlan,
     cgroup_namespace: bool,
     mount_namespace: bool,
@@ -172,7 +169,7 @@ pub(in crate::plan) struct Mounts<'a> {
 }
 
 impl<'a> Mounts<'a> {
-    /// Checks the list, and opens what is bound while the host's paths are at hand.
+    /// Checks the list.
     pub(in crate::plan) fn open(
         p: &mut Program,
         request: &Request<'a>,
@@ -184,10 +181,7 @@ impl<'a> Mounts<'a> {
         let mut mounts = Mounts {
             planned: Vec::new(),
             request: *request,
-            opened: match namespaces.has(libc::CLONE_NEWUSER as u64) || namespaces.joins_mounts() {
-                true => Opened::First,
-                false => Opened::InOrder,
-            },
+            opener: Opener::of(namespaces),
             cgroup,
             cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP as u64),
             mount_namespace: namespaces.has(libc::CLONE_NEWNS as u64),
@@ -204,11 +198,6 @@ impl<'a> Mounts<'a> {
         };
         for (i, mount) in request.spec.mounts().iter().flatten().enumerate() {
             let mut planned = mounts.entry(i, mount)?;
-            if mounts.opened == Opened::First {
-                p.section(planned.place.as_str());
-                let what = std::mem::replace(&mut planned.what, What::Change);
-                planned.what = mounts.opened(p, &planned, what);
-            }
             if planned.options.copy_up && mounts.user_namespace {
                 mounts.prepare_copy(p, &mut planned)?;
             }
@@ -228,15 +217,21 @@ impl<'a> Mounts<'a> {
 
     /// Makes what is new, in the order of the list, while the host is in view: what a filesystem's source and options name is the
     /// host's, and a user namespace may make procfs and sysfs only while whole ones are in sight (mount_too_revealing in
-    /// fs/namespace.c, asked by fsmount(2)). All that is made is detached.
+    /// fs/namespace.c, asked by fsmount(2)). What is bound is opened when its turn comes: the kernel numbers mounts as they are made,
+    /// and mountinfo shows them so (since Linux 6.8). All is detached.
     pub(in crate::plan) fn make(&mut self, p: &mut Program) -> Result<()> {
         let mut all = std::mem::take(&mut self.planned);
-        for planned in &mut all {
+        for i in 0..all.len() {
+            if matches!(all[i].what, What::Source(_)) {
+                self.open_binds(p, &mut all[i..]);
+            }
+            let planned = &mut all[i];
             p.section(planned.place.as_str());
             planned.what = match std::mem::replace(&mut planned.what, What::Change) {
                 What::New => What::Made(self.filesystem(p, planned)?),
-                What::Cgroups(shown) => self.make_cgroups(p, planned, shown),
-                what => self.opened(p, planned, what),
+                What::Created(context) => What::Made(self.mount_created(p, planned, context)),
+                What::Cgroups(shown) => self.make_cgroups(p, planned, &shown),
+                what => what,
             };
         }
         self.planned = all;
@@ -256,7 +251,12 @@ impl<'a> Mounts<'a> {
                     self.attach_hierarchies(p, &planned, tmpfs, list);
                     Made::Attached(tmpfs, Filesystem::Hosts)
                 }
-                What::Source(_) | What::New | What::Cgroups(_) | What::Inside(_) | What::NewInside => {
+                What::Source(_)
+                | What::New
+                | What::Created(_)
+                | What::Cgroups(_)
+                | What::Inside(_)
+                | What::NewInside => {
                     return Err(Error::internal(format!("{} was not made", planned.place)));
                 }
             };
@@ -301,7 +301,7 @@ impl<'a> Mounts<'a> {
                 *rest = path.strip_prefix("/").unwrap_or(path).to_owned();
                 None
             }
-            (MountWork::MapIds(..) | MountWork::Procfs | MountWork::Disk, _) => None,
+            (MountWork::MapIds(..) | MountWork::Procfs | MountWork::Disk | MountWork::Open(_), _) => None,
         };
         if let Some(mount) = inside {
             p.fchdir(mount);

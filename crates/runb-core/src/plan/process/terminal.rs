@@ -45,9 +45,10 @@ pub(in crate::plan) fn open(p: &mut Program, process: &Process, mounts: &Mounts<
     p.section("process.terminal");
     p.doing("open the master of a new pseudoterminal");
     let name = p.text("ptmx");
-    let master = p.message(Report::terminal());
-    p.openat(devpts, name, O_RDWR | O_NOCTTY | O_NOFOLLOW).into_slot(master.descriptor);
-    let terminal = pair(p, process, master)?;
+    let message = p.message(Report::terminal(), 1);
+    let master = p.descriptors_of(message)[0];
+    p.openat(devpts, name, O_RDWR | O_NOCTTY | O_NOFOLLOW).into_slot(master);
+    let terminal = pair(p, process, (message, master))?;
     console(p, terminal, mounts);
     Ok(Some(terminal))
 }
@@ -65,18 +66,18 @@ pub(in crate::plan) fn open_joined(p: &mut Program, process: &Process) -> Result
     p.doing("open the master of a new pseudoterminal");
     let path = p.text("dev/pts/ptmx");
     let opened = resolve(p, AT_FDCWD.into(), path, O_RDWR | O_NOCTTY);
-    let master = p.message(Report::terminal());
+    let message = p.message(Report::terminal(), 1);
+    let master = p.descriptors_of(message)[0];
     // To where the message takes it from.
-    p.fcntl_dupfd_cloexec(opened).into_slot(master.descriptor);
+    p.fcntl_dupfd_cloexec(opened).into_slot(master);
     p.close(opened);
-    let terminal = pair(p, process, master)?;
+    let terminal = pair(p, process, (message, master))?;
     p.stop(Point::Terminal);
     Ok(Some(terminal))
 }
 
 /// From the master to the standard descriptors. Init keeps no master: its end would not be seen otherwise.
-fn pair(p: &mut Program, process: &Process, message: Message) -> Result<Terminal> {
-    let master = message.descriptor;
+fn pair(p: &mut Program, process: &Process, (message, master): (Message, Slot)) -> Result<Terminal> {
     p.doing("unlock the pseudoterminal");
     p.ioctl_tiocsptlck(master);
     p.doing("open the slave of the pseudoterminal");

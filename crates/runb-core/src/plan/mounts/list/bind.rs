@@ -1,4 +1,4 @@
-//! Bind mounts: what of the host is bound, and which attributes it gets.
+//! Bind mounts: which attributes they get.
 
 use nix::libc;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::host::mounts::MountCalls;
 use crate::plan::mounts::attributes::Change;
 use crate::plan::mounts::options::{Attributes, NOSYMFOLLOW, Reach, keeps_locked};
-use crate::plan::program::{AT_FDCWD, AT_RECURSIVE, OPEN_TREE_CLONE, Program, Slot, TreeFlags};
+use crate::plan::program::{Program, Slot};
 
 /// Whether the flags of what is bound are locked: in another user namespace than the one that it was mounted in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,23 +40,6 @@ impl Mounts<'_> {
         match locks {
             Locks::Locked => keeps_locked(had, options.attributes().on(had)).map_err(locked),
             Locks::Free => Ok(()),
-        }
-    }
-
-    /// Opens what the host has, if it is not opened yet.
-    pub(super) fn opened(&self, p: &mut Program, planned: &Planned<'_>, what: What) -> What {
-        match what {
-            What::Source(path) => {
-                p.doing(format!("bind source {}", path.display()));
-                let below = if planned.options.recursive_bind { AT_RECURSIVE } else { TreeFlags::default() };
-                let tree = p.open_tree(AT_FDCWD, &path, OPEN_TREE_CLONE | below).out();
-                if self.setter.reaches_detached() {
-                    self.settle(p, tree, planned);
-                }
-                What::Tree(tree)
-            }
-            What::Cgroups(shown) => What::Cgroups(shown.opened(p)),
-            what => what,
         }
     }
 

@@ -5,56 +5,41 @@ use std::path::PathBuf;
 use nix::libc;
 
 use super::filesystem::{By, Recipe};
-use super::{Mounts, Planned, What};
+use super::{Mounts, Planned, Source, What};
 use crate::host::cgroups::CgroupMounts;
 use crate::plan::cgroup::{Dir, DirKind};
 use crate::plan::mounts::attributes::Change;
 use crate::plan::mounts::options::{Attributes, CGROUP, RDONLY, Reach};
-use crate::plan::program::{
-    AT_FDCWD, AT_RECURSIVE, MOVE_MOUNT_F_EMPTY_PATH, OPEN_TREE_CLONE, Program, Slot, TreeFlags,
-};
+use crate::plan::program::{MOVE_MOUNT_F_EMPTY_PATH, Program, Slot};
 
 /// What the container sees of the hierarchies.
 pub(super) enum Shown {
     /// New mounts of them: those of version 1 begin at the cgroup namespace's root.
     New,
     /// Copies of what the host has at these paths, with what is mounted below.
-    Paths(Vec<PathBuf>, TreeFlags),
-    /// The same, opened.
-    Copies(Vec<Slot>),
-}
-
-impl Shown {
-    /// Opens what is not opened yet.
-    pub(super) fn opened(self, p: &mut Program) -> Self {
-        let Shown::Paths(paths, below) = self else { return self };
-        Shown::Copies(paths.iter().map(|path| p.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | below).out()).collect())
-    }
+    Paths(Vec<PathBuf>, Reach),
 }
 
 impl<'a> Mounts<'a> {
-    /// Where the container has no cgroup namespace, copies: the own cgroup in each hierarchy of version 1; of version 2 the
-    /// whole, and that only where a user namespace forbids to mount it (cgroup_get_tree in the kernel).
+    /// Where the container has no cgroup namespace, copies: the own cgroup in each hierarchy of version 1, of version 2 the
+    /// whole. A new mount of it would give the host's another set of options (nsdelegate: cgroup_reconfigure in the kernel), and
+    /// a user namespace forbids it.
     pub(super) fn cgroups(&self) -> Shown {
         match &self.request.host.cgroups {
             _ if self.cgroup_namespace => Shown::New,
-            CgroupMounts::V2(_) if !self.user_namespace => Shown::New,
-            CgroupMounts::V2(unified) => Shown::Paths(vec![unified.mountpoint.clone()], AT_RECURSIVE),
-            _ => Shown::Paths(self.v1().map(|dir| dir.path.clone()).collect(), TreeFlags::default()),
+            CgroupMounts::V2(unified) => Shown::Paths(vec![unified.mountpoint.clone()], Reach::Below),
+            _ => Shown::Paths(self.v1().map(|dir| dir.path.clone()).collect(), Reach::Top),
         }
     }
 
     /// Makes or opens all, detached.
-    pub(super) fn make_cgroups(&mut self, p: &mut Program, planned: &Planned<'_>, shown: Shown) -> What {
+    pub(super) fn make_cgroups(&mut self, p: &mut Program, planned: &Planned<'_>, shown: &Shown) -> What {
         let attributes = planned.options.attributes().set;
         let v1: Vec<_> = self.v1().collect();
         if v1.is_empty() {
-            return match shown.opened(p) {
-                Shown::Copies(copies) if !copies.is_empty() => {
-                    self.settle_copies(p, planned, &copies);
-                    What::CgroupCopy(copies[0])
-                }
-                _ => {
+            return match *self.copies(p, planned, shown) {
+                [copy, ..] => What::CgroupCopy(copy),
+                [] => {
                     let data = &planned.options.data;
                     What::Made(self.create(
                         p,
@@ -68,12 +53,9 @@ impl<'a> Mounts<'a> {
         let recipe =
             Recipe { typ: "tmpfs", source: b"tmpfs", flags: &[], data: &data, attributes: attributes & !RDONLY };
         let tmpfs = self.create(p, &recipe, By::Init);
-        let list = match shown.opened(p) {
-            Shown::Copies(copies) => {
-                self.settle_copies(p, planned, &copies);
-                copies
-            }
-            _ => {
+        let list = match shown {
+            Shown::Paths(..) => self.copies(p, planned, shown),
+            Shown::New => {
                 let controllers = v1.into_iter().filter_map(|dir| match &dir.kind {
                     DirKind::V1 { controllers, .. } => Some(controllers),
                     _ => None,
@@ -85,11 +67,15 @@ impl<'a> Mounts<'a> {
         What::Hierarchies(tmpfs, list)
     }
 
-    /// What could be done to copies while they are detached.
-    fn settle_copies(&self, p: &mut Program, planned: &Planned<'_>, copies: &[Slot]) {
+    /// What of the host is to be shown, opened, with what can be done to it while it is detached.
+    fn copies(&mut self, p: &mut Program, planned: &Planned<'_>, shown: &Shown) -> Vec<Slot> {
+        let Shown::Paths(paths, reach) = shown else { return Vec::new() };
+        let source = |path: &PathBuf| Source { place: planned.place.clone(), path: path.clone(), reach: *reach };
+        let copies = self.open_sources(p, paths.iter().map(source).collect());
         if self.setter.reaches_detached() {
             copies.iter().for_each(|copy| self.settle_copy(p, planned, *copy));
         }
+        copies
     }
 
     /// Attaches the hierarchies of version 1, with links for those that share one.

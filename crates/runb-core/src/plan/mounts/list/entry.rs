@@ -128,7 +128,7 @@ impl<'a> Mounts<'a> {
         }
     }
 
-    /// A tmpfs that the runtime is to fill is made in the runtime's user namespace: in one of the container's the runtime's
+    /// A tmpfs that the runtime is to fill is created in the runtime's user namespace: in one of the container's the runtime's
     /// own ids would not be mapped (EOVERFLOW). Its root belongs to the container's.
     pub(super) fn prepare_copy(&mut self, p: &mut Program, planned: &mut Planned<'_>) -> Result<()> {
         let linux = self.request.spec.linux().as_ref();
@@ -149,7 +149,7 @@ impl<'a> Mounts<'a> {
             planned.options.data.push(format!("{name}={}", root.host_id()));
         }
         p.section(planned.place.as_str());
-        planned.what = What::Made(self.filesystem(p, planned)?);
+        planned.what = self.created(p, planned)?;
         Ok(())
     }
 

@@ -44,6 +44,15 @@ impl Recipe<'_> {
 impl Mounts<'_> {
     /// Makes a filesystem of the mount's type, detached.
     pub(super) fn filesystem(&mut self, p: &mut Program, planned: &Planned<'_>) -> Result<Slot> {
+        match self.created(p, planned)? {
+            What::Created(context) => Ok(self.mount_created(p, planned, context)),
+            What::Made(slot) => Ok(slot),
+            _ => Err(Error::internal(format!("{} was not created", planned.place))),
+        }
+    }
+
+    /// Creates a filesystem of the mount's type; what mount(2) has to create is a mount at once.
+    pub(super) fn created(&mut self, p: &mut Program, planned: &Planned<'_>) -> Result<What> {
         let typ = planned.typ();
         let options = &planned.options;
         let mut data = options.data.clone();
@@ -54,22 +63,20 @@ impl Mounts<'_> {
         let source = planned.source.as_os_str().as_encoded_bytes();
         let mut flags = options.superblock.clone();
         flags.retain(|name| *name != IVERSION);
-        let mut attributes = options.attributes().set;
-        let readonly = attributes & RDONLY != 0;
-        match typ {
-            // What is mounted below it needs its directories first.
-            "tmpfs" => attributes &= !RDONLY,
+        let attributes = options.attributes().set & !later(planned);
+        if attributes & RDONLY != 0 {
             // The filesystem as well as the mount, as mount(2) does: a disk may not be written to at all.
-            _ if readonly => flags.push("ro"),
-            _ => {}
+            flags.push("ro");
         }
         let recipe = Recipe { typ, source, flags: &flags, data: &data, attributes };
-        let slot = if recipe.is_too_long() {
+        if recipe.is_too_long() {
             if typ == "proc" && !matches!(self.shown, Shown::Own) {
                 let text = "a procfs of a pid namespace that is joined takes no option of more than 255 bytes";
                 return Err(Error::spec(planned.place.as_str(), text));
             }
-            self.classic(p, &recipe, options.classic(attributes))
+            let slot = self.classic(p, &recipe, options.classic(attributes));
+            self.is_made(planned, slot);
+            Ok(What::Made(slot))
         } else {
             let by = match self.shown {
                 Shown::Stop(namespace) if typ == "proc" => {
@@ -79,16 +86,33 @@ impl Mounts<'_> {
                 _ if planned.disk => By::Runtime(&planned.place),
                 _ => By::Init,
             };
-            self.create(p, &recipe, by)
-        };
-        if typ == "tmpfs" && readonly {
-            self.readonly_later.push((planned.place.clone(), slot, attributes));
+            Ok(What::Created(self.context(p, &recipe, by)))
         }
-        Ok(slot)
+    }
+
+    /// Makes the mount of what was created.
+    pub(super) fn mount_created(&mut self, p: &mut Program, planned: &Planned<'_>, context: Slot) -> Slot {
+        p.doing(format!("mount {}", planned.typ()));
+        let slot = self.fsmount(p, context, planned.options.attributes().set & !later(planned));
+        self.is_made(planned, slot);
+        slot
+    }
+
+    fn is_made(&mut self, planned: &Planned<'_>, slot: Slot) {
+        let attributes = planned.options.attributes().set;
+        if attributes & later(planned) != 0 {
+            self.readonly_later.push((planned.place.clone(), slot, attributes & !RDONLY));
+        }
     }
 
     /// Makes it.
     pub(super) fn create(&mut self, p: &mut Program, recipe: &Recipe<'_>, by: By<'_>) -> Slot {
+        let context = self.context(p, recipe, by);
+        self.fsmount(p, context, recipe.attributes)
+    }
+
+    /// The context of a filesystem that is created.
+    fn context(&mut self, p: &mut Program, recipe: &Recipe<'_>, by: By<'_>) -> Slot {
         let mut data = recipe.data.to_vec();
         data.extend(lsm::context(recipe.typ, self.label, &data));
         p.doing(what(recipe.typ, &data));
@@ -108,9 +132,13 @@ impl Mounts<'_> {
                 p.stop_with(Point::Mount, context);
             }
         }
+        context
+    }
+
+    fn fsmount(&self, p: &mut Program, context: Slot, attributes: u64) -> Slot {
         // Where mount_setattr(2) is missing, the new calls do not know this attribute either; mount(2) does.
         let unknown = if self.setter.reaches_detached() { 0 } else { NOSYMFOLLOW };
-        p.fsmount(context, recipe.attributes & !unknown).out()
+        p.fsmount(context, attributes & !unknown).out()
     }
 
     /// mount(2), for options that are too long for fsconfig(2) (the layers of an overlay): onto the root that is about to be left,
@@ -168,15 +196,15 @@ impl Mounts<'_> {
 fn foreign_context(p: &mut Program, namespace: Slot) -> Slot {
     p.doing("take a procfs that was begun in the pid namespace");
     p.stop_with(Point::Mount, namespace);
-    let message = p.message(Report::terminal());
+    let message = p.message(Report::terminal(), 1);
     p.recvmsg(p.report(), message);
-    let context = message.descriptor;
+    let context = p.descriptors_of(message)[0];
     // Whoever is there may have exchanged it. No other filesystem takes this option, whose value is what it is anyway.
     p.fsconfig_set_string(context, "hidepid", "0");
     context
 }
 
-/// The attributes that come when all is mounted.
+/// The attributes that come when all is mounted: what is mounted below a tmpfs needs its directories first.
 pub(super) fn later(planned: &Planned<'_>) -> u64 {
     if planned.typ() == "tmpfs" { RDONLY } else { 0 }
 }

@@ -7,14 +7,19 @@ use crate::plan::program::flags::{O_CLOEXEC, OpenFlags, Resolve};
 use crate::plan::program::values::{Data, Number, Text};
 use crate::plan::program::{Added, Program, Slot};
 
-/// A message of a report and a descriptor by SCM_RIGHTS (unix(7), cmsg(3)).
+/// A message of a report and descriptors by SCM_RIGHTS (unix(7), cmsg(3)).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message {
-    /// The place of the descriptor.
-    pub(crate) descriptor: Slot,
+    /// The struct cmsghdr, with the descriptors behind it.
+    control: Data,
+    /// How many descriptors.
+    count: usize,
     /// The struct msghdr.
     header: Data,
 }
+
+/// The size of a struct cmsghdr.
+const CMSGHDR: usize = 16;
 
 impl Program {
     /// openat(2), never to make a file.
@@ -164,16 +169,23 @@ impl Program {
         self.call(libc::SYS_socket, &[domain.into(), kind.into(), 0.into()])
     }
 
-    /// A message of one report and one descriptor, none so far.
-    pub(crate) fn message(&mut self, report: Report) -> Message {
+    /// A message of one report and `count` descriptors, none so far.
+    pub(crate) fn message(&mut self, report: Report, count: usize) -> Message {
         let report = self.bytes(&report.to_bytes());
-        // struct cmsghdr: length, level and type; then the descriptor.
-        const LENGTH: u64 = 16 + 4;
+        // struct cmsghdr: length, level and type; then the descriptors.
+        let length = CMSGHDR + 4 * count;
         let level_and_type = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;
-        let control = self.longs(&[LENGTH, level_and_type, u64::from(u32::MAX)]);
+        let mut longs = vec![length as u64, level_and_type];
+        longs.resize(length.div_ceil(8), u64::MAX);
+        let control = self.longs(&longs);
         let vector = self.longs(&[report.address(), REPORT_SIZE as u64]);
-        let header = self.longs(&[0, 0, vector.address(), 1, control.address(), 24, 0]);
-        Message { descriptor: self.slot_in(control, 16), header }
+        let header = self.longs(&[0, 0, vector.address(), 1, control.address(), 8 * longs.len() as u64, 0]);
+        Message { control, count, header }
+    }
+
+    /// The places of a message's descriptors.
+    pub(crate) fn descriptors_of(&self, message: Message) -> Vec<Slot> {
+        (0..message.count).map(|i| self.slot_in(message.control, CMSGHDR + 4 * i)).collect()
     }
 
     /// sendmsg(2).
@@ -181,8 +193,9 @@ impl Program {
         self.call(libc::SYS_sendmsg, &[fd.into().into(), message.header.into(), libc::MSG_NOSIGNAL.into()])
     }
 
-    /// recvmsg(2): the message's report is overwritten, and its descriptor is the one that came.
+    /// recvmsg(2): the message's report is overwritten, and its descriptors are those that came.
     pub(crate) fn recvmsg(&mut self, fd: impl Into<Number>, message: Message) -> Added<'_> {
+        self.received += message.count;
         self.call(libc::SYS_recvmsg, &[fd.into().into(), message.header.into(), libc::MSG_CMSG_CLOEXEC.into()])
     }
 
