@@ -65,7 +65,11 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
 
 fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Trace) -> Result<Planned> {
     state::check_id(&options.id)?;
-    let mut bundle = Bundle::load_traced(&options.bundle, trace)?;
+    planned_of(Bundle::load_traced(&options.bundle, trace)?, options, host, ending)
+}
+
+/// Plans a bundle that was read.
+pub(super) fn planned_of(mut bundle: Bundle, options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
     if options.notify_socket.is_some() {
         notify::add_to(&mut bundle.spec, &options.root.join(&options.id))?;
     }
