@@ -56,8 +56,8 @@ impl Account {
     pub fn error(&self, error: &Error) {
         self.inner.borrow_mut().failure = Some(Failure {
             place: error.origin().map(str::to_owned),
-            call: error.call().map(str::to_owned),
-            index: error.call_index(),
+            call: error.call().map(|call| call.text.clone()),
+            index: error.call().and_then(|call| call.index),
             errno: error.errno().map(|errno| format!("{errno:?}")),
         });
     }

@@ -263,7 +263,7 @@ impl Launch<'_> {
 
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
     fn until_ready(&mut self, plan: &Plan, cgroups: &Cgroups<'_>, listener: Option<OwnedFd>) -> Result<launch::Ready> {
-        let made = cgroups.make(&mut self.saved)?;
+        let made = cgroups.make(&mut self.saved, self.trace)?;
         // Nobody can join a version 1 cpuset that is empty, and a memory policy is set for the nodes of the cpuset; else init
         // works meanwhile.
         let linux = self.planned.bundle.spec.linux().as_ref();
@@ -299,7 +299,7 @@ impl Launch<'_> {
                 }
                 Some(_) => running,
                 None => running.be_moved(trace, |init, trace| {
-                    let made = cgroups.make_around(&mut self.saved, init)?;
+                    let made = cgroups.make_around(&mut self.saved, init, trace)?;
                     trace.done(What::Cgroups);
                     made.apply(&plan.cgroup)?;
                     trace.done(What::Limits);
