@@ -487,17 +487,68 @@ pub struct Seccomp {
     pub arguments: Vec<String>,
 }
 
+/// How `log` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A row for each call.
+    #[default]
+    Table,
+    /// The lines of the log, as text.
+    Text,
+    /// An object for each call.
+    Json,
+}
+
 /// `log`: reads the invocation log.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
-    /// Print the last N lines alone
+    /// Print the last N calls alone
     #[arg(long, short = 'n')]
     pub last: Option<usize>,
-    /// Form of the output
-    #[arg(long, short, value_enum, default_value = "text")]
-    pub format: Format,
-    /// Print what concerns this container alone
-    pub id: Option<String>,
+    /// table: a row for each call; text: the lines; json: an object for each call
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub format: LogFormat,
+    /// As --format json
+    #[arg(long)]
+    pub json: bool,
+    /// Go on with what is written from now on
+    #[arg(long, short = 'F')]
+    pub follow: bool,
+    /// Only what concerns this container: the beginning of its id, or a name that an engine gave it
+    #[arg(long)]
+    pub container: Option<String>,
+    /// Only calls of this verb
+    #[arg(long)]
+    pub verb: Vec<String>,
+    /// Only calls by this one: a process id, the name of the caller or of its parent, or a unit
+    #[arg(long)]
+    pub caller: Option<String>,
+    /// Only what began since then: 10m (ago), or 2026-11-22T18:00:00Z
+    #[arg(long)]
+    pub since: Option<String>,
+    /// Only what began before then
+    #[arg(long)]
+    pub until: Option<String>,
+    /// Only what failed, or was killed before its end
+    #[arg(long)]
+    pub failed: bool,
+    /// Only what took longer, as 20ms
+    #[arg(long)]
+    pub slower: Option<String>,
+    /// Read this file in place of the log and those that it was rotated to; - is stdin
+    #[arg(long)]
+    pub file: Vec<PathBuf>,
+    /// timeline: write a picture
+    #[arg(long)]
+    pub svg: Option<PathBuf>,
+    /// timeline: write a page for a browser
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+    /// stats: print them in OpenMetrics' form
+    #[arg(long)]
+    pub prometheus: bool,
+    /// timeline, stats, replay or explain; and the container
+    pub words: Vec<String>,
 }
 
 /// `help`.
@@ -555,7 +606,7 @@ verbs! {
     "restore" Restore(Restore) Any "Bring back a container from a checkpoint";
     "plan" Plan(Plan) Any "Print what create would do, call by call, and do nothing";
     "seccomp" Seccomp(Seccomp) Any "Print the compiled seccomp filter, or whether a system call would pass";
-    "log" Log(Log) Any "Print the invocation log";
+    "log" Log(Log) Any "Print the invocation log, a timeline, statistics, or what was wrong";
     "help" Help(Help) Any "Explain a verb";
 }
 
@@ -594,6 +645,11 @@ pub struct Parsed {
 
 fn definition(name: &OsStr) -> Option<&'static Definition> {
     VERBS.iter().find(|definition| name == definition.name)
+}
+
+/// Whether it is the name of a verb.
+pub fn is_verb(name: &str) -> bool {
+    definition(OsStr::new(name)).is_some()
 }
 
 fn command(name: &'static str) -> Command {

@@ -335,7 +335,7 @@ impl Exit {
         let own = self.verb.iter_mut().chain(&mut self.container).chain(&mut self.bundle);
         own.chain(container).chain(pod).chain(namespace).chain(sandbox).for_each(|text| short(text, NAME));
         self.error.iter_mut().for_each(|text| short(text, ERROR));
-        for failure in &mut self.failure {
+        if let Some(failure) = &mut self.failure {
             failure.place.iter_mut().chain(&mut failure.call).for_each(|text| short(text, NAME));
         }
         self.caller.unit.iter_mut().for_each(|text| short(text, NAME));

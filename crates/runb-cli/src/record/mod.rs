@@ -5,6 +5,7 @@
 pub mod account;
 mod caller;
 pub mod entry;
+pub mod keep;
 pub mod quote;
 pub mod redact;
 pub mod text;
@@ -127,7 +128,7 @@ fn last(mut sentences: Vec<(Duration, String)>) -> Vec<(Duration, String)> {
 }
 
 /// The SHA-256 of a configuration, as sha256sum(1) prints it.
-fn digest(config: &[u8]) -> String {
+pub fn digest(config: &[u8]) -> String {
     use std::fmt::Write;
     Sha256::digest(config).iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
