@@ -80,7 +80,7 @@ pub struct Call {
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
-    origin: Option<String>,
+    origin: Option<Box<str>>,
     text: Box<str>,
     plain: Option<Box<str>>,
     errno: Option<Errno>,
@@ -131,7 +131,7 @@ impl Error {
 
     /// Names the place in config.json, or the option (`options.pid_file`), unless a more exact one is already named.
     pub fn at(mut self, origin: impl Into<String>) -> Self {
-        self.origin.get_or_insert_with(|| origin.into());
+        self.origin.get_or_insert_with(|| origin.into().into());
         self
     }
 

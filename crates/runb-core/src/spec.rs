@@ -41,6 +41,7 @@ impl Bundle {
     /// # Errors
     /// The folder or the file cannot be read; the text is no JSON (with line and column); a field has a wrong type (with
     /// its place); a string has a NUL byte in it, which no system call could take.
+    #[cfg(any(test, feature = "internals"))]
     pub fn load(dir: &Path) -> Result<Self> {
         Bundle::load_traced(dir, &mut Trace::begin())
     }

@@ -148,7 +148,9 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             What::Host => f.write_str("the machine was looked at"),
-            What::Read { bundle, config } => write!(f, "{}/config.json was read, {} bytes", bundle.display(), config.len()),
+            What::Read { bundle, config } => {
+                write!(f, "{}/config.json was read, {} bytes", bundle.display(), config.len())
+            }
             What::Loaded => f.write_str("the container was locked, and its state was read"),
             What::Process { args } => write!(f, "the process is {args:?}"),
             What::Plan { calls, filter: None } => write!(f, "planned: {calls} calls of init, no seccomp filter"),
@@ -192,6 +194,7 @@ impl What {
             What::Stop(stop) => stop.name(),
             What::NetDevices => "net-devices",
             What::IdMaps => "id-maps",
+            What::NetDevices => "network-devices",
             What::Mount => "mount",
             What::Hook { kind, index, .. } => return Cow::Owned(format!("{kind}[{index}]")),
             What::Announced => "hand-over",
@@ -207,7 +210,9 @@ impl Stop {
     /// The stop in a word.
     fn name(self) -> &'static str {
         match self.0 {
+            Point::Cgroup => "until-cgroup",
             Point::IdMap => "until-id-maps",
+            Point::NetDevices => "until-network-devices",
             Point::Mount => "until-mount",
             Point::Terminal => "until-terminal",
             Point::Scheduler => "until-scheduler",

@@ -153,8 +153,11 @@ impl Journal {
 
     /// The network devices that a launch moves.
     pub(crate) fn devices(&self) -> Vec<&Device> {
-        let device = |step| if let &Step::NetDevice(ref device) = step { Some(device) } else { None };
-        self.steps.iter().filter_map(device).collect()
+        let devices = self.steps.iter().filter_map(|step| match step {
+            Step::NetDevice(device) => Some(device),
+            _ => None,
+        });
+        devices.collect()
     }
 
     /// Takes everything back, newest first; network devices from the namespace that they are in, if it is still there.

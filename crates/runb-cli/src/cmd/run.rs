@@ -14,7 +14,7 @@ pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
     if args.detach {
         let container = Container::run(&options)?.detach()?;
         context.report.steps(container.steps());
-    context.report.account().annotations(container.annotations());
+        context.report.account().annotations(container.annotations());
         context.warn(container.warnings());
         return Ok(0);
     }

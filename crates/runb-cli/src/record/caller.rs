@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn conmon_is_told_the_name_by_a_flag() {
-        let line = "/usr/bin/conmon\0--api-version\01\0-c\0abc\0-n\0nice_name\0";
+        let line = "/usr/bin/conmon\0--api-version\x001\0-c\0abc\0-n\0nice_name\0";
         assert_eq!(conmon_name(line).as_deref(), Some("nice_name"));
         assert_eq!(conmon_name("conmon\0-c\0abc\0"), None);
     }

@@ -33,6 +33,7 @@ pub struct Entry {
 }
 
 /// What happened.
+#[allow(clippy::large_enum_variant, reason = "a call makes two of them")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {

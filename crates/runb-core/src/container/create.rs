@@ -57,6 +57,7 @@ pub fn probe(options: &Options) -> Result<Host> {
 ///
 /// # Errors
 /// The bundle or its configuration is wrong, or this machine cannot do what it asks for.
+#[cfg(any(test, feature = "internals"))]
 pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
     planned_traced(options, host, ending, &mut Trace::begin())
 }

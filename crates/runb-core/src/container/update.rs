@@ -30,15 +30,15 @@ impl Container {
         let cgroup = held.saved.cgroup.clone();
         let (before, target) = (held.resources()?, cgroup.target()?);
         let mut update = plan::cgroup::update(&before, change, &target)?;
+        if update.devices.is_some() && in_user_namespace() {
+            // As at create.
+            update.devices = None;
+        }
         let unit = held.saved.journal.unit().cloned();
         let told = match &unit {
             Some(unit) => systemd::changed(&mut update, change, &target, &unit.name)?,
             None => Vec::new(),
         };
-        if update.devices.is_some() && in_user_namespace() {
-            // As at create.
-            update.devices = None;
-        }
         let updated = cgroup.update(&update, deadline())?;
         // systemd takes all of it or nothing, and writes it once more.
         if let Err(error) = tell(unit.as_ref(), &told, &cgroup) {
