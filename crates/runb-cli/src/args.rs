@@ -314,7 +314,7 @@ pub struct Update {
 }
 
 /// Bytes as Docker's units write them: a number, a letter for a power of 1024, `i` and `b` at will (`50M`, `1.5GiB`).
-fn bytes(text: &str) -> Result<i64, String> {
+pub fn bytes(text: &str) -> Result<i64, String> {
     if text == "-1" {
         return Ok(-1);
     }
@@ -453,9 +453,14 @@ pub struct Plan {
     /// Keep the caller's session keyring
     #[arg(long)]
     pub no_new_keyring: bool,
-    /// The container's id
-    #[arg(default_value = "ID")]
-    pub id: String,
+    /// Print the calls, one a line
+    #[arg(long)]
+    pub calls: bool,
+    /// Print in what two bundles, and their plans, differ
+    #[arg(long)]
+    pub diff: bool,
+    /// The container's id; with --diff the two bundles
+    pub words: Vec<String>,
 }
 
 /// `features`: what this build supports, or what works on this machine.
@@ -604,7 +609,7 @@ verbs! {
     "events" Events(Events) Any "Print statistics and events of a container";
     "checkpoint" Checkpoint(Checkpoint) Any "Save a container by CRIU";
     "restore" Restore(Restore) Any "Bring back a container from a checkpoint";
-    "plan" Plan(Plan) Any "Print what create would do, call by call, and do nothing";
+    "plan" Plan(Plan) Any "Print what create would make, or each of its calls, and do nothing";
     "seccomp" Seccomp(Seccomp) Any "Print the compiled seccomp filter, or whether a system call would pass";
     "log" Log(Log) Any "Print the invocation log, a timeline, statistics, or what was wrong";
     "help" Help(Help) Any "Explain a verb";
@@ -673,8 +678,8 @@ pub fn parse(argv: &[OsString]) -> Parsed {
         Err(error) => (lenient(&words.global), words.error.clone().or(Some(one_line(&error)))),
     };
     let known = words.verb.as_deref().and_then(definition);
-    let takes_id =
-        known.is_some_and(|known| !matches!(known.name, "list" | "spec" | "features" | "seccomp" | "log" | "help"));
+    let takes_id = known
+        .is_some_and(|known| !matches!(known.name, "list" | "spec" | "features" | "seccomp" | "log" | "plan" | "help"));
     Parsed {
         global,
         verb: words.verb.as_ref().map(|verb| verb.to_string_lossy().into_owned()),

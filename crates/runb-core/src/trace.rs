@@ -192,7 +192,6 @@ impl What {
             What::Limits => "limits",
             What::Clone { .. } => "spawn",
             What::Stop(stop) => stop.name(),
-            What::NetDevices => "net-devices",
             What::IdMaps => "id-maps",
             What::NetDevices => "network-devices",
             What::Mount => "mount",
@@ -218,8 +217,6 @@ impl Stop {
             Point::Scheduler => "until-scheduler",
             Point::Hooks => "until-hooks",
             Point::Notify => "until-seccomp-listener",
-            Point::Cgroup => "until-cgroup",
-            Point::NetDevices => "until-net-devices",
             Point::Ready => "until-ready",
         }
     }

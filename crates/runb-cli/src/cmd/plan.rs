@@ -1,11 +1,16 @@
-//! `plan`: what `create` would do, call by call.
+//! `plan`: what `create` would do: what the container will be, or call by call.
+
+mod diff;
+mod person;
+mod places;
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use runb_core::container::{Planned, planned, probe};
 use runb_core::options::{Keyring, Options, RootEntry};
 use runb_core::plan::Ending;
-use runb_core::{Error, Result};
+use runb_core::{Error, Kind, Result};
 use serde_json::json;
 
 use super::{Context, options};
@@ -13,17 +18,54 @@ use crate::args::Plan;
 
 /// Prints the plan; nothing is done, and no right is needed.
 pub fn run(args: &Plan, context: &Context<'_>) -> Result<u8> {
+    check(args)?;
+    if args.diff {
+        let [a, b] = args.words.as_slice() else {
+            return Err(Error::new(Kind::Usage, "plan --diff takes two bundles"));
+        };
+        let (a, b) = (plan(args, a.into(), context)?, plan(args, b.into(), context)?);
+        context.print(&diff::text(&a, &b))?;
+        return Ok(0);
+    }
+    let planned = plan(args, args.bundle.clone().unwrap_or_else(|| ".".into()), context)?;
+    context.warn(&planned.plan.warnings);
+    let text = match (args.json, args.calls) {
+        (true, _) => as_json(&planned)?,
+        (_, true) => as_text(&planned),
+        _ => person::text(id(args), &planned),
+    };
+    context.print(&text)?;
+    Ok(0)
+}
+
+/// The container's id, if it has one already.
+fn id(args: &Plan) -> &str {
+    args.words.first().filter(|_| !args.diff).map_or("ID", String::as_str)
+}
+
+/// Flags that would be ignored are refused.
+fn check(args: &Plan) -> Result<()> {
+    let wrong = match args {
+        Plan { json: true, calls: true, .. } => "--json has the calls already: --calls is not for it",
+        Plan { diff: true, json: true, .. } | Plan { diff: true, calls: true, .. } => {
+            "--diff is text: --json and --calls are not for it"
+        }
+        Plan { diff: true, bundle: Some(_), .. } => "--diff takes two bundles, and no --bundle",
+        Plan { diff: false, words, .. } if words.len() > 1 => "plan takes one id",
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, wrong))
+}
+
+/// The plan of a bundle.
+fn plan(args: &Plan, bundle: PathBuf, context: &Context<'_>) -> Result<Planned> {
     let root = options::root(context.global, context.environment)?;
-    let bundle = options::absolute(args.bundle.clone().unwrap_or_else(|| ".".into()))?;
-    let mut options = Options::new(&args.id, root, bundle);
+    let bundle = options::absolute(bundle)?;
+    let mut options = Options::new(id(args), root, bundle);
     options.root_entry = if args.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot };
     options.cgroup_manager = options::cgroup_manager(context.global, context.environment, context.settings);
     options.keyring = if args.no_new_keyring { Keyring::Inherit } else { Keyring::New };
-    let planned = planned(&options, &probe(&options)?, Ending::Fifo)?;
-    context.warn(&planned.plan.warnings);
-    let text = if args.json { as_json(&planned)? } else { as_text(&planned) };
-    context.print(&text)?;
-    Ok(0)
+    planned(&options, &probe(&options)?, Ending::Fifo)
 }
 
 fn as_text(planned: &Planned) -> String {

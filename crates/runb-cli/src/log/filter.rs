@@ -83,7 +83,9 @@ impl Filter {
             return false;
         }
         let slow = |least: Duration| {
-            line.field("seconds").and_then(|text| text.parse::<f64>().ok()).is_some_and(|took| took > least.as_secs_f64())
+            line.field("seconds")
+                .and_then(|text| text.parse::<f64>().ok())
+                .is_some_and(|took| took > least.as_secs_f64())
         };
         self.slower.is_none_or(slow)
     }
@@ -121,7 +123,9 @@ fn is_of(asked: &str, call: &Call, exit: Option<&Exit>, named: &mut HashSet<Stri
     let Some((exit, id)) = exit.zip(id) else { return false };
     let names = &exit.names;
     let own = |name: &Option<String>| name.as_deref() == Some(asked);
-    let both = || names.pod.as_deref().zip(names.container.as_deref()).is_some_and(|(pod, own)| asked == format!("{pod}/{own}"));
+    let both = || {
+        names.pod.as_deref().zip(names.container.as_deref()).is_some_and(|(pod, own)| asked == format!("{pod}/{own}"))
+    };
     let sandbox = names.sandbox.as_deref().is_some_and(|sandbox| sandbox.starts_with(asked));
     let is_named = own(&names.container) || own(&names.pod) || sandbox || both();
     if is_named && named.len() < NAMED {
@@ -147,7 +151,9 @@ fn time(flag: &str, text: &str, now: SystemTime) -> Result<String> {
     if micros(text).is_some() && text.ends_with("+00:00") {
         return Ok(text.to_owned());
     }
-    let wrong = || Error::new(Kind::Usage, format!("{flag} {text:?}: it is how long ago (10m), or a time (2026-11-22T18:00:00Z)"));
+    let wrong = || {
+        Error::new(Kind::Usage, format!("{flag} {text:?}: it is how long ago (10m), or a time (2026-11-22T18:00:00Z)"))
+    };
     humantime::parse_rfc3339_weak(text).map(timestamp).map_err(|_| wrong())
 }
 
@@ -178,7 +184,12 @@ mod tests {
 
     #[test]
     fn a_container_is_known_by_the_beginning_of_its_id_or_a_name_and_then_by_its_id() {
-        let names = Names { container: Some("web".into()), pod: Some("shop-0".into()), sandbox: Some("feed".into()), ..Names::default() };
+        let names = Names {
+            container: Some("web".into()),
+            pod: Some("shop-0".into()),
+            sandbox: Some("feed".into()),
+            ..Names::default()
+        };
         let created = call(Exit { container: Some("abc123".into()), names, ..Exit::default() });
         let killed = call(Exit { verb: Some("kill".into()), container: Some("abc123".into()), ..Exit::default() });
         for asked in ["abc", "abc123", "web", "shop-0", "shop-0/web", "fe"] {
@@ -196,7 +207,13 @@ mod tests {
             verb: Some("create".into()),
             seconds: 0.030,
             error: Some("no".into()),
-            caller: Caller { pid: 7, comm: "shim".into(), parent: Some(Parent { pid: 1, comm: "systemd".into() }), unit: Some("x.service".into()), ..Caller::default() },
+            caller: Caller {
+                pid: 7,
+                comm: "shim".into(),
+                parent: Some(Parent { pid: 1, comm: "systemd".into() }),
+                unit: Some("x.service".into()),
+                ..Caller::default()
+            },
             ..Exit::default()
         };
         let passes = |args: Log| filter(args).passes(&call(exit.clone()));
@@ -209,7 +226,11 @@ mod tests {
         }
         assert!(!passes(Log { caller: text("she"), ..Log::default() }));
         for (since, until, expected) in [("11m", "5m", true), ("9m", "5m", false), ("20m", "15m", false)] {
-            assert_eq!(passes(Log { since: text(since), until: text(until), ..Log::default() }), expected, "{since} {until}");
+            assert_eq!(
+                passes(Log { since: text(since), until: text(until), ..Log::default() }),
+                expected,
+                "{since} {until}"
+            );
         }
         assert!(passes(Log { since: text("2026-11-22T18:00:00Z"), ..Log::default() }));
         assert!(passes(Log { since: text("2026-11-22 17:00:00"), ..Log::default() }));

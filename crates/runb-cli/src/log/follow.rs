@@ -22,6 +22,8 @@ pub fn follow(path: &Path, mut take: impl FnMut(&[&[u8]]) -> Result<()>) -> Resu
     watch.add_watch(folder, events).map_err(failed)?;
     // After the watch: what is written meanwhile is read twice by none.
     let mut current = open(path, Begin::AtEnd)?;
+    // Nobody misses anything from here on.
+    take(&[])?;
     // A call that had the log open when it was rotated writes its line there.
     let mut before: Option<Tail> = None;
     loop {

@@ -82,7 +82,9 @@ impl<'a> Line<'a> {
                 other => Some(Cow::Owned(other.to_string())),
             };
         }
-        Fields { rest: self.raw.get(TIME + 3 + "exit runb: ".len()..)? }.find(|(found, _)| *found == name).map(|(_, value)| value)
+        Fields { rest: self.raw.get(TIME + 3 + "exit runb: ".len()..)? }
+            .find(|(found, _)| *found == name)
+            .map(|(_, value)| value)
     }
 }
 

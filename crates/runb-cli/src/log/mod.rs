@@ -105,7 +105,10 @@ fn check(args: &Log, purpose: Purpose) -> Result<()> {
         (args.follow && args.last.is_some(), "--follow with --last"),
         (args.prometheus && purpose != Purpose::Stats, "--prometheus"),
         ((args.svg.is_some() || args.html.is_some()) && purpose != Purpose::Timeline, "--svg and --html"),
-        ((args.json || args.format != LogFormat::Table || args.last.is_some()) && purpose != Purpose::List, "--json, --format and --last"),
+        (
+            (args.json || args.format != LogFormat::Table || args.last.is_some()) && purpose != Purpose::List,
+            "--json, --format and --last",
+        ),
         (args.json && args.format == LogFormat::Text, "--json with --format text"),
     ];
     match refused.iter().find(|(refused, _)| *refused) {
@@ -147,12 +150,18 @@ impl<'a> Output<'a> {
         if buffer.is_empty() { Ok(()) } else { self.context.print_bytes(&buffer) }
     }
 
+    /// The head of a table, once.
+    fn begin(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.head) && self.format == LogFormat::Table {
+            true => self.text(&table::head(self.look)),
+            false => Ok(()),
+        }
+    }
+
     fn item(&mut self, item: &Item) -> Result<()> {
         match self.format {
             LogFormat::Table => {
-                if std::mem::take(&mut self.head) {
-                    self.text(&table::head(self.look))?;
-                }
+                self.begin()?;
                 self.text(&table::row(item, self.look))
             }
             LogFormat::Text => {
@@ -195,7 +204,10 @@ fn as_json(call: &Call) -> serde_json::Value {
             set("cwd", cwd.as_str().into());
         }
         if !call.debug.is_empty() {
-            set("debug", call.debug.iter().map(|(time, text)| serde_json::json!({"time": time, "text": text})).collect());
+            set(
+                "debug",
+                call.debug.iter().map(|(time, text)| serde_json::json!({"time": time, "text": text})).collect(),
+            );
         }
         if exit.is_none() {
             set("verb", call.verb().into());
@@ -254,6 +266,7 @@ fn list(args: &Log, context: &Context<'_>, filter: Filter, output: &mut Output<'
         };
         let mut calls = Calls::new(filter);
         return follow::follow(path, |lines| {
+            output.begin()?;
             for line in lines {
                 calls.line(line, &mut |item| output.item(&item))?;
             }

@@ -31,8 +31,27 @@ fn role(flag: &str) -> Option<Role> {
         "bundle" | "b" => Role::Own("bundle"),
         "invocation-log" => Role::Own("runb.log"),
         "console-socket" | "pidfd-socket" => Role::Listener,
-        "log-format" | "process" | "p" | "criu" | "rootless" | "preserve-fds" | "invocation-log-format" | "cwd" | "user" | "u"
-        | "resources" | "r" | "format" | "f" | "env" | "e" | "cap" | "c" | "cgroup" | "additional-gids" | "g" => Role::Stays,
+        "log-format"
+        | "process"
+        | "p"
+        | "criu"
+        | "rootless"
+        | "preserve-fds"
+        | "invocation-log-format"
+        | "cwd"
+        | "user"
+        | "u"
+        | "resources"
+        | "r"
+        | "format"
+        | "f"
+        | "env"
+        | "e"
+        | "cap"
+        | "c"
+        | "cgroup"
+        | "additional-gids"
+        | "g" => Role::Stays,
         _ => return None,
     })
 }
@@ -44,7 +63,11 @@ fn role(flag: &str) -> Option<Role> {
 pub fn script(calls: &[Call], context: &Context<'_>) -> Result<String> {
     let mut text = String::from("#!/bin/sh\n");
     let id = calls.iter().find_map(Call::container).unwrap_or("?");
-    let _ = writeln!(text, "# Repeats the calls for the container {} by hand; needs root, and runc's or runb's command line.", one_line(id));
+    let _ = writeln!(
+        text,
+        "# Repeats the calls for the container {} by hand; needs root, and runc's or runb's command line.",
+        one_line(id)
+    );
     text += "# State, bundle and output files are the script's own. A cgroupsPath, network namespaces and volumes are those of the\n\
              # configuration: what still uses them is in the way.\n";
     text += "RUNB=${RUNB:-runb}\nWORK=$(mktemp -d /tmp/runb-replay.XXXXXX)\nmkdir -p \"$WORK/bundle\" \"$WORK/root\"\necho \"in $WORK\"\n\n";
@@ -69,7 +92,11 @@ fn bundle(text: &mut String, calls: &[Call], context: &Context<'_>) {
     let bundle = call.exit.as_ref().and_then(|(_, exit)| exit.bundle.clone()).unwrap_or_default();
     let (json, moved) = with_absolute_root(&json, &bundle);
     if let Some(root) = moved {
-        let _ = writeln!(text, "# root.path is written from /: the root filesystem stays where it was, in {}.", one_line(&root));
+        let _ = writeln!(
+            text,
+            "# root.path is written from /: the root filesystem stays where it was, in {}.",
+            one_line(&root)
+        );
     }
     // No line of JSON is the mark: it is no JSON.
     let _ = writeln!(text, "cat >\"$WORK/bundle/config.json\" <<'END-OF-CONFIG'\n{}\nEND-OF-CONFIG\n", json.trim_end());
@@ -129,7 +156,9 @@ fn words(call: &Call) -> (String, Vec<String>) {
         let value = value.map(str::to_owned).or_else(|| argv.next().cloned()).unwrap_or_default();
         match role {
             Role::Own(name) => words.push(format!("{flag} \"$WORK/{name}\"")),
-            Role::Listener => notes.push(format!("{flag} {}: somebody must listen there; left out", quote(value.as_bytes()))),
+            Role::Listener => {
+                notes.push(format!("{flag} {}: somebody must listen there; left out", quote(value.as_bytes())))
+            }
             Role::Stays => {
                 if value.ends_with("=…") {
                     notes.push("the value of a variable is not on record".to_owned());
@@ -160,8 +189,19 @@ mod tests {
     #[test]
     fn files_of_the_engine_become_the_scripts_own() {
         let (text, notes) = words(&call(&[
-            "--root", "/run/runc", "--log=/b/log.json", "--log-format", "json", "create", "--bundle", "/b", "--pid-file",
-            "/b/init.pid", "--console-socket", "/tmp/pty.sock", "web1",
+            "--root",
+            "/run/runc",
+            "--log=/b/log.json",
+            "--log-format",
+            "json",
+            "create",
+            "--bundle",
+            "/b",
+            "--pid-file",
+            "/b/init.pid",
+            "--console-socket",
+            "/tmp/pty.sock",
+            "web1",
         ]));
         assert_eq!(
             text,

@@ -164,7 +164,10 @@ mod tests {
     fn generations_come_by_their_age_and_are_read_whatever_their_form() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("runb.log");
-        let mut zipped = flate2::write::GzEncoder::new(File::create(folder.path().join("runb.log.2.gz")).unwrap(), flate2::Compression::fast());
+        let mut zipped = flate2::write::GzEncoder::new(
+            File::create(folder.path().join("runb.log.2.gz")).unwrap(),
+            flate2::Compression::fast(),
+        );
         zipped.write_all(b"oldest\nold\n").unwrap();
         zipped.finish().unwrap();
         std::fs::write(folder.path().join("runb.log.1"), "newer\n").unwrap();

@@ -75,7 +75,8 @@ impl Stats {
         }
         let Some((_, exit)) = &call.exit else { return };
         row.sum += exit.seconds;
-        row.times.saturating_record(((exit.seconds * 1e6).round() as u64).max(1));
+        // It grows as it is needed.
+        let _ = row.times.record(((exit.seconds * 1e6).round() as u64).max(1)).ok();
         for phase in &exit.phases {
             if let Some(sum) = row.phases.get_mut(&phase.name) {
                 *sum += phase.seconds;
@@ -93,7 +94,8 @@ impl Stats {
         );
         let mut text = look.paint(BOLD, &head) + "\n";
         for ((verb, caller), row) in &self.rows {
-            let slowest = row.slowest().map_or_else(String::new, |(name, part)| format!("{name} {:.0} %", part * 100.0));
+            let slowest =
+                row.slowest().map_or_else(String::new, |(name, part)| format!("{name} {:.0} %", part * 100.0));
             let failed = format!("{:>7} {:>7}", row.failed, row.killed);
             let failed = if row.failed + row.killed > 0 { look.paint(RED, &failed) } else { failed };
             let times = [0.5, 0.95, 0.99].map(|quantile| format!("{:>9.3}", row.milliseconds(quantile))).join(" ");
@@ -133,11 +135,14 @@ impl Stats {
     /// In OpenMetrics' form.
     pub fn prometheus(&self) -> String {
         let mut text = String::new();
-        let labels = |(verb, caller): &(String, String)| format!("verb=\"{}\",caller=\"{}\"", label(verb), label(caller));
+        let labels =
+            |(verb, caller): &(String, String)| format!("verb=\"{}\",caller=\"{}\"", label(verb), label(caller));
         text += "# TYPE runb_calls counter\n# HELP runb_calls Calls of runb in the invocation log, by what became of them.\n";
         for (key, row) in &self.rows {
             let done = row.times.len() - row.failed;
-            for (outcome, count) in [("done", done), ("failed", row.failed), ("killed", row.killed), ("running", row.running)] {
+            for (outcome, count) in
+                [("done", done), ("failed", row.failed), ("killed", row.killed), ("running", row.running)]
+            {
                 let _ = writeln!(text, "runb_calls_total{{{},outcome=\"{outcome}\"}} {count}", labels(key));
             }
         }
@@ -205,7 +210,8 @@ mod tests {
             assert!((word.parse::<f64>().unwrap() - expected).abs() < 0.1, "{table}");
         }
         assert_eq!(words[9..], ["spawn", "75", "%"], "{table}");
-        let killed: Vec<&str> = table.lines().find(|line| line.starts_with("state")).unwrap().split_whitespace().collect();
+        let killed: Vec<&str> =
+            table.lines().find(|line| line.starts_with("state")).unwrap().split_whitespace().collect();
         assert_eq!(killed[2..5], ["1", "0", "1"], "{table}");
         assert!(table.lines().any(|line| line.contains("≤ 25") && line.contains(" 15 ")), "{table}");
     }
@@ -213,9 +219,15 @@ mod tests {
     #[test]
     fn a_scrape_has_cumulative_buckets_and_escaped_labels() {
         let text = stats().prometheus();
-        assert!(text.contains("runb_calls_total{verb=\"create\",caller=\"sh\\\"im\",outcome=\"failed\"} 1\n"), "{text}");
+        assert!(
+            text.contains("runb_calls_total{verb=\"create\",caller=\"sh\\\"im\",outcome=\"failed\"} 1\n"),
+            "{text}"
+        );
         assert!(text.contains("caller=\"sh\\\"im\",le=\"0.05\"} 50\n"), "{text}");
-        assert!(text.contains("le=\"+Inf\"} 100\n") && text.contains("_sum{verb=\"create\",caller=\"sh\\\"im\"} 5.05"), "{text}");
+        assert!(
+            text.contains("le=\"+Inf\"} 100\n") && text.contains("_sum{verb=\"create\",caller=\"sh\\\"im\"} 5.05"),
+            "{text}"
+        );
         assert!(text.ends_with("# EOF\n"));
     }
 }

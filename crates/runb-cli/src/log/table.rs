@@ -41,7 +41,10 @@ impl Look {
 
 /// The row above the others.
 pub fn head(look: Look) -> String {
-    let row = format!("{:<19} {:<8} {:<22} {:<8} {:>10}  {:<16} {}", "TIME (UTC)", "VERB", "CONTAINER", "RESULT", "MS", "CALLER", "WHAT");
+    let row = format!(
+        "{:<19} {:<8} {:<22} {:<8} {:>10}  {:<16} {}",
+        "TIME (UTC)", "VERB", "CONTAINER", "RESULT", "MS", "CALLER", "WHAT"
+    );
     look.paint(BOLD, row.trim_end()) + "\n"
 }
 
@@ -59,7 +62,10 @@ pub fn row(item: &Item, look: Look) -> String {
 fn of_call(call: &Call, look: Look) -> String {
     let exit = call.exit.as_ref().map(|(_, exit)| exit);
     let (result, colour) = match call.outcome() {
-        Outcome::Done => (exit.map_or_else(String::new, |exit| if exit.status == 0 { "ok".into() } else { exit.status.to_string() }), ""),
+        Outcome::Done => (
+            exit.map_or_else(String::new, |exit| if exit.status == 0 { "ok".into() } else { exit.status.to_string() }),
+            "",
+        ),
         Outcome::Failed => ("failed".to_owned(), RED),
         Outcome::Running => ("running".to_owned(), YELLOW),
         Outcome::Killed => ("killed".to_owned(), RED),
@@ -70,7 +76,8 @@ fn of_call(call: &Call, look: Look) -> String {
         None => own_arguments(call),
     };
     let container = container_name(call);
-    let container = if container.chars().count() > 22 && look != Look::Plain { look.cut(&container, 22) } else { container };
+    let container =
+        if container.chars().count() > 22 && look != Look::Plain { look.cut(&container, 22) } else { container };
     let comm = exit.map_or("", |exit| exit.caller.comm.as_str());
     let first = format!("{:<19} {:<8} {container:<22} ", short_time(&call.time), one_line(call.verb()));
     let middle = format!("{result:<8}");

@@ -147,7 +147,8 @@ impl<'c> Life<'c> {
         };
         let rails = self.rails(number, Some(row.lane));
         let bar = bar(call, self.longest);
-        let line = format!("{:>10}  {rails}{:<8} {took:>9}  {bar}", format!("+{}", span(row.at)), one_line(call.verb()));
+        let line =
+            format!("{:>10}  {rails}{:<8} {took:>9}  {bar}", format!("+{}", span(row.at)), one_line(call.verb()));
         let room = match look {
             Look::Terminal(width) => width.saturating_sub(line.chars().count() + 2).max(8),
             Look::Plain => usize::MAX,
@@ -214,7 +215,9 @@ fn bar(call: &Call, longest: f64) -> String {
     let mut end = 0.0;
     let mut place = 0;
     let list = phases(call);
-    let rest = (own_seconds(call) - list.iter().filter(|phase| phase.name != "workload").map(|phase| phase.seconds).sum::<f64>()).max(0.0);
+    let rest = (own_seconds(call)
+        - list.iter().filter(|phase| phase.name != "workload").map(|phase| phase.seconds).sum::<f64>())
+    .max(0.0);
     let rest = Phase { name: String::new(), at: seconds, seconds: rest };
     for (i, phase) in list.iter().chain([&rest]).enumerate() {
         if phase.name == "workload" {

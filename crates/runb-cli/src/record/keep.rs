@@ -49,7 +49,12 @@ pub fn keep(log: &Path, digest: &str, config: &[u8], keep: Keep) {
     let folder = folder(log);
     let _ = DirBuilder::new().mode(0o700).create(&folder);
     let file = folder.join(format!("{digest}.{kind}"));
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).and_then(|mut file| file.write_all(&text));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .and_then(|mut file| file.write_all(&text));
     if written.is_ok() {
         prune(&folder);
     }
@@ -68,7 +73,8 @@ pub fn kept(log: &Path, digest: &str) -> Option<(Vec<u8>, bool)> {
 
 fn prune(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let age = |entry: &std::fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let age =
+        |entry: &std::fs::DirEntry| entry.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut files: Vec<(SystemTime, PathBuf)> = entries.flatten().map(|entry| (age(&entry), entry.path())).collect();
     files.sort();
     for (_, file) in files.iter().take(files.len().saturating_sub(MOST)) {
@@ -99,7 +105,8 @@ fn hide(env: Option<&mut Value>) {
 mod tests {
     use super::*;
 
-    const CONFIG: &[u8] = br#"{"process":{"env":["TOKEN=secret"]},"hooks":{"poststop":[{"path":"/x","env":["KEY=secret"]}]}}"#;
+    const CONFIG: &[u8] =
+        br#"{"process":{"env":["TOKEN=secret"]},"hooks":{"poststop":[{"path":"/x","env":["KEY=secret"]}]}}"#;
 
     #[test]
     fn of_a_failed_call_no_value_of_a_variable_is_kept() {

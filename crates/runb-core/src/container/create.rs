@@ -35,8 +35,10 @@ use crate::undo::{Journal, Ours, RootMount, Step};
 /// A plan with what it was made from.
 #[derive(Debug)]
 pub struct Planned {
-    bundle: Bundle,
-    rootfs: PathBuf,
+    /// What it was made from.
+    pub bundle: Bundle,
+    /// The root filesystem.
+    pub rootfs: PathBuf,
     /// The plan.
     pub plan: Plan,
 }

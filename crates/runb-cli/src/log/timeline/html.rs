@@ -57,7 +57,13 @@ fn call(text: &mut String, call: &Call, at: f64) {
     if let Some((_, exit)) = &call.exit {
         let parent = exit.caller.parent.as_ref().map(|parent| format!(", of {} ({})", parent.comm, parent.pid));
         let unit = exit.caller.unit.as_ref().map(|unit| format!(", in {unit}"));
-        let caller = format!("{} ({}){}{}", exit.caller.comm, exit.caller.pid, parent.unwrap_or_default(), unit.unwrap_or_default());
+        let caller = format!(
+            "{} ({}){}{}",
+            exit.caller.comm,
+            exit.caller.pid,
+            parent.unwrap_or_default(),
+            unit.unwrap_or_default()
+        );
         field("caller", caller);
         field("bundle", exit.bundle.clone().unwrap_or_default());
         field("config.json", exit.config.clone().map(|digest| format!("sha256:{digest}")).unwrap_or_default());
@@ -67,7 +73,10 @@ fn call(text: &mut String, call: &Call, at: f64) {
         field("errno", failure.errno.unwrap_or_default());
         for hook in &exit.hooks {
             let output = if hook.output.is_empty() { String::new() } else { format!("\n{}", hook.output) };
-            field(&format!("{}[{}]", escape(&hook.kind), hook.index), format!("{} ({}): {}{output}", hook.path, span(hook.seconds), hook.status));
+            field(
+                &format!("{}[{}]", escape(&hook.kind), hook.index),
+                format!("{} ({}): {}{output}", hook.path, span(hook.seconds), hook.status),
+            );
         }
     }
     for (_, line) in &call.debug {

@@ -88,12 +88,18 @@ pub fn picture(life: &Life<'_>) -> String {
         let _ = writeln!(
             text,
             "<circle cx=\"{}\" cy=\"{}\" r=\"4\" fill=\"#1f2430\"/><text x=\"{}\" y=\"{}\" fill=\"#1f2430\" font-weight=\"600\">{}</text>",
-            at.0, at.1 - 4.0, at.0 + 10.0, at.1, escape(&lane.name)
+            at.0,
+            at.1 - 4.0,
+            at.0 + 10.0,
+            at.1,
+            escape(&lane.name)
         );
         let _ = writeln!(
             text,
             "<line x1=\"{0}\" y1=\"{1}\" x2=\"{0}\" y2=\"{2}\" stroke=\"#c8cedb\"/>",
-            at.0, at.1, if lane.last + 1 >= life.rows.len() { y } else { y.min(top + (lane.last + 1) as f64 * (ROW + GAP)) }
+            at.0,
+            at.1,
+            if lane.last + 1 >= life.rows.len() { y } else { y.min(top + (lane.last + 1) as f64 * (ROW + GAP)) }
         );
     }
     text += &body;
@@ -110,13 +116,19 @@ fn draw(text: &mut String, life: &Life<'_>, row: &Row<'_>, y: f64) {
         Outcome::Failed | Outcome::Killed => "#c4314b",
         _ => "#1f2430",
     };
-    let _ = writeln!(text, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" fill=\"{grey}\">+{}</text>", LEFT - 12.0, span(row.at));
+    let _ = writeln!(
+        text,
+        "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" fill=\"{grey}\">+{}</text>",
+        LEFT - 12.0,
+        span(row.at)
+    );
     let _ = writeln!(text, "<circle cx=\"{x}\" cy=\"{}\" r=\"3.5\" fill=\"{ink}\"/>", middle - 4.0);
     let verb = escape(&one_line(call.verb()));
     let _ = writeln!(text, "<text x=\"{}\" y=\"{middle}\" fill=\"{ink}\">{verb}</text>", x + 10.0);
     let took = call.seconds().map_or_else(|| "no end".to_owned(), span);
     let end = x + NAME + TIME;
-    let _ = writeln!(text, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" fill=\"{grey}\">{took}</text>", end - 4.0);
+    let _ =
+        writeln!(text, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" fill=\"{grey}\">{took}</text>", end - 4.0);
     let scale = if life.longest > 0.0 { BAR / life.longest } else { 0.0 };
     let mut at = end + 6.0;
     let mut list: Vec<(&str, f64)> = phases(call).iter().map(|phase| (phase.name.as_str(), phase.seconds)).collect();
@@ -144,7 +156,10 @@ fn draw(text: &mut String, life: &Life<'_>, row: &Row<'_>, y: f64) {
         Outcome::Killed => said.push("killed before its end".to_owned()),
         Outcome::Running => said.push("running".to_owned()),
         Outcome::Done => {
-            let slowest = main_phases(call).into_iter().filter(|(name, _)| *name != "workload").max_by(|a, b| a.1.total_cmp(&b.1));
+            let slowest = main_phases(call)
+                .into_iter()
+                .filter(|(name, _)| *name != "workload")
+                .max_by(|a, b| a.1.total_cmp(&b.1));
             if let Some((name, seconds)) = slowest.filter(|(_, seconds)| *seconds > life.longest / 3.0) {
                 said.push(format!("{name} {}", span(seconds)));
             }
@@ -152,7 +167,12 @@ fn draw(text: &mut String, life: &Life<'_>, row: &Row<'_>, y: f64) {
     }
     let said: String = said.join("; ").chars().take(110).collect();
     if !said.is_empty() {
-        let _ = writeln!(text, "<text x=\"{:.1}\" y=\"{middle}\" font-size=\"11\" fill=\"{ink}\">{}</text>", at + 6.0, escape(&said));
+        let _ = writeln!(
+            text,
+            "<text x=\"{:.1}\" y=\"{middle}\" font-size=\"11\" fill=\"{ink}\">{}</text>",
+            at + 6.0,
+            escape(&said)
+        );
     }
 }
 
@@ -162,7 +182,10 @@ fn legend(text: &mut String, y: f64) {
         let _ = writeln!(
             text,
             "<rect x=\"{x}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{}\"/><text x=\"{}\" y=\"{}\" font-size=\"10\" fill=\"#5b6478\">{means}</text>",
-            y, colour(phase), x + 14.0, y + 9.0
+            y,
+            colour(phase),
+            x + 14.0,
+            y + 9.0
         );
         x += 24.0 + means.len() as f64 * 5.6;
     }

@@ -38,7 +38,16 @@ fn life() -> Vec<Call> {
 fn a_life_has_a_row_for_each_call_and_says_what_lies_between_them() {
     let calls = life();
     let text = Life::of(&calls).text(Look::Plain);
-    let expected = ["a shop-0/<a>", "5.00 s in all", "create     4.00 ms", "6.00 ms", "start      1.00 ms", "4.99 s", "+5.00 s", "delete"];
+    let expected = [
+        "a shop-0/<a>",
+        "5.00 s in all",
+        "create     4.00 ms",
+        "6.00 ms",
+        "start      1.00 ms",
+        "4.99 s",
+        "+5.00 s",
+        "delete",
+    ];
     let mut rest = text.as_str();
     for part in expected {
         let at = rest.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
