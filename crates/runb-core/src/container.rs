@@ -39,6 +39,7 @@ pub use create::{Planned, planned, probe};
 pub use end::{Force, Removal, Scope};
 pub use exec::Exec;
 pub use foreground::{Foreground, Subreaper, Workload};
+pub use update::Schemata;
 pub use watch::{Happening, Watch};
 
 /// What `state` prints (runtime.md "State", and runc's fields).

@@ -28,10 +28,12 @@ pub mod stats;
 pub mod template;
 pub mod trace;
 
+mod ask;
 mod child;
 mod hearing;
 mod network;
 mod notify;
+mod resctrl;
 mod socket;
 mod sys;
 mod systemd;

@@ -32,7 +32,7 @@ pub struct Device {
     index: u32,
     up: bool,
     hardware: Vec<u8>,
-    /// The kernel's messages of its permanent addresses that are valid everywhere.
+    /// The kernel's messages of its addresses.
     addresses: Vec<Vec<u8>>,
     /// The namespace that it goes to, where that is one of others, and its inode.
     joined: Option<(PathBuf, u64)>,
@@ -69,7 +69,7 @@ pub(crate) fn look(wanted: &[NetDevice]) -> Result<Vec<Device>> {
             index: link.index,
             up: link.is_up(),
             hardware: link.hardware,
-            addresses: addresses.into_iter().filter(|address| is_kept(address)).collect(),
+            addresses,
             joined: joined.transpose().map_err(|error| error.at(place.as_str()))?,
         });
     }
@@ -175,7 +175,7 @@ impl Inside {
         here.change(message, 0).map_err(|errno| Error::host(what("move"), errno))?;
         self.moved.push((device.place.clone(), index));
         let link = self.netlink.link_of(index).map_err(|errno| Error::host(what("find"), errno))?;
-        for address in &device.addresses {
+        for address in device.addresses.iter().filter(|address| is_kept(address)) {
             add(&mut self.netlink, address, (name, &link.name), index)
                 .map_err(|errno| Error::host(what(&format!("give back {} to", text(address))), errno))?;
         }
@@ -200,7 +200,10 @@ impl Inside {
         let message = moved(there, name, index, own.as_raw_fd());
         self.netlink.change(message, 0).map_err(|errno| Error::host(what("move"), errno))?;
         for address in &device.addresses {
-            add(&mut here, address, (name, name), index)
+            let added = add(&mut here, address, (name, name), index);
+            // The kernel may have given it one of its own again.
+            added
+                .or_else(|errno| if errno == Errno::EEXIST { Ok(()) } else { Err(errno) })
                 .map_err(|errno| Error::host(what(&format!("give back {} to", text(address))), errno))?;
         }
         if device.up {
@@ -260,8 +263,13 @@ fn add(to: &mut Netlink, address: &[u8], (old, new): (&str, &str), index: u32) -
     message.header.index = index;
     message.header.flags = AddressHeaderFlags::empty();
     message.attributes.retain(|attribute| !matches!(attribute, AddressAttribute::TargetNetNsId(_)));
+    let deprecated = message.attributes.iter().any(
+        |attribute| matches!(attribute, AddressAttribute::Flags(flags) if flags.contains(AddressFlags::Deprecated)),
+    );
     for attribute in &mut message.attributes {
         match attribute {
+            // Of an address that is there for ever the kernel tells by a flag alone that it is not to be preferred.
+            AddressAttribute::CacheInfo(times) if deprecated => times.ifa_preferred = 0,
             AddressAttribute::Flags(flags) => *flags = AddressFlags::from_bits_retain(flags.bits() & SET),
             // `eth0:1` has the device's name in it.
             AddressAttribute::Label(label) => {

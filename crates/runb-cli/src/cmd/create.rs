@@ -1,6 +1,6 @@
 //! `create`: make a container whose process waits for `start`.
 
-use runb_core::Result;
+use anyhow::Result;
 use runb_core::container::Container;
 
 use super::{Context, options};

@@ -19,8 +19,9 @@ pub mod state;
 pub mod undelivered;
 pub mod update;
 
+use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
-use runb_core::{Error, Result, Stdout};
+use runb_core::Stdout;
 
 use crate::args::{Global, Verb};
 use crate::config::Settings;
@@ -62,13 +63,13 @@ impl Context<'_> {
             Stdout::Open => output::write(std::io::stdout(), bytes, Wait::ForRoom),
             Stdout::Closed => Err(Errno::EBADF),
         };
-        written.map_err(|errno| Error::io("write to stdout", &errno.into()))
+        written.context("write to stdout")
     }
 }
 
 /// Runs a verb; returns the exit status.
 pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
-    undelivered::refuse(verb, context.global)?;
+    undelivered::refuse(verb)?;
     match verb {
         Verb::Create(args) => create::run(args, context),
         Verb::Start(args) => start::run(args, context),
@@ -88,6 +89,6 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Features(args) => features::run(args, context),
         Verb::Seccomp(args) => seccomp::run(args, context),
         Verb::Log(args) => crate::log::run(args, context),
-        _ => Err(Error::internal("a verb that is neither delivered nor refused")),
+        _ => bail!("internal error: a verb that is neither delivered nor refused"),
     }
 }

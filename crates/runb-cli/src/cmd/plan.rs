@@ -7,10 +7,10 @@ mod places;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use anyhow::{Context as _, Result, bail};
 use runb_core::container::{Planned, planned, probe};
 use runb_core::options::{Keyring, Options, RootEntry};
 use runb_core::plan::Ending;
-use runb_core::{Error, Kind, Result};
 use serde_json::json;
 
 use super::{Context, options};
@@ -21,7 +21,7 @@ pub fn run(args: &Plan, context: &Context<'_>) -> Result<u8> {
     check(args)?;
     if args.diff {
         let [a, b] = args.words.as_slice() else {
-            return Err(Error::new(Kind::Usage, "plan --diff takes two bundles"));
+            bail!("plan --diff takes two bundles");
         };
         let (a, b) = (plan(args, a.into(), context)?, plan(args, b.into(), context)?);
         context.print(&diff::text(&a, &b))?;
@@ -54,7 +54,7 @@ fn check(args: &Plan) -> Result<()> {
         Plan { diff: false, words, .. } if words.len() > 1 => "plan takes one id",
         _ => return Ok(()),
     };
-    Err(Error::new(Kind::Usage, wrong))
+    bail!("{wrong}")
 }
 
 /// The plan of a bundle.
@@ -65,7 +65,7 @@ fn plan(args: &Plan, bundle: PathBuf, context: &Context<'_>) -> Result<Planned> 
     options.root_entry = if args.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot };
     options.cgroup_manager = options::cgroup_manager(context.global, context.environment, context.settings);
     options.keyring = if args.no_new_keyring { Keyring::Inherit } else { Keyring::New };
-    planned(&options, &probe(&options)?, Ending::Fifo)
+    Ok(planned(&options, &probe(&options)?, Ending::Fifo)?)
 }
 
 fn as_text(planned: &Planned) -> String {
@@ -92,6 +92,6 @@ fn as_json(planned: &Planned) -> Result<String> {
         .map(|index| json!({ "index": index, "origin": program.place(index), "call": program.describe(index) }))
         .collect();
     let whole = json!({ "runtime": planned.plan.steps(), "init": calls });
-    let text = serde_json::to_string_pretty(&whole).map_err(|e| Error::internal(format!("the plan: {e}")))?;
+    let text = serde_json::to_string_pretty(&whole).context("internal error: the plan")?;
     Ok(format!("{text}\n"))
 }

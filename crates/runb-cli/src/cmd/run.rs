@@ -1,6 +1,6 @@
 //! `run`: create, start, wait, delete.
 
-use runb_core::Result;
+use anyhow::Result;
 use runb_core::container::{Container, Force, Foreground, Subreaper};
 use runb_core::options::Caller;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use runb_core::Result;
+use anyhow::Result;
 
 use super::filter::Filter;
 use super::line::{Kind, Line};

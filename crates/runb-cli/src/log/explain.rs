@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use runb_core::{Error, Kind, Result};
+use anyhow::{Result, bail};
 
 use super::calls::{Call, Outcome};
 use super::config;
@@ -27,10 +27,7 @@ pub fn text(calls: &[Call], context: &Context<'_>, look: Look) -> Result<String>
     let Some(call) = bad().find(of_weight).or_else(signalled).or_else(|| bad().next()) else {
         let last =
             calls.last().map(|call| format!("{} at {}", call.verb(), short_time(&call.time))).unwrap_or_default();
-        return Err(Error::new(
-            Kind::NotFound,
-            format!("none of its {} calls failed; the last was {last} UTC", calls.len()),
-        ));
+        bail!("none of its {} calls failed; the last was {last} UTC", calls.len());
     };
     let mut text = String::new();
     head(&mut text, call, look);

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
+use anyhow::{Result, anyhow};
 use memchr::memmem;
-use runb_core::{Error, Kind, Result};
 
 use super::calls::{Call, Outcome, micros};
 use super::line::Line;
@@ -151,15 +151,12 @@ fn time(flag: &str, text: &str, now: SystemTime) -> Result<String> {
     if micros(text).is_some() && text.ends_with("+00:00") {
         return Ok(text.to_owned());
     }
-    let wrong = || {
-        Error::new(Kind::Usage, format!("{flag} {text:?}: it is how long ago (10m), or a time (2026-11-22T18:00:00Z)"))
-    };
+    let wrong = || anyhow!("{flag} {text:?}: it is how long ago (10m), or a time (2026-11-22T18:00:00Z)");
     humantime::parse_rfc3339_weak(text).map(timestamp).map_err(|_| wrong())
 }
 
 fn duration(flag: &str, text: &str) -> Result<Duration> {
-    humantime::parse_duration(text)
-        .map_err(|_| Error::new(Kind::Usage, format!("{flag} {text:?}: it is a duration, as 20ms")))
+    humantime::parse_duration(text).map_err(|_| anyhow!("{flag} {text:?}: it is a duration, as 20ms"))
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use runb_core::{Error, Result, input};
+use runb_core::input;
 
 use super::source::Tail;
 
@@ -16,10 +17,10 @@ use super::source::Tail;
 /// Those of `take`; the folder of the log cannot be watched.
 pub fn follow(path: &Path, mut take: impl FnMut(&[&[u8]]) -> Result<()>) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let failed = |errno: Errno| Error::io(format!("watch {}", folder.display()), &errno.into());
-    let watch = Inotify::init(InitFlags::IN_CLOEXEC).map_err(failed)?;
+    let what = || format!("watch {}", folder.display());
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC).with_context(what)?;
     let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_MOVED_TO;
-    watch.add_watch(folder, events).map_err(failed)?;
+    watch.add_watch(folder, events).with_context(what)?;
     // After the watch: what is written meanwhile is read twice by none.
     let mut current = open(path, Begin::AtEnd)?;
     // Nobody misses anything from here on.
@@ -40,7 +41,7 @@ pub fn follow(path: &Path, mut take: impl FnMut(&[&[u8]]) -> Result<()>) -> Resu
         }
         match watch.read_events() {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(failed(errno)),
+            Err(errno) => return Err(errno).with_context(what),
         }
     }
 }
@@ -57,12 +58,12 @@ fn open(path: &Path, begin: Begin) -> Result<Option<Tail>> {
     let file = match input::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io(format!("read {}", path.display()), &error)),
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
     let mut file: File = file;
     if begin == Begin::AtEnd {
         use std::io::Seek;
-        file.seek(std::io::SeekFrom::End(0)).map_err(|error| Error::io("seek in the log", &error))?;
+        file.seek(std::io::SeekFrom::End(0)).context("seek in the log")?;
     }
     Ok(Some(Tail::new(file)))
 }

@@ -17,7 +17,8 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use runb_core::{Error, Kind, Result, Stdout};
+use anyhow::{Context as _, Result, anyhow, bail};
+use runb_core::Stdout;
 
 use crate::args::{Format, Log, LogFormat};
 use crate::cmd::Context;
@@ -62,7 +63,7 @@ pub fn run(args: &Log, context: &Context<'_>) -> Result<u8> {
         Purpose::Timeline | Purpose::Replay | Purpose::Explain => {
             let calls = collect(args, context, filter)?;
             if calls.is_empty() {
-                return Err(Error::new(Kind::NotFound, "the invocation log has nothing of that"));
+                bail!("the invocation log has nothing of that");
             }
             match purpose {
                 Purpose::Timeline => timeline::run(args, &calls, &mut output)?,
@@ -87,7 +88,7 @@ fn purpose(args: &Log) -> Result<(Purpose, Option<String>)> {
             _ => (Purpose::List, args.words.as_slice()),
         },
     };
-    let usage = |text: String| Error::new(Kind::Usage, text);
+    let usage = |text: String| anyhow!("{text}");
     match (rest, &args.container) {
         ([], None) if matches!(purpose, Purpose::List | Purpose::Stats) => Ok((purpose, None)),
         ([], Some(_)) => Ok((purpose, None)),
@@ -112,7 +113,7 @@ fn check(args: &Log, purpose: Purpose) -> Result<()> {
         (args.json && args.format == LogFormat::Text, "--json with --format text"),
     ];
     match refused.iter().find(|(refused, _)| *refused) {
-        Some((_, flag)) => Err(Error::new(Kind::Usage, format!("{flag}: not here"))),
+        Some((_, flag)) => bail!("{flag}: not here"),
         None => Ok(()),
     }
 }
@@ -223,7 +224,7 @@ fn files(args: &Log, context: &Context<'_>) -> Result<Vec<PathBuf>> {
         return Ok(args.file.clone());
     }
     let Some(path) = &context.settings.path else {
-        return Err(Error::new(Kind::Usage, "the invocation log is off"));
+        bail!("the invocation log is off");
     };
     source::generations(path)
 }
@@ -262,7 +263,7 @@ fn collect(args: &Log, context: &Context<'_>, filter: Filter) -> Result<Vec<Call
 fn list(args: &Log, context: &Context<'_>, filter: Filter, output: &mut Output<'_>) -> Result<()> {
     if args.follow {
         let Some(path) = &context.settings.path else {
-            return Err(Error::new(Kind::Usage, "the invocation log is off"));
+            bail!("the invocation log is off");
         };
         let mut calls = Calls::new(filter);
         return follow::follow(path, |lines| {
@@ -291,7 +292,7 @@ fn list(args: &Log, context: &Context<'_>, filter: Filter, output: &mut Output<'
 
 /// Writes a file that the caller has asked for.
 fn write_file(path: &std::path::Path, text: &str) -> Result<()> {
-    let failed = |error: std::io::Error| Error::io(format!("write {}", path.display()), &error);
-    let mut file = BufWriter::new(std::fs::File::create(path).map_err(failed)?);
-    file.write_all(text.as_bytes()).and_then(|()| file.flush()).map_err(failed)
+    let what = || format!("write {}", path.display());
+    let mut file = BufWriter::new(std::fs::File::create(path).with_context(what)?);
+    file.write_all(text.as_bytes()).and_then(|()| file.flush()).with_context(what)
 }

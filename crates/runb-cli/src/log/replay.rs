@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use runb_core::Result;
+use anyhow::Result;
 use serde_json::Value;
 
 use super::calls::Call;

@@ -6,8 +6,9 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use anyhow::{Context as _, Result};
 use flate2::read::MultiGzDecoder;
-use runb_core::{Error, Result, input};
+use runb_core::input;
 
 use crate::record::entry::LINE;
 
@@ -21,7 +22,7 @@ const BUFFER: usize = 256 << 10;
 pub fn generations(path: &Path) -> Result<Vec<PathBuf>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let entries = std::fs::read_dir(folder).map_err(|e| Error::io(format!("read {}", folder.display()), &e))?;
+    let entries = std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
     let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
     for entry in entries.flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
@@ -48,11 +49,11 @@ fn is_rotated(rest: &str) -> bool {
 /// # Errors
 /// It cannot be read.
 pub fn open(path: &Path) -> Result<Box<dyn Read>> {
-    let failed = |error: io::Error| Error::io(format!("read {}", path.display()), &error);
+    let what = || format!("read {}", path.display());
     if path == Path::new("-") {
-        return decompressed(io::stdin()).map_err(failed);
+        return decompressed(io::stdin()).with_context(what);
     }
-    decompressed(input::open(path).map_err(failed)?).map_err(failed)
+    decompressed(input::open(path).with_context(what)?).with_context(what)
 }
 
 fn decompressed(file: impl Read + 'static) -> io::Result<Box<dyn Read>> {
@@ -78,7 +79,7 @@ pub fn lines(path: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<(
         let buffer = match file.fill_buf() {
             Ok(buffer) => buffer,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::io(format!("read {}", path.display()), &error)),
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
         };
         if buffer.is_empty() {
             return if rest.is_empty() { Ok(()) } else { take(&rest) };
@@ -129,7 +130,7 @@ impl Tail {
     pub fn lines(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {
-            let length = self.file.read(&mut buffer).map_err(|e| Error::io("read the invocation log", &e))?;
+            let length = self.file.read(&mut buffer).context("read the invocation log")?;
             if length == 0 {
                 return Ok(());
             }

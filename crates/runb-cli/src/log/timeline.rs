@@ -6,7 +6,7 @@ mod svg;
 
 use std::fmt::Write;
 
-use runb_core::Result;
+use anyhow::Result;
 
 use super::calls::{Call, Outcome};
 use super::table::{BOLD, GREY, Look, RED, short_time};

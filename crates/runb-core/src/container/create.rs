@@ -23,9 +23,10 @@ use crate::network::{self, Inside};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, CgroupManager, Options};
 use crate::plan::{self, Ending, Plan, Request};
+use crate::resctrl;
 use crate::spec::Bundle;
 use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
-use crate::survey::{Survey, enter_destinations};
+use crate::survey::{Resctrl, Survey, enter_destinations};
 use crate::sys;
 use crate::systemd;
 use crate::terminal::{ConsoleSocket, Master};
@@ -75,7 +76,8 @@ fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Tr
         check_rootfs(&bundle.spec, &rootfs)?;
     }
     enter_destinations(&mut bundle.spec, &rootfs);
-    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
+    let mut survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options, host);
+    survey.resctrl = Resctrl::of(&bundle.spec, &options.id);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
     Ok(Planned { bundle, rootfs, plan })
@@ -209,6 +211,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
         // A unit may be somebody else's until systemd has made it: what is in its cgroup is not to be killed.
         cgroup: if planned.plan.cgroup.unit.is_none() { Cgroup::of(&planned.plan.cgroup) } else { Cgroup::default() },
+        resctrl: planned.plan.intel_rdt.as_ref().map(resctrl::Groups::of),
         resources: None,
         keyring: options.keyring,
         journal: Journal::default(),
@@ -250,10 +253,14 @@ impl Launch<'_> {
 
     /// Writes the intent: on disk before there is anything to take back.
     fn announce(&mut self, cgroups: &Cgroups<'_>) -> Result<()> {
+        let plan = &self.planned.plan;
         if self.saved.namespaces & libc::CLONE_NEWNS as u64 == 0 {
             self.saved.journal.add(Step::RootMount(RootMount::at(&self.saved.rootfs)?));
         }
-        for device in network::look(&self.planned.plan.net_devices)? {
+        for group in plan.intel_rdt.iter().flat_map(resctrl::to_be_made) {
+            self.saved.journal.add(Step::Resctrl(group));
+        }
+        for device in network::look(&plan.net_devices)? {
             self.saved.journal.add(Step::NetDevice(device));
         }
         let mut intent = self.saved.clone();
@@ -267,6 +274,9 @@ impl Launch<'_> {
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
     fn until_ready(&mut self, plan: &Plan, cgroups: &Cgroups<'_>, listener: Option<OwnedFd>) -> Result<launch::Ready> {
         let made = cgroups.make(&mut self.saved, self.trace)?;
+        if let Some(intel_rdt) = &plan.intel_rdt {
+            resctrl::make(intel_rdt)?;
+        }
         // Nobody can join a version 1 cpuset that is empty, and a memory policy is set for the nodes of the cpuset; else init
         // works meanwhile.
         let linux = self.planned.bundle.spec.linux().as_ref();

@@ -21,7 +21,7 @@ use super::process::{self, memory_policy, terminal};
 use super::procfs::write_file;
 use super::program::{AT_FDCWD, O_DIRECTORY, O_PATH, Program, report_descriptor};
 use super::seccomp::{self, Filter};
-use super::{environment, lsm, namespaces};
+use super::{environment, intel_rdt, lsm, namespaces};
 use crate::error::Result;
 use crate::host::Host;
 use crate::options::{ExecOptions, Keyring, Options};
@@ -42,6 +42,8 @@ pub struct Inside<'a> {
     pub keyring: Keyring,
     /// Its version 2 cgroup.
     pub unified: Option<&'a Path>,
+    /// Its groups of the resctrl filesystem, in the order in which they are joined.
+    pub resctrl: Vec<PathBuf>,
     /// Its version 1 cgroups, each with the controllers of its hierarchy.
     pub v1: Vec<(&'a [String], &'a Path)>,
 }
@@ -106,16 +108,24 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     let p = &mut program;
 
     // Here the process is the runtime's equal, in the host's namespaces; on version 2 it is in the cgroup already.
-    process::undumpable(p);
-    process::oom_score(p, process);
+    if host.standing.may_mount() {
+        process::undumpable(p);
+    }
+    warnings.extend(process::oom_score(p, process, host));
     schedule::io_priority(p, process)?;
     schedule::affinity(p, process, Affinity::Initial)?;
     join_v1(p, &joins.v1);
     schedule::affinity(p, process, Affinity::Final)?;
+    intel_rdt::join(p, inside.resctrl.iter().map(PathBuf::as_path));
     lsm::labels(p, process, survey.lsm)?;
     if user == UserNamespace::Own {
         process::raise_rlimits(p, process, &survey.rlimits);
         schedule::scheduler(p, process, entry)?;
+    }
+
+    // Who is no root has no rights to files of its own in procfs any more.
+    if !host.standing.may_mount() {
+        process::undumpable(p);
     }
 
     // From here on its namespaces are the container's, but for the pid namespace.
@@ -137,7 +147,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if user == UserNamespace::Runtimes {
         schedule::scheduler(p, process, entry)?;
     }
-    let guard = Guard::of(process, filter.as_ref());
+    let guard = Guard::of(process, host, filter.as_ref());
     process::own_stdio(p, process, &survey.stdio);
     process::become_user(p, process, host, guard.before(sets), user);
     process::no_new_privileges(p, process);
@@ -250,7 +260,7 @@ mod tests {
 
     fn inside() -> Inside<'static> {
         let (pid, mount) = (libc::CLONE_NEWPID as u64, libc::CLONE_NEWNS as u64);
-        Inside { id: "web1", namespaces: pid | mount, init: 7, keyring: Keyring::New, unified: None, v1: Vec::new() }
+        Inside { id: "web1", namespaces: pid | mount, init: 7, keyring: Keyring::New, unified: None, resctrl: Vec::new(), v1: Vec::new() }
     }
 
     /// The numbers of the calls of an exec of `/bin/true`.

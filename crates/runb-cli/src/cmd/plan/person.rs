@@ -117,7 +117,7 @@ fn identity(text: &mut String, spec: &Spec, planned: &Planned) {
     title(text, "Identity");
     line(text, "hostname", spec.hostname().as_deref().unwrap_or_default());
     line(text, "domainname", spec.domainname().as_deref().unwrap_or_default());
-    if let Some(maps) = &planned.plan.id_maps {
+    if let Some((maps, _)) = &planned.plan.id_maps {
         let rows = |maps: &str| maps.lines().map(str::trim).collect::<Vec<_>>().join(", ");
         line(text, "user ids", &rows(&maps.uids));
         line(text, "group ids", &rows(&maps.gids));
