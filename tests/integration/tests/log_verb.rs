@@ -132,6 +132,7 @@ fn a_call_that_was_killed_in_the_middle_is_shown_as_such_and_one_that_runs_as_ru
         t.runb_only("the log verb");
         let bundle = t.bundle().sh(": >/share/there; exec sleep 86400");
         let there = bundle.share_dir().join("there");
+        bundle.write();
         let mut child = bundle.command("run", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");
         wait::change_in(&bundle.share_dir(), "the workload", || there.exists());
         let outcome = || objects(t, &["--verb", "run"])[0]["outcome"].clone();
