@@ -51,9 +51,15 @@ fn calls_are_picked_by_container_verb_outcome_caller_and_time() {
         assert_eq!(verbs(&["--verb", "create", "--caller", &caller]), ["create"]);
         assert_eq!(verbs(&["--caller", "nobody-else"]), [""; 0]);
         assert_eq!(verbs(&["--verb", "create", "--verb", "start", "-n", "1"]), ["start"]);
-        log(t, &["--since", "yesterday"]).fails_with(&["--since"]);
-        log(t, &["timeline"]).fails_with(&["of which container"]);
-        log(t, &["--prometheus"]).fails_with(&["--prometheus"]);
+        for (args, why) in [
+            (&["--since", "yesterday"][..], "--since"),
+            (&["timeline"], "of which container"),
+            (&["--prometheus"], "--prometheus: not here"),
+            (&["stats", "--follow"], "--follow: not here"),
+        ] {
+            let outcome = log(t, args);
+            assert!(outcome.code == 1 && outcome.stderr.contains(why), "{outcome:?}");
+        }
     });
 }
 
@@ -124,8 +130,9 @@ fn what_is_written_later_is_followed_across_a_rotation() {
 fn a_call_that_was_killed_in_the_middle_is_shown_as_such_and_one_that_runs_as_running() {
     in_modes(V2, |t| {
         t.runb_only("the log verb");
-        let bundle = t.bundle().sh("touch /share/there; exec sleep 86400");
+        let bundle = t.bundle().sh(": >/share/there; exec sleep 86400");
         let there = bundle.share_dir().join("there");
+        bundle.write();
         let mut child = bundle.command("run", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");
         wait::change_in(&bundle.share_dir(), "the workload", || there.exists());
         let outcome = || objects(t, &["--verb", "run"])[0]["outcome"].clone();

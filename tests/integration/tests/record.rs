@@ -51,6 +51,7 @@ fn a_create_is_on_record_with_bundle_digest_caller_and_phases_that_add_up() {
         let sum: f64 = phases.iter().map(|phase| phase["seconds"].as_f64().expect("a number")).sum();
         let whole = record["seconds"].as_f64().expect("a number");
         assert!(sum <= whole && sum > whole * 0.5, "{sum} of {whole}");
+        container.delete_force().ok();
         let call = &records("create", "call")[0];
         assert_eq!(call["cwd"], std::env::current_dir().expect("a folder").to_str().expect("text"));
     });

@@ -62,7 +62,8 @@ pub fn begin(settings: Settings, argv: &[OsString], own_length: usize) -> Record
             |text: String| Entry { time: time.clone(), invocation: invocation.clone(), event: Event::Note { text } };
         let cwd = std::env::current_dir().ok().map(|cwd| cwd.display().to_string());
         let mut lines = String::new();
-        if let Some(lost) = target.lost() {
+        let lost = target.lost();
+        if let Some(lost) = lost {
             let text = format!("{} records could not be written, the last at {}", lost.count, timestamp(lost.last));
             // One that was cut short may have no end.
             lines = format!("\n{}", note(text).line(target.format));
@@ -70,7 +71,7 @@ pub fn begin(settings: Settings, argv: &[OsString], own_length: usize) -> Record
         lines += &entry::call(&time, &invocation, &redacted, cwd.as_deref(), target.format);
         lines.extend(settings.notes.iter().map(|text| note(text.clone()).line(target.format)));
         // One write for all: the descriptor is O_APPEND, so lines of other calls come before or after, not between.
-        target.append(&lines);
+        target.append(&lines, lost.map_or(0, |lost| lost.count));
     }
     let argv = match others {
         true => redacted.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
@@ -125,7 +126,7 @@ impl Record {
                 let event = Event::Debug { text };
                 lines += &Entry { time, invocation: self.invocation.clone(), event }.line(target.format);
             }
-            target.append(&(lines + &entry.line(target.format)));
+            target.append(&(lines + &entry.line(target.format)), 0);
         }
         self.tell_others(&entry, now.checked_sub(elapsed).unwrap_or(now), account);
     }

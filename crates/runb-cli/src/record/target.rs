@@ -54,8 +54,9 @@ impl Target {
         lost::take(self.lost.as_deref()?)
     }
 
-    /// Writes lines. What cannot be written, as the disk is full, is counted.
-    pub fn append(&self, lines: &str) {
+    /// Writes the lines of a record. What cannot be written, as the disk is full, is counted; and so is what `told` of and does not
+    /// get through either.
+    pub fn append(&self, lines: &str, told: u64) {
         let written = match self.open() {
             Ok(Some(mut file)) => write(&mut file, lines.as_bytes()),
             Ok(None) => return,
@@ -64,7 +65,7 @@ impl Target {
         if let (Err(error), Some(lost)) = (written, &self.lost)
             && is_loss(&error)
         {
-            lost::count(lost, 1);
+            lost::count(lost, told + 1);
         }
     }
 

@@ -30,7 +30,7 @@ fn of_sixty_four_writers_with_ten_thousand_records_each_none_is_lost_while_the_l
             let target = &target;
             scope.spawn(move || {
                 for record in 0..RECORDS {
-                    target.append(&format!("{writer}-{record} {}\n", "x".repeat(90)));
+                    target.append(&format!("{writer}-{record} {}\n", "x".repeat(90)), 0);
                 }
             });
         }
@@ -48,7 +48,7 @@ fn a_log_that_has_grown_is_renamed_and_so_many_of_them_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let target = target(folder.path().join("runb.log"), 10, 2);
     for text in ["first first\n", "second second\n", "third third\n", "fourth\n"] {
-        target.append(text);
+        target.append(text, 0);
     }
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
     assert_eq!(read("runb.log"), "fourth\n");
@@ -62,8 +62,8 @@ fn without_a_size_it_is_never_rotated_and_without_generations_the_old_one_goes()
     let never = target(folder.path().join("never"), 0, 4);
     let none = target(folder.path().join("none"), 5, 0);
     for target in [&never, &none] {
-        target.append("first\n");
-        target.append("second\n");
+        target.append("first\n", 0);
+        target.append("second\n", 0);
     }
     assert_eq!(std::fs::read_to_string(folder.path().join("never")).unwrap(), "first\nsecond\n");
     assert_eq!(std::fs::read_to_string(folder.path().join("none")).unwrap(), "second\n");
@@ -75,9 +75,9 @@ fn a_log_that_somebody_else_has_renamed_gets_a_new_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("runb.log");
     let target = target(path.clone(), 0, 4);
-    target.append("old\n");
+    target.append("old\n", 0);
     std::fs::rename(&path, folder.path().join("runb.log-20261122")).unwrap();
-    target.append("new\n");
+    target.append("new\n", 0);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
 }
 
@@ -94,12 +94,12 @@ fn a_new_log_has_the_permissions_and_the_group_that_are_set_up_and_an_old_one_ke
         ..Settings::default()
     };
     let target = Target::new(&settings).unwrap();
-    target.append("first\n");
+    target.append("first\n", 0);
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(path.metadata().unwrap().gid(), group);
-    target.append("second\n");
+    target.append("second\n", 0);
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
     let plain = Target::new(&Settings { max_size: 0, mode: Some(0o600), ..settings }).unwrap();
-    plain.append("third\n");
+    plain.append("third\n", 0);
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
 }

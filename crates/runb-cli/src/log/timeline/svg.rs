@@ -11,6 +11,8 @@ const LEFT: f64 = 92.0;
 const NAME: f64 = 64.0;
 const TIME: f64 = 72.0;
 const BAR: f64 = 460.0;
+/// For what is said behind a bar.
+const ROOM: f64 = 240.0;
 const ROW: f64 = 26.0;
 const GAP: f64 = 16.0;
 const HEAD: f64 = 44.0;
@@ -53,7 +55,7 @@ pub fn escape(text: &str) -> String {
 /// The picture, a document of its own.
 pub fn picture(life: &Life<'_>) -> String {
     let lanes = life.lanes.len().max(1);
-    let width = LEFT + LANE * (lanes - 1) as f64 + NAME + TIME + BAR + 24.0;
+    let width = LEFT + LANE * (lanes - 1) as f64 + NAME + TIME + BAR + ROOM;
     let mut body = String::new();
     let mut y = HEAD + 18.0 * lanes as f64;
     let top = y;
