@@ -668,6 +668,15 @@ fn verb_command(definition: &Definition) -> Command {
     (definition.augment)(command(definition.name))
 }
 
+/// All of it as one tree, for whoever describes the command line.
+#[cfg(feature = "manual")]
+pub fn tree() -> Command {
+    let root = Command::new("runb").about("an OCI container runtime").version(env!("CARGO_PKG_VERSION"));
+    VERBS.iter().filter(|definition| definition.name != "help").fold(Global::augment_args(root), |root, definition| {
+        root.subcommand((definition.augment)(Command::new(definition.name)).about(definition.about))
+    })
+}
+
 /// Parses `argv`, without the program's name.
 pub fn parse(argv: &[OsString]) -> Parsed {
     let mut global_command = Global::augment_args(command("runb"));
