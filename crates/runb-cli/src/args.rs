@@ -447,6 +447,9 @@ pub struct Plan {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Instead, list each field that is unknown here, wrong, or more than this host can do; exit with 1 if there is one
+    #[arg(long)]
+    pub strict: bool,
     /// Move the root filesystem instead of pivot_root, for one on a ramdisk
     #[arg(long)]
     pub no_pivot: bool,

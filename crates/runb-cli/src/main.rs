@@ -17,6 +17,7 @@ use args::{Parsed, Request};
 use cmd::Context;
 use config::Settings;
 use environment::Environment;
+use record::account::Account;
 use report::Report;
 use runb_core::Stdout;
 
@@ -37,13 +38,14 @@ fn call(stdout: Stdout) -> u8 {
     let parsed = args::parse(&argv);
     let settings = Settings::read(&parsed.global, &environment, Path::new(config::FILE));
     let record = record::begin(settings.clone(), &argv, parsed.own_length);
-    let report = Report::new(&parsed.global, parsed.verb.as_deref(), parsed.id.as_deref());
+    let account = Account::since(record.began());
+    let report = Report::new(&parsed.global, parsed.verb.as_deref(), parsed.id.as_deref(), account);
     report.debug(&format!("runb {} called", env!("CARGO_PKG_VERSION")));
     let context =
         Context { global: &parsed.global, environment: &environment, settings: &settings, report: &report, stdout };
     let (status, error) = run(&parsed, &context, &report);
     report.debug(&format!("exit status {status} after {:?}", record.elapsed()));
-    record.end(parsed.verb, parsed.id, status, error);
+    record.end((parsed.verb, parsed.id), (status, error), report.account());
     status
 }
 

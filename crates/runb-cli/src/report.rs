@@ -17,6 +17,7 @@ use runb_core::trace::{Step, What};
 
 use crate::args::{Format, Global};
 use crate::output::{self, PATIENCE, Wait};
+use crate::record::account::Account;
 use crate::record::quote::one_line;
 
 /// Where reports go besides stderr.
@@ -27,6 +28,8 @@ pub struct Report {
     debug: bool,
     /// `create web1`: what was being done.
     what: Option<String>,
+    /// What goes on record.
+    account: Account,
     stderr: Stderr,
 }
 
@@ -72,23 +75,39 @@ fn by_flag(text: &str) -> String {
     format!("{name}:{rest}")
 }
 
+/// `open /x: no such file or directory (ENOENT)`: what was being done, and why it failed, in the library's words for an errno.
+fn chain(error: &anyhow::Error) -> String {
+    let cause = |cause: &(dyn std::error::Error + 'static)| {
+        let nixs = cause.downcast_ref::<nix::errno::Errno>().map(|errno| std::io::Error::from(*errno));
+        let errno = cause.downcast_ref::<std::io::Error>().or(nixs.as_ref()).and_then(|e| Error::io("", e).errno());
+        errno.map_or_else(|| cause.to_string(), |errno| errno.to_string())
+    };
+    error.chain().map(cause).collect::<Vec<_>>().join(": ")
+}
+
 impl Report {
     /// Reports as the global flags say, of `verb` on `id`.
-    pub fn new(global: &Global, verb: Option<&str>, id: Option<&str>) -> Self {
+    pub fn new(global: &Global, verb: Option<&str>, id: Option<&str>, account: Account) -> Self {
         let what = verb.map(|verb| match id {
             Some(id) => one_line(&format!("{verb} {id}")),
             None => one_line(verb),
         });
         let stderr = if let Some("run" | "exec") = verb { Stderr::Workloads } else { Stderr::Own };
-        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what, stderr }
+        Report { log: global.log.clone(), format: global.log_format, debug: global.debug, what, stderr, account }
     }
 
-    /// Prints an error, what was done before it, and what failed while cleaning up after it; returns its text.
-    pub fn error(&self, error: &Error) -> String {
-        self.steps(error.steps());
-        let cleanup: Vec<String> = error.cleanup().iter().map(|error| one_line(&error.to_string())).collect();
-        let plain = error.in_the_workloads_name().filter(|_| self.stderr == Stderr::Workloads);
-        self.say(&by_flag(&error.to_string()), plain, &cleanup)
+    /// Prints an error, with its causes on the same line; of the library's own also what was done before it, and what failed
+    /// while cleaning up after it. Returns its text.
+    pub fn error(&self, error: &anyhow::Error) -> String {
+        let of_library = error.downcast_ref::<Error>();
+        self.steps(of_library.map(Error::steps).unwrap_or_default());
+        if let Some(error) = of_library {
+            self.account.error(error);
+        }
+        let cleanup = of_library.map(Error::cleanup).unwrap_or_default();
+        let cleanup: Vec<String> = cleanup.iter().map(|error| one_line(&error.to_string())).collect();
+        let plain = of_library.and_then(Error::in_the_workloads_name).filter(|_| self.stderr == Stderr::Workloads);
+        self.say(&by_flag(&chain(error)), plain, &cleanup)
     }
 
     /// Prints an error that is a text; returns it on one line.
@@ -130,6 +149,11 @@ impl Report {
         }
     }
 
+    /// What goes on record.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// With `--debug`, writes a line to the log; without a log, to stderr, in the same form.
     pub fn debug(&self, text: &str) {
         if self.debug {
@@ -137,8 +161,9 @@ impl Report {
         }
     }
 
-    /// With `--debug`, writes what the library did up to now, a line for each step with the time at which it was done.
+    /// Takes what the library did up to now for the record; with `--debug`, writes it, a line for each step with the time at which it was done.
     pub fn steps(&self, steps: &[Step]) {
+        self.account.steps(steps);
         let Some(last) = steps.last().filter(|_| self.debug) else { return };
         let now = SystemTime::now();
         let mut lines = String::new();
@@ -219,12 +244,24 @@ mod tests {
 
     fn report(log: PathBuf, format: Format) -> Report {
         let global = Global { log: Some(log), log_format: format, ..Global::default() };
-        Report::new(&global, Some("create"), Some("web1"))
+        Report::new(&global, Some("create"), Some("web1"), Account::default())
     }
 
-    fn failure() -> Error {
+    fn failure() -> anyhow::Error {
         let cleanup = Error::io("rmdir /sys/fs/cgroup/x", &Errno::EBUSY.into());
-        Error::io("exec: \"/no\\such\n\": stat", &Errno::ENOENT.into()).and_cleanup(cleanup)
+        Error::io("exec: \"/no\\such\n\": stat", &Errno::ENOENT.into()).and_cleanup(cleanup).into()
+    }
+
+    #[test]
+    fn an_errno_is_told_in_the_same_words_wherever_it_comes_from() {
+        use anyhow::Context;
+        let expected = "write to stdout: broken pipe (EPIPE)";
+        let of_nix = Err::<(), _>(Errno::EPIPE).context("write to stdout").unwrap_err();
+        let of_std = Err::<(), _>(std::io::Error::from(Errno::EPIPE)).context("write to stdout").unwrap_err();
+        let librarys = Error::io("write to stdout", &Errno::EPIPE.into()).into();
+        assert_eq!([of_nix, of_std, librarys].map(|error| chain(&error)), [expected; 3]);
+        let text = chain(&Err::<(), _>(failure()).context("first").unwrap_err());
+        assert!(text.starts_with("first: exec: ") && text.ends_with("(ENOENT)"), "{text}");
     }
 
     #[test]

@@ -16,6 +16,8 @@ mod processes;
 mod remains;
 mod start;
 mod stats;
+#[cfg(feature = "internals")]
+mod strict;
 mod update;
 mod watch;
 
@@ -39,6 +41,10 @@ pub use create::{Planned, planned, probe};
 pub use end::{Force, Removal, Scope};
 pub use exec::Exec;
 pub use foreground::{Foreground, Subreaper, Workload};
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use strict::strict;
+pub use update::Schemata;
 pub use watch::{Happening, Watch};
 
 /// What `state` prints (runtime.md "State", and runc's fields).
@@ -151,6 +157,11 @@ impl Container {
     /// The id.
     pub fn id(&self) -> &str {
         &self.saved.id
+    }
+
+    /// The configuration's annotations.
+    pub fn annotations(&self) -> &std::collections::HashMap<String, String> {
+        &self.saved.annotations
     }
 
     /// What was odd in the configuration, and no error.

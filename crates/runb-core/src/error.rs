@@ -65,15 +65,26 @@ impl fmt::Display for Errno {
     }
 }
 
+/// A system call that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Call {
+    /// In words, or as strace would print it.
+    pub text: String,
+    /// Which call of init's program it was, from 0, if it was one of those.
+    pub index: Option<usize>,
+}
+
 /// What went wrong. `Display` prints the whole chain on one line:
 /// `mounts[7] (/data): mount tmpfs with "sizze=5": Invalid argument (EINVAL)`.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
-    origin: Option<String>,
+    origin: Option<Box<str>>,
     text: Box<str>,
     plain: Option<Box<str>>,
     errno: Option<Errno>,
+    call: Option<Box<Call>>,
     cleanup: Vec<Error>,
     steps: Vec<Step>,
 }
@@ -87,6 +98,7 @@ impl Error {
             text: text.into().into(),
             plain: None,
             errno: None,
+            call: None,
             cleanup: Vec::new(),
             steps: Vec::new(),
         }
@@ -94,7 +106,9 @@ impl Error {
 
     /// A call of the runtime failed; `call` names it and its object (`open /run/netns/x`).
     pub(crate) fn host(call: impl Into<String>, errno: Nix) -> Self {
-        Error::new(Kind::Host, call).with_errno(errno)
+        let text = call.into();
+        let call = Some(Box::new(Call { text: text.clone(), index: None }));
+        Error { call, ..Error::new(Kind::Host, text).with_errno(errno) }
     }
 
     /// A call failed; `call` names it and its object (`open /run/netns/x`).
@@ -117,7 +131,7 @@ impl Error {
 
     /// Names the place in config.json, or the option (`options.pid_file`), unless a more exact one is already named.
     pub fn at(mut self, origin: impl Into<String>) -> Self {
-        self.origin.get_or_insert_with(|| origin.into());
+        self.origin.get_or_insert_with(|| origin.into().into());
         self
     }
 
@@ -136,6 +150,12 @@ impl Error {
     /// Names the errno.
     pub(crate) fn with_errno(mut self, errno: Nix) -> Self {
         self.errno = Some(Errno(errno as i32));
+        self
+    }
+
+    /// Names the call of init's program that failed: its index, and the call as strace would print it.
+    pub(crate) fn with_call(mut self, index: usize, call: String) -> Self {
+        self.call = Some(Box::new(Call { text: call, index: Some(index) }));
         self
     }
 
@@ -176,6 +196,11 @@ impl Error {
     /// The errno of the failed call, if it was a call.
     pub fn errno(&self) -> Option<Errno> {
         self.errno
+    }
+
+    /// The call that failed, if it was one.
+    pub fn call(&self) -> Option<&Call> {
+        self.call.as_deref()
     }
 
     /// Of a command that is not executed what a shell would say in the workload's name, without the place in config.json:

@@ -63,7 +63,7 @@ fn linux() -> std::result::Result<LinuxFeature, OciSpecError> {
                 .flags(plan::MEMORY_POLICY_FLAGS.map(|flag| flag.to_string()))
                 .build()?,
         )
-        .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
+        .intel_rdt(IntelRdtBuilder::default().enabled(true).schemata(true).monitoring(true).build()?)
         .mount_extensions(
             MountExtensionsBuilder::default().idmap(IDMapBuilder::default().enabled(true).build()?).build()?,
         )
@@ -139,10 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_configuration_may_not_name_is_not_enabled() {
+    fn the_fields_of_the_newest_specification_are_told() {
         let value = serde_json::to_value(features().unwrap()).unwrap();
         let linux = &value["linux"];
-        assert_eq!(linux["intelRdt"]["enabled"], false);
+        assert_eq!(linux["intelRdt"], serde_json::json!({"enabled": true, "schemata": true, "monitoring": true}));
         assert_eq!(linux["netDevices"]["enabled"], true);
         assert_eq!(linux["memoryPolicy"]["modes"].as_array().map(Vec::len), Some(7));
         assert_eq!(linux["memoryPolicy"]["flags"].as_array().map(Vec::len), Some(3));
@@ -233,20 +233,6 @@ mod tests {
                 let linux = serde_json::json!({"namespaces": [{"type": "mount"}], "memoryPolicy": policy});
                 planned(serde_json::json!({"linux": linux})).unwrap();
             }
-        }
-    }
-
-    #[test]
-    fn what_is_told_as_not_enabled_is_refused() {
-        let field = |name: &str, value: serde_json::Value| {
-            let mut linux = serde_json::json!({"namespaces": [{"type": "mount"}]});
-            linux[name] = value;
-            planned(serde_json::json!({"linux": linux})).unwrap_err().to_string()
-        };
-        for (name, value) in
-            [("intelRdt", serde_json::json!({"closID": "a"})), ("netDevices", serde_json::json!({"eth0": {}}))]
-        {
-            assert_eq!(field(name, value), format!("linux.{name}: is not supported by this version"));
         }
     }
 

@@ -24,7 +24,7 @@ use crate::signal::killed_by;
 use crate::state::{Saved, Status};
 use crate::trace::{Trace, What};
 
-/// How much of a hook's output an error carries: its end, in bytes.
+/// How much of a hook's output is kept: its end, in bytes.
 const OUTPUT: u64 = 4096;
 
 /// The state that a hook reads from its stdin (runtime.md, "State").
@@ -90,7 +90,7 @@ pub(crate) fn run_all(
     hooks: Option<&Hooks>,
     kind: &'static str,
     trace: &mut Trace,
-    mut run: impl FnMut(&Hook) -> Result<()>,
+    mut run: impl FnMut(&Hook) -> Result<Finished>,
 ) -> Result<()> {
     for (i, hook) in of_kind(hooks, kind).iter().enumerate() {
         run_one((kind, i, hook), trace, &mut run)?;
@@ -103,7 +103,7 @@ pub(crate) fn run_each(
     hooks: Option<&Hooks>,
     kind: &'static str,
     trace: &mut Trace,
-    mut run: impl FnMut(&Hook) -> Result<()>,
+    mut run: impl FnMut(&Hook) -> Result<Finished>,
 ) -> Vec<Error> {
     let list = of_kind(hooks, kind).iter().enumerate();
     list.filter_map(|(i, hook)| run_one((kind, i, hook), trace, &mut run).err()).collect()
@@ -112,11 +112,36 @@ pub(crate) fn run_each(
 fn run_one(
     (kind, index, hook): (&'static str, usize, &Hook),
     trace: &mut Trace,
-    run: &mut impl FnMut(&Hook) -> Result<()>,
+    run: &mut impl FnMut(&Hook) -> Result<Finished>,
 ) -> Result<()> {
-    let result = run(hook);
-    trace.done(What::Hook { kind, index, path: hook.path().clone() });
+    let (status, output, result) = match run(hook) {
+        Ok(finished) => (finished.status(), finished.output.join("\n"), finished.result()),
+        Err(error) => (error.to_string(), String::new(), Err(error)),
+    };
+    trace.done(What::Hook { kind, index, path: hook.path().clone(), status, output });
     result.map_err(|error| named(kind, index, hook, error))
+}
+
+/// How a hook that was made has ended.
+pub(crate) struct Finished {
+    /// What is wrong with that; nothing, if all is well.
+    fault: Option<String>,
+    /// The last lines that it wrote.
+    output: Vec<String>,
+}
+
+impl Finished {
+    fn status(&self) -> String {
+        self.fault.clone().unwrap_or_else(|| "exit status 0".to_owned())
+    }
+
+    fn result(self) -> Result<()> {
+        match self.fault {
+            None => Ok(()),
+            Some(how) if self.output.is_empty() => Err(Error::new(Kind::Hook, how)),
+            Some(how) => Err(Error::new(Kind::Hook, format!("{how}: {}", self.output.join(" | ")))),
+        }
+    }
 }
 
 /// Which hook it was; also where the call that failed came from another place.
@@ -158,14 +183,14 @@ pub(crate) type Serves<'a> = Option<BorrowedFd<'a>>;
 /// Runs a hook in the runtime's namespaces, with `environment` if it names none.
 ///
 /// # Errors
-/// A call that makes it; or how it ended, if not well.
+/// A call that makes it fails.
 pub(crate) fn run_in_runtime(
     hook: &Hook,
     bundle: &Path,
     environment: &HookEnvironment,
     state: &[u8],
     serves: Serves<'_>,
-) -> Result<()> {
+) -> Result<Finished> {
     let streams = Streams::of(state)?;
     let place = Place { stdio: Some(streams.stdio()), ..Place::default() };
     let child = start(&plan::hooks::in_runtime(hook, bundle, environment), place)?;
@@ -197,8 +222,8 @@ pub(crate) fn start(program: &Program, place: Place<'_>) -> Result<Child> {
 /// Waits for the end of a hook that was started.
 ///
 /// # Errors
-/// How it ended, if not well, with the end of its output.
-pub(crate) fn finish(hook: &Hook, mut child: Child, mut streams: Streams, serves: Serves<'_>) -> Result<()> {
+/// It cannot be waited for, or cannot be ended.
+pub(crate) fn finish(hook: &Hook, mut child: Child, mut streams: Streams, serves: Serves<'_>) -> Result<Finished> {
     let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());
     let Some(pidfd) = child.pidfd() else { return Err(Error::internal("a hook that was killed")) };
     let killed = match ends(pidfd, serves, timeout.map(Duration::from_secs))? {
@@ -206,15 +231,19 @@ pub(crate) fn finish(hook: &Hook, mut child: Child, mut streams: Streams, serves
         End::Timeout => Some(format!("timeout: it did not end within {} s, and was killed", timeout.unwrap_or(0))),
         End::Init => Some("init was killed meanwhile, and so was the hook".to_owned()),
     };
-    if let Some(text) = killed {
-        return Err(child.end(failed(text, &mut streams.output)));
-    }
-    match child.reap()? {
-        WaitStatus::Exited(_, 0) => Ok(()),
-        WaitStatus::Exited(_, code) => Err(failed(format!("exit status {code}"), &mut streams.output)),
-        WaitStatus::Signaled(_, signal, _) => Err(failed(killed_by(signal), &mut streams.output)),
-        other => Err(Error::internal(format!("a hook ended as {other:?}"))),
-    }
+    let fault = match killed {
+        Some(text) => {
+            child.kill().map_err(|more| Error::new(Kind::Hook, &text).and_cleanup(more))?;
+            Some(text)
+        }
+        None => match child.reap()? {
+            WaitStatus::Exited(_, 0) => None,
+            WaitStatus::Exited(_, code) => Some(format!("exit status {code}")),
+            WaitStatus::Signaled(_, signal, _) => Some(killed_by(signal)),
+            other => return Err(Error::internal(format!("a hook ended as {other:?}"))),
+        },
+    };
+    Ok(Finished { fault, output: last_lines(&mut streams.output) })
 }
 
 /// What ended the wait for a hook.
@@ -244,16 +273,16 @@ fn ends(pidfd: &OwnedFd, serves: Serves<'_>, timeout: Option<Duration>) -> Resul
     }
 }
 
-fn failed(how: String, output: &mut File) -> Error {
+/// The end of what a hook wrote, without empty lines.
+fn last_lines(output: &mut File) -> Vec<String> {
     let length = output.metadata().map_or(0, |meta| meta.len());
+    if length == 0 {
+        return Vec::new();
+    }
     let mut text = Vec::new();
     let read = output
         .seek(SeekFrom::Start(length.saturating_sub(OUTPUT)))
         .and_then(|_| output.take(OUTPUT).read_to_end(&mut text));
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    match read {
-        Ok(_) if !lines.is_empty() => Error::new(Kind::Hook, format!("{how}: {}", lines.join(" | "))),
-        _ => Error::new(Kind::Hook, how),
-    }
+    let text = if read.is_ok() { String::from_utf8_lossy(&text) } else { "".into() };
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }

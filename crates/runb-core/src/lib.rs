@@ -33,6 +33,7 @@ mod child;
 mod hearing;
 mod network;
 mod notify;
+mod resctrl;
 mod socket;
 mod sys;
 mod systemd;

@@ -8,6 +8,7 @@ mod check;
 mod environment;
 pub mod exec;
 pub mod hooks;
+mod intel_rdt;
 mod lsm;
 mod mounts;
 mod namespaces;
@@ -37,6 +38,8 @@ use runb_init::Point;
 use seccomp::Filter;
 
 pub(crate) use check::kinds as hook_kinds;
+pub(crate) use intel_rdt::PLACE as RESCTRL;
+pub use intel_rdt::{IntelRdt, Whose as WhoseGroup};
 pub use check::{SPEC_VERSION, check, hook_names};
 pub use mounts::list::{MountStep, MountWork, Source};
 pub use mounts::options::{Reach, option_names};
@@ -88,6 +91,8 @@ pub struct Plan {
     pub filter: Option<Filter>,
     /// The maps of a new user namespace, written at [`Point::IdMap`], and by whom.
     pub id_maps: Option<(IdMaps, Writers)>,
+    /// The group of the resctrl filesystem.
+    pub intel_rdt: Option<IntelRdt>,
     /// What the runtime moves into the network namespace, at [`Point::NetDevices`].
     pub net_devices: Vec<NetDevice>,
     /// What the runtime does to mounts, one at each [`Point::Mount`].
@@ -118,6 +123,14 @@ impl Plan {
         for write in &self.cgroup.limits.writes {
             let dir = write.dir.display();
             steps.push(format!("write {:?} to {dir}/{} # {}", write.value, write.file, write.origin));
+        }
+        if let Some(IntelRdt { group, whose, lines, monitoring, .. }) = &self.intel_rdt {
+            if *whose != WhoseGroup::Others {
+                steps.push(format!("mkdir {}", group.display()));
+            }
+            let schemata = group.join("schemata");
+            steps.extend(lines.iter().map(|(place, line)| format!("write {line:?} to {} # {place}", schemata.display())));
+            steps.extend(monitoring.iter().map(|path| format!("mkdir {}, if it is missing", path.display())));
         }
         if let Some(devices) = &self.cgroup.limits.devices {
             let dir = devices.dir.display();
@@ -178,6 +191,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut warnings = check(request.spec, request.host)?;
     let cgroup = cgroup_of(request)?;
     warnings.extend(cgroup.unit.iter().flat_map(|unit| unit.warnings.iter().cloned()));
+    let intel_rdt = intel_rdt::plan(request.spec, &request.options.id, request.survey.resctrl.as_ref())?;
     let launch = Launch::of(request)?;
     let filter = seccomp::of(request.spec, request.host)?;
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
@@ -188,6 +202,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut begun = process::begin(p, launch.sight);
     warnings.extend(launch.with_the_hosts_rights(p)?);
     let privileged = p.calls().len();
+    intel_rdt::join(p, intel_rdt.iter().flat_map(IntelRdt::groups));
     launch.be_told_apart(p, &cgroup)?;
     // A user has the right to open what is to be mounted only when the namespaces are the container's own.
     let opened = match request.host.standing.may_mount() {
@@ -224,6 +239,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         cgroup,
         filter,
         mount_steps,
+        intel_rdt,
         net_devices: entered.net_devices,
         scheduler: entered.scheduler.or(finished.scheduler),
         warnings,

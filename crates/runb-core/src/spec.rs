@@ -4,6 +4,7 @@ mod keys;
 mod resources;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use oci_spec::runtime::{Capability, Process, Spec};
@@ -13,6 +14,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::socket::PATIENCE;
+use crate::trace::{Trace, What};
 
 #[cfg(feature = "internals")]
 pub use resources::parse_resources;
@@ -28,7 +30,7 @@ pub struct Bundle {
     /// The configuration.
     pub spec: Spec,
     /// The bytes that it was read from.
-    pub text: Vec<u8>,
+    pub text: Arc<Vec<u8>>,
     /// What the specification says to warn about and go on.
     pub warnings: Vec<String>,
 }
@@ -39,10 +41,24 @@ impl Bundle {
     /// # Errors
     /// The folder or the file cannot be read; the text is no JSON (with line and column); a field has a wrong type (with
     /// its place); a string has a NUL byte in it, which no system call could take.
+    #[cfg(any(test, feature = "internals"))]
     pub fn load(dir: &Path) -> Result<Self> {
-        let path =
-            dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
-        let text = read(&path.join("config.json"))?;
+        Bundle::load_traced(dir, &mut Trace::begin())
+    }
+
+    /// As [`Bundle::load`]; what was read is noted before it is understood.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub(crate) fn load_traced(dir: &Path, trace: &mut Trace) -> Result<Self> {
+        let (path, text) = read_bundle(dir)?;
+        let text = Arc::new(text);
+        trace.done(What::Read { bundle: path.clone(), config: text.clone() });
+        Bundle::parse(path, text)
+    }
+
+    /// The bundle `path` with a configuration.
+    pub(crate) fn parse(path: PathBuf, text: Arc<Vec<u8>>) -> Result<Self> {
         let (spec, warnings) = parse_spec(&text, "config.json")?;
         Ok(Bundle { path, spec, text, warnings })
     }
@@ -50,6 +66,38 @@ impl Bundle {
     /// The absolute path of the root filesystem, if the configuration has one.
     pub fn rootfs(&self) -> Option<PathBuf> {
         self.spec.root().as_ref().map(|root| self.path.join(root.path()))
+    }
+}
+
+/// The absolute path of a bundle, and its configuration as it is written.
+pub(crate) fn read_bundle(dir: &Path) -> Result<(PathBuf, Vec<u8>)> {
+    let path =
+        dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
+    let text = read(&path.join("config.json"))?;
+    Ok((path, text))
+}
+
+/// The places of keys that no type of the specification has, up to the first value that is wrong.
+#[cfg(feature = "internals")]
+pub fn unknown(value: &Value) -> Vec<String> {
+    let mut places = Vec::new();
+    let mut value = value.clone();
+    keys::rename::<Spec>(&mut value);
+    let _ = serde_ignored::deserialize::<_, _, Spec>(&value, |path| places.push(place_of(&path)));
+    places
+}
+
+#[cfg(feature = "internals")]
+fn place_of(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", place_of(parent)),
+        Path::Map { parent, key } => match place_of(parent) {
+            above if above.is_empty() => key.clone(),
+            above => format!("{above}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => place_of(parent),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::cgroup::{Cgroup, FreezerState};
 use crate::error::{Error, Kind, Result};
 use crate::options::Keyring;
 use crate::plan::Late;
+use crate::resctrl::Groups;
 use crate::sys;
 use crate::undo::{Holder, Journal};
 
@@ -190,6 +191,9 @@ pub struct Saved {
     pub keyring: Keyring,
     /// The cgroup.
     pub cgroup: Cgroup,
+    /// The groups of the resctrl filesystem that its processes are in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<Groups>,
     /// `linux.resources` as updates have made it; without any it is the configuration's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Box<LinuxResources>>,

@@ -17,6 +17,7 @@
 mod controllers;
 mod cpu;
 mod files;
+mod intel_rdt;
 mod io;
 mod memory;
 mod network;
@@ -29,6 +30,8 @@ use crate::cgroup::Cgroup;
 use crate::error::Result;
 use files::Files;
 
+pub(crate) use intel_rdt::of as intel_rdt;
+pub use intel_rdt::{IntelRdt, L3CacheInfo, MemBwInfo, MonitoringDomain};
 pub(crate) use network::interfaces;
 
 /// The version of [`Stats`]. It grows when a figure gets another meaning or goes; a new figure does not change it.
@@ -58,6 +61,8 @@ pub struct Stats {
     pub rdma: BTreeMap<String, Rdma>,
     /// What the misc controller counts, by its name.
     pub misc: BTreeMap<String, Misc>,
+    /// The resctrl group; `None` without linux.intelRdt.
+    pub intel_rdt: Option<IntelRdt>,
     /// The interfaces of the container's network namespace; `None` if it has the host's.
     pub network: Option<Vec<Interface>>,
 }
@@ -312,6 +317,7 @@ pub(crate) fn of(cgroup: &Cgroup) -> Result<Stats> {
         hugetlb: BTreeMap::new(),
         rdma: BTreeMap::new(),
         misc: BTreeMap::new(),
+        intel_rdt: None,
         network: None,
     };
     match unified.filter(|_| cgroup.v1.is_empty()) {

@@ -6,6 +6,7 @@ mod covers;
 mod destination;
 mod foreign;
 mod inside;
+mod resctrl;
 
 use std::ffi::CString;
 use std::fs;
@@ -33,6 +34,8 @@ use destination::Cover;
 pub use destination::Destination;
 pub(crate) use destination::clean;
 pub(crate) use inside::{enter_destinations, inside};
+pub use resctrl::Resctrl;
+pub(crate) use resctrl::{LONGEST as RESCTRL_LONGEST, group as resctrl_group};
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +145,8 @@ pub struct Survey {
     pub foreign: u64,
     /// Where newuidmap(1) and newgidmap(1) are; looked for only by a user.
     pub map_programs: [Option<PathBuf>; 2],
+    /// The resctrl filesystem, if linux.intelRdt wants one and it is mounted.
+    pub resctrl: Option<Resctrl>,
     /// Which of the descriptors 0, 1 and 2 are not process.user's, and would have to be for it to open /dev/stdout.
     pub stdio: Vec<i32>,
 }
@@ -250,6 +255,7 @@ impl Survey {
             closed: closed::closed(spec, options, &host.cgroups),
             foreign: foreign::foreign(spec, &host.standing),
             procfs_of_another: joins_pid(spec) && procfs_of_another().is_ok(),
+            resctrl: None,
         }
     }
 }

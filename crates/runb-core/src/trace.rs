@@ -1,8 +1,10 @@
 //! What a call of this library did, and how long each part took: a list that comes back with the result, or with the error. It
 //! costs a reading of the clock for each part; words are made of it by whoever wants to read it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runb_init::Point;
@@ -52,7 +54,21 @@ impl fmt::Display for Stop {
 pub enum What {
     /// The machine was looked at: its cgroup hierarchies, security modules, its own ids.
     Host,
-    /// The bundle, or the state of a container, was read, and what is to be done was planned.
+    /// The configuration of a bundle was read; whether there is any sense in it is not yet known.
+    Read {
+        /// The bundle's folder.
+        bundle: PathBuf,
+        /// The bytes of its config.json.
+        config: Arc<Vec<u8>>,
+    },
+    /// The container was locked, and its state was read.
+    Loaded,
+    /// Which process is to be added is known.
+    Process {
+        /// Its arguments.
+        args: Vec<String>,
+    },
+    /// What was read was understood, and what is to be done was planned.
     Plan {
         /// How many system calls init makes.
         calls: usize,
@@ -78,7 +94,7 @@ pub enum What {
     NetDevices,
     /// What init needed for a filesystem was made: an id mapping, a copy.
     Mount,
-    /// A hook ran.
+    /// A hook ran, or could not be made.
     Hook {
         /// Its kind, as config.json has it.
         kind: &'static str,
@@ -86,11 +102,17 @@ pub enum What {
         index: usize,
         /// Its file.
         path: PathBuf,
+        /// How it ended, in words: `exit status 0`, if all is well.
+        status: String,
+        /// The end of what it wrote to its stdout and stderr.
+        output: String,
     },
     /// What leaves the runtime was handed over: the terminal, the pid file, the pidfd; and state.json is written.
     Announced,
     /// The workload was executed.
     Executed,
+    /// It did not come to that: something failed, and what was made is taken back from now on.
+    Failed,
     /// Init, and whatever was in its cgroup, has ended.
     Ended,
     /// What was made for the container is gone.
@@ -121,6 +143,11 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             What::Host => f.write_str("the machine was looked at"),
+            What::Read { bundle, config } => {
+                write!(f, "{}/config.json was read, {} bytes", bundle.display(), config.len())
+            }
+            What::Loaded => f.write_str("the container was locked, and its state was read"),
+            What::Process { args } => write!(f, "the process is {args:?}"),
             What::Plan { calls, filter: None } => write!(f, "planned: {calls} calls of init, no seccomp filter"),
             What::Plan { calls, filter: Some((instructions, _)) } => {
                 write!(f, "planned: {calls} calls of init, a seccomp filter of {instructions} instructions")
@@ -133,11 +160,57 @@ impl fmt::Display for What {
             What::Mount => f.write_str("what init needs for the filesystem was made"),
             What::NetDevices => f.write_str("the network devices were moved"),
             What::IdMaps => f.write_str("the id maps were written"),
-            What::Hook { kind, index, path } => write!(f, "hooks.{kind}[{index}] ({}) ran", path.display()),
+            What::Hook { kind, index, path, status, output } => {
+                write!(f, "hooks.{kind}[{index}] ({}) ran: {status}", path.display())?;
+                if output.is_empty() { Ok(()) } else { write!(f, ", it wrote {output:?}") }
+            }
             What::Announced => f.write_str("the state was written, and the caller told of init"),
             What::Executed => f.write_str("the workload was executed"),
+            What::Failed => f.write_str("it failed, and what was made is taken back"),
             What::Ended => f.write_str("init has ended, and nobody is left in the cgroup"),
             What::Removed => f.write_str("the cgroups and the folder were removed"),
+        }
+    }
+}
+
+impl What {
+    /// A word for it, in which a program may put its time on record. A new version may have more of them.
+    pub fn phase(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            What::Host => "looking",
+            What::Read { .. } | What::Loaded => "reading",
+            What::Process { .. } | What::Plan { .. } => "planning",
+            What::Folder => "state",
+            What::Cgroups => "cgroup",
+            What::Limits => "limits",
+            What::Clone { .. } => "spawn",
+            What::Stop(stop) => stop.name(),
+            What::IdMaps => "id-maps",
+            What::NetDevices => "network-devices",
+            What::Mount => "mount",
+            What::Hook { kind, index, .. } => return Cow::Owned(format!("{kind}[{index}]")),
+            What::Announced => "hand-over",
+            What::Executed => "execve",
+            What::Failed => "until-failure",
+            What::Ended => "ending",
+            What::Removed => "clean-up",
+        })
+    }
+}
+
+impl Stop {
+    /// The stop in a word.
+    fn name(self) -> &'static str {
+        match self.0 {
+            Point::Cgroup => "until-cgroup",
+            Point::IdMap => "until-id-maps",
+            Point::NetDevices => "until-network-devices",
+            Point::Mount => "until-mount",
+            Point::Terminal => "until-terminal",
+            Point::Scheduler => "until-scheduler",
+            Point::Hooks => "until-hooks",
+            Point::Notify => "until-seccomp-listener",
+            Point::Ready => "until-ready",
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::cgroup::{self, MadeDir, Own, first_error};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::network::{Device, Inside};
+use crate::resctrl::MadeGroup;
 use crate::sys;
 
 pub use unit::{Holder, MadeUnit, UnitCgroup};
@@ -32,6 +33,8 @@ pub enum Step {
     RootMount(RootMount),
     /// A unit of systemd. It is ours if the cgroup that it was made with is still there, or by its description.
     Unit(Box<MadeUnit>),
+    /// A group of the resctrl filesystem. It was missing, and mkdir succeeded.
+    Resctrl(MadeGroup),
     /// A network device that is moved into the container's network namespace. It is ours if it lies there.
     NetDevice(Device),
 }
@@ -131,7 +134,11 @@ impl Journal {
 
     /// The launch has succeeded: what is the caller's from then on is not taken back.
     pub fn settle(&mut self) {
-        self.steps.retain(|step| !matches!(step, Step::PidFile(_) | Step::NetDevice(_)));
+        self.steps.retain(|step| match step {
+            Step::PidFile(_) | Step::NetDevice(_) => false,
+            Step::Resctrl(group) => !group.stays,
+            Step::Cgroup(_) | Step::RootMount(_) | Step::Unit(_) => true,
+        });
     }
 
     /// Takes the container's own cgroup back if it has but one (version 2), nobody is in it and nothing below it; says whether
@@ -153,8 +160,11 @@ impl Journal {
 
     /// The network devices that a launch moves.
     pub(crate) fn devices(&self) -> Vec<&Device> {
-        let device = |step| if let &Step::NetDevice(ref device) = step { Some(device) } else { None };
-        self.steps.iter().filter_map(device).collect()
+        let devices = self.steps.iter().filter_map(|step| match step {
+            Step::NetDevice(device) => Some(device),
+            _ => None,
+        });
+        devices.collect()
     }
 
     /// Takes everything back, newest first; network devices from the namespace that they are in, if it is still there.
@@ -167,6 +177,7 @@ impl Journal {
             Step::PidFile(path) => remove_pid_file(path, ours.init),
             Step::RootMount(mount) => mount.undo(),
             Step::Unit(unit) => unit.undo(),
+            Step::Resctrl(group) => group.undo(),
             Step::NetDevice(device) => inside.as_mut().map_or(Ok(()), |inside| inside.take_back(device)),
         }))
     }

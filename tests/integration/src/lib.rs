@@ -35,6 +35,7 @@ pub mod host;
 pub mod leftovers;
 pub mod modes;
 mod report;
+pub mod resctrl;
 pub mod runtime;
 pub mod sample;
 pub mod site;

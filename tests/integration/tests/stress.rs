@@ -6,7 +6,7 @@ use runb_tests::*;
 
 #[test]
 fn five_hundred_containers_in_a_row_leave_nothing() {
-    in_modes(LIFECYCLE, |t| {
+    in_modes(ALL, |t| {
         let bundle = t.bundle().args(["true"]);
         for _ in 0..500 {
             bundle.run().ok();

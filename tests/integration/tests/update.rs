@@ -7,6 +7,9 @@ use std::process::Stdio;
 
 use runb_tests::*;
 
+#[path = "update/flags.rs"]
+mod flags;
+
 /// `update --resources - ID` with `resources` on stdin.
 fn update(t: &Test, id: &str, resources: &Value) -> Outcome {
     let file = t.dir().join(t.name("resources"));
@@ -86,34 +89,6 @@ fn memory_and_swap_go_up_and_down_together() {
         assert_eq!(both(), [90, 90]);
         t.call(["update", "--memory", "-1", container.id()]).ok();
         assert!(both()[1] > 1 << 40, "{:?}", both());
-        container.delete_force().ok();
-    });
-}
-
-#[test]
-fn quota_and_period_are_changed_in_the_order_that_a_parents_quota_allows() {
-    in_modes(&[Mode::V1, Mode::Hybrid], |t| {
-        of_version_1(t);
-        t.needs_controller("cpu");
-        let parent = t.name("parent");
-        let bundle = t.bundle().idle();
-        let path = format!("{parent}/{}", bundle.id());
-        let container = bundle.set("/linux/cgroupsPath", json!(format!("/{path}"))).run_detached();
-        let top = t.controller_dir("cpu").expect("the hierarchy").join(&parent);
-        fs::write(top.join("cpu.cfs_quota_us"), "50000").expect("write the parent's quota");
-        let update = |period: &str, quota: &str| {
-            t.call(["update", "--cpu-period", period, "--cpu-quota", quota, container.id()])
-        };
-        let has = || ["cpu.cfs_period_us", "cpu.cfs_quota_us"].map(|file| t.cgroup_file("cpu", &path, file));
-        // Whichever of both is written first, one of these steps would be refused.
-        for (period, quota) in
-            [("100000", "50000"), ("10000", "3000"), ("100000", "40000"), ("1000000", "500000"), ("5000", "2000")]
-        {
-            update(period, quota).ok();
-            assert_eq!(has(), [period, quota]);
-        }
-        update("100000", "60000").fails_with(&["linux.resources.cpu.", "EINVAL"]);
-        assert_eq!(has(), ["5000", "2000"]);
         container.delete_force().ok();
     });
 }

@@ -1,6 +1,6 @@
 //! `create`: make a container whose process waits for `start`.
 
-use runb_core::Result;
+use anyhow::Result;
 use runb_core::container::Container;
 
 use super::{Context, options};
@@ -10,6 +10,7 @@ use crate::args::Create;
 pub fn run(args: &Create, context: &Context<'_>) -> Result<u8> {
     let container = Container::create(&options::options(context, args)?)?;
     context.report.steps(container.steps());
+    context.report.account().annotations(container.annotations());
     context.warn(container.warnings());
     Ok(0)
 }

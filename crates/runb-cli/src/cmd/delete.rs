@@ -1,7 +1,8 @@
 //! `delete`: remove a container.
 
+use anyhow::Result;
+use runb_core::Error;
 use runb_core::container::{Container, Force, Removal};
-use runb_core::{Error, Result};
 
 use super::{Context, options};
 use crate::args::Delete;
@@ -15,7 +16,7 @@ pub fn run(args: &Delete, context: &Context<'_>) -> Result<u8> {
 }
 
 /// What is odd about a removal is warned about.
-pub fn report(result: Result<Removal>, context: &Context<'_>) -> Result<()> {
+pub fn report(result: runb_core::Result<Removal>, context: &Context<'_>) -> Result<()> {
     let Removal { warnings, steps, .. } = result?;
     context.report.steps(&steps);
     let warnings: Vec<String> = warnings.iter().map(Error::to_string).collect();

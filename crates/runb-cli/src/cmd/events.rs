@@ -4,10 +4,10 @@ mod duration;
 mod json;
 mod openmetrics;
 
+use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 
 use runb_core::container::{Container, Happening, Status};
-use runb_core::{Error, Kind, Result};
 
 use super::{Context, options};
 use crate::args::{Events, StatsFormat};
@@ -16,11 +16,11 @@ use crate::args::{Events, StatsFormat};
 pub fn run(args: &Events, context: &Context<'_>) -> Result<u8> {
     let interval = duration::parse(&args.interval)?;
     if interval.is_zero() {
-        return Err(Error::new(Kind::Usage, "duration interval must be greater than 0"));
+        bail!("duration interval must be greater than 0");
     }
     let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
     if container.status() == Status::Stopped {
-        return Err(Error::new(Kind::State, format!("container with id {} is not running", container.id())));
+        bail!("container with id {} is not running", container.id());
     }
     match args.format {
         StatsFormat::Prometheus => context.print(&openmetrics::text(container.id(), &container.stats()?))?,

@@ -1,10 +1,11 @@
 //! `exec`: another process in a container.
 
+use anyhow::{Context as _, Result};
 use std::ffi::OsString;
 
 use runb_core::container::{Container, Exec, Foreground, Status, Subreaper};
 use runb_core::options::{Caller, ExecOptions, Paused};
-use runb_core::{Error, Kind, Result};
+use runb_core::{Error, Kind};
 
 use super::{Context, options};
 use crate::args;
@@ -55,5 +56,5 @@ fn exec_options(args: &args::Exec) -> Result<ExecOptions> {
 /// A process object is JSON, so that its strings are Unicode.
 fn text(what: &str, word: &OsString) -> Result<String> {
     let text = word.to_str().map(str::to_owned);
-    text.ok_or_else(|| Error::new(Kind::Usage, format!("{what}: {word:?} is not UTF-8")))
+    text.with_context(|| format!("{what}: {word:?} is not UTF-8"))
 }

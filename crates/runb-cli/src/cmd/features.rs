@@ -1,9 +1,9 @@
 //! `features`: what this build supports, or what works on this machine.
 
+use anyhow::{Context as _, Result};
 use std::fmt::Write;
 
 use runb_core::features::host::{Ability, HostFeatures, Works};
-use runb_core::{Error, Result};
 use serde::Serialize;
 
 use super::Context;
@@ -21,7 +21,7 @@ pub fn run(args: &Features, context: &Context<'_>) -> Result<u8> {
 }
 
 fn json(whole: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(whole).map_err(|error| Error::internal(format!("features: {error}")))?;
+    let text = serde_json::to_string_pretty(whole).context("internal error: features")?;
     Ok(text + "\n")
 }
 

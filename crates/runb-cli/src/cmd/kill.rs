@@ -1,6 +1,6 @@
 //! `kill`: send a signal.
 
-use runb_core::Result;
+use anyhow::Result;
 use runb_core::container::{Container, Scope};
 
 use super::{Context, options};

@@ -1,10 +1,11 @@
 //! `list`: the containers of a root.
 
+use anyhow::{Context as _, Result};
 use std::fmt::Write;
 
 use nix::libc::ENOENT;
 use runb_core::container::{Container, List, State};
-use runb_core::{Errno, Error, Result};
+use runb_core::{Errno, Error};
 
 use super::{Context, options};
 use crate::args::{self, Listing};
@@ -25,7 +26,7 @@ pub fn run(args: &args::List, context: &Context<'_>) -> Result<u8> {
         _ if args.quiet => states.iter().map(|state| format!("{}\n", state.id)).collect(),
         Listing::Table => table(&states),
         Listing::Json => {
-            let json = serde_json::to_string(&states).map_err(|e| Error::internal(format!("the list: {e}")))?;
+            let json = serde_json::to_string(&states).context("internal error: the list")?;
             format!("{json}\n")
         }
     };

@@ -1,10 +1,11 @@
 //! `log`: reads the invocation log, whatever form its lines have.
 
+use anyhow::{Context as _, Result, bail};
 use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use runb_core::{Error, Kind, Result, input};
+use runb_core::input;
 
 use crate::args::Log;
 use crate::cmd::Context;
@@ -13,7 +14,7 @@ use crate::record::entry::{Entry, Event, LINE};
 /// Prints the lines that are asked for.
 pub fn run(args: &Log, context: &Context<'_>) -> Result<u8> {
     let Some(path) = &context.settings.path else {
-        return Err(Error::new(Kind::Usage, "the invocation log is off"));
+        bail!("the invocation log is off");
     };
     let mut entries: VecDeque<Entry> = read(path)?.into();
     if let Some(id) = &args.id {
@@ -31,12 +32,12 @@ pub fn run(args: &Log, context: &Context<'_>) -> Result<u8> {
 
 /// The lines that runb wrote; others (a line that a full disk cut short) are passed over.
 fn read(path: &Path) -> Result<Vec<Entry>> {
-    let failed = |error| Error::io(format!("read {}", path.display()), &error);
-    let mut file = BufReader::new(input::open(path).map_err(failed)?);
+    let failed = || format!("read {}", path.display());
+    let mut file = BufReader::new(input::open(path).with_context(failed)?);
     let mut entries = Vec::new();
     let mut line = Vec::new();
     // What is longer comes in pieces, none of which is a line of runb's.
-    while file.by_ref().take(LINE as u64).read_until(b'\n', &mut line).map_err(failed)? > 0 {
+    while file.by_ref().take(LINE as u64).read_until(b'\n', &mut line).with_context(failed)? > 0 {
         entries.extend(Entry::parse(&String::from_utf8_lossy(&line)));
         line.clear();
     }
@@ -50,7 +51,7 @@ fn invocations_of(id: &str, entries: &VecDeque<Entry>) -> HashSet<String> {
         let matches = match &entry.event {
             Event::Call { argv, .. } => argv.iter().any(|word| word == id),
             Event::Exit(exit) => exit.container.as_deref() == Some(id),
-            Event::Note { .. } => continue,
+            Event::Note { .. } | Event::Debug { .. } => continue,
         };
         match matches {
             true => named.insert(entry.invocation.clone()),

@@ -20,8 +20,9 @@ pub mod state;
 pub mod undelivered;
 pub mod update;
 
+use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
-use runb_core::{Error, Result, Stdout};
+use runb_core::Stdout;
 
 use crate::args::{Global, Verb};
 use crate::config::Settings;
@@ -63,7 +64,7 @@ impl Context<'_> {
             Stdout::Open => output::write(std::io::stdout(), bytes, Wait::ForRoom),
             Stdout::Closed => Err(Errno::EBADF),
         };
-        written.map_err(|errno| Error::io("write to stdout", &errno.into()))
+        written.context("write to stdout")
     }
 }
 
@@ -89,6 +90,6 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Features(args) => features::run(args, context),
         Verb::Seccomp(args) => seccomp::run(args, context),
         Verb::Log(args) => log::run(args, context),
-        _ => Err(Error::internal("a verb that is neither delivered nor refused")),
+        _ => bail!("internal error: a verb that is neither delivered nor refused"),
     }
 }

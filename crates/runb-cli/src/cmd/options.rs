@@ -1,9 +1,9 @@
 //! From flags and environment to what the library is asked for.
 
+use anyhow::{Context as _, Result, bail};
 use std::path::PathBuf;
 
 use runb_core::options::{CgroupManager, DeniedCgroups, Keyring, Options, RootEntry, Systemd, Whose};
-use runb_core::{Error, Kind, Result};
 
 use super::Context;
 use crate::args::{Create, Global, Rootless};
@@ -15,7 +15,7 @@ pub fn root(global: &Global, environment: &Environment) -> Result<PathBuf> {
     let root = global.root.clone().unwrap_or_else(|| environment.default_root());
     let root = absolute(root)?;
     if root.parent().is_none() {
-        return Err(Error::new(Kind::Usage, "--root must not be /"));
+        bail!("--root must not be /");
     }
     Ok(root)
 }
@@ -60,13 +60,13 @@ pub fn cgroup_manager(global: &Global, environment: &Environment, settings: &Set
 
 /// The path from `/`, without `.` and doubled slashes; symbolic links and `..` stay as they are.
 pub fn absolute(path: PathBuf) -> Result<PathBuf> {
-    std::path::absolute(&path).map_err(|error| Error::io(format!("find {} from /", path.display()), &error))
+    std::path::absolute(&path).with_context(|| format!("find {} from /", path.display()))
 }
 
 fn listen_fds(environment: &Environment) -> Result<u32> {
     let Some(text) = &environment.listen_fds else { return Ok(0) };
     let number = text.to_str().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| Error::new(Kind::Usage, format!("LISTEN_FDS={text:?} is not a number")))
+    number.with_context(|| format!("LISTEN_FDS={text:?} is not a number"))
 }
 
 #[cfg(test)]

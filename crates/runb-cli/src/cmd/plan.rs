@@ -1,15 +1,16 @@
 //! `plan`: what `create` would do, call by call.
 
+use anyhow::{Context as _, Result};
 use std::fmt::Write;
 
-use runb_core::container::{Planned, planned, probe};
+use runb_core::container::{Planned, planned, probe, strict};
 use runb_core::options::{Keyring, Options, RootEntry};
 use runb_core::plan::Ending;
-use runb_core::{Error, Result};
 use serde_json::json;
 
 use super::{Context, options};
 use crate::args::Plan;
+use crate::record::quote::one_line;
 
 /// Prints the plan; nothing is done, and no right is needed.
 pub fn run(args: &Plan, context: &Context<'_>) -> Result<u8> {
@@ -19,6 +20,16 @@ pub fn run(args: &Plan, context: &Context<'_>) -> Result<u8> {
     options.root_entry = if args.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot };
     options.cgroup_manager = options::cgroup_manager(context.global, context.environment, context.settings);
     options.keyring = if args.no_new_keyring { Keyring::Inherit } else { Keyring::New };
+    if args.strict {
+        let found = strict(&options, &probe(&options)?)?;
+        let text = if args.json {
+            format!("{}\n", json!(found))
+        } else {
+            found.iter().map(|line| one_line(line) + "\n").collect()
+        };
+        context.print(&text)?;
+        return Ok(u8::from(!found.is_empty()));
+    }
     let planned = planned(&options, &probe(&options)?, Ending::Fifo)?;
     context.warn(&planned.plan.warnings);
     let text = if args.json { as_json(&planned)? } else { as_text(&planned) };
@@ -50,6 +61,6 @@ fn as_json(planned: &Planned) -> Result<String> {
         .map(|index| json!({ "index": index, "origin": program.place(index), "call": program.describe(index) }))
         .collect();
     let whole = json!({ "runtime": planned.plan.steps(), "init": calls });
-    let text = serde_json::to_string_pretty(&whole).map_err(|e| Error::internal(format!("the plan: {e}")))?;
+    let text = serde_json::to_string_pretty(&whole).context("internal error: the plan")?;
     Ok(format!("{text}\n"))
 }

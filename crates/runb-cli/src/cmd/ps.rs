@@ -1,11 +1,11 @@
 //! `ps`: the processes of a container, as JSON, or as ps(1) shows them.
 
+use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
 use runb_core::container::Container;
-use runb_core::{Error, Kind, Result};
 
 use super::{Context, options};
 use crate::args::{Listing, Ps};
@@ -16,7 +16,7 @@ pub fn run(args: &Ps, context: &Context<'_>) -> Result<u8> {
     let pids = container.processes()?;
     match args.format {
         Listing::Json => {
-            let json = serde_json::to_string(&pids).map_err(|e| Error::internal(format!("the processes: {e}")))?;
+            let json = serde_json::to_string(&pids).context("internal error: the processes")?;
             context.print(&format!("{json}\n"))?;
         }
         Listing::Table => {
@@ -34,11 +34,11 @@ fn ps(options: &[OsString]) -> Result<Vec<u8>> {
         [] => command.arg("-ef"),
         options => command.args(options),
     };
-    let output = command.stdin(Stdio::null()).output().map_err(|e| Error::io("execute ps", &e))?;
+    let output = command.stdin(Stdio::null()).output().context("execute ps")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let text = format!("ps: {}: {}", output.status, said.trim().lines().next().unwrap_or_default());
-        return Err(Error::new(Kind::Host, text));
+        bail!(text);
     }
     Ok(output.stdout)
 }
@@ -48,7 +48,7 @@ fn lines_of(table: &[u8], pids: &BTreeSet<i32>) -> Result<Vec<u8>> {
     let mut lines = table.split_inclusive(|byte| *byte == b'\n');
     let head = lines.next().unwrap_or_default();
     let column = fields(head).position(|title| title == b"PID");
-    let column = column.ok_or_else(|| Error::new(Kind::Usage, "couldn't find PID field in ps output"))?;
+    let column = column.context("couldn't find PID field in ps output")?;
     let is_ours = |line: &&[u8]| {
         let pid = fields(line).nth(column).and_then(|field| std::str::from_utf8(field).ok()?.parse().ok());
         pid.is_some_and(|pid| pids.contains(&pid))

@@ -1,6 +1,6 @@
 //! `run`: create, start, wait, delete.
 
-use runb_core::Result;
+use anyhow::Result;
 use runb_core::container::{Container, Force, Foreground, Subreaper};
 use runb_core::options::Caller;
 
@@ -14,6 +14,7 @@ pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
     if args.detach {
         let container = Container::run(&options)?.detach()?;
         context.report.steps(container.steps());
+        context.report.account().annotations(container.annotations());
         context.warn(container.warnings());
         return Ok(0);
     }
@@ -21,6 +22,7 @@ pub fn run(args: &Run, context: &Context<'_>) -> Result<u8> {
     let foreground = Foreground::begin(subreaper)?;
     let running = Container::run(&options)?;
     context.report.steps(running.container().steps());
+    context.report.account().annotations(running.container().annotations());
     context.warn(running.container().warnings());
     let status = foreground.wait(running.workload());
     if !args.keep {

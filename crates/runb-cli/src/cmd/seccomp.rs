@@ -1,9 +1,10 @@
 //! `seccomp`: the compiled filter of a bundle, or what it says to a system call.
 
+use anyhow::{Context as _, Result, anyhow, bail};
 use runb_core::host::Host;
+use runb_core::plan;
 use runb_core::plan::seccomp::{self, Abi, Filter, Native};
 use runb_core::spec::Bundle;
-use runb_core::{Error, Kind, Result, plan};
 use serde_json::json;
 
 use super::{Context, options};
@@ -12,7 +13,7 @@ use crate::args::Seccomp;
 /// Prints it; nothing is done, and no right is needed.
 pub fn run(args: &Seccomp, context: &Context<'_>) -> Result<u8> {
     if args.syscall.is_none() && args.arch.is_some() {
-        return Err(Error::new(Kind::Usage, "--arch is of a system call that is asked about; none is given"));
+        bail!("--arch is of a system call that is asked about; none is given");
     }
     let dir = options::absolute(args.bundle.clone().unwrap_or_else(|| ".".into()))?;
     let filter = plan::filter(&Bundle::load(&dir)?.spec, &Host::probe()?)?;
@@ -54,10 +55,9 @@ fn verdict(filter: &Filter, name: &str, args: &Seccomp) -> Result<String> {
 }
 
 fn abi(name: Option<&str>) -> Result<Abi> {
-    let wrong = |text: String| Error::new(Kind::Usage, text);
     match name {
-        Some(name) => Abi::named(name).ok_or_else(|| wrong(format!("--arch: {name:?} is not an architecture of runb"))),
-        None => Native::of_build().map(Native::abi).ok_or_else(|| wrong("--arch must be given here".to_owned())),
+        Some(name) => Abi::named(name).with_context(|| format!("--arch: {name:?} is not an architecture of runb")),
+        None => Native::of_build().map(Native::abi).context("--arch must be given here"),
     }
 }
 
@@ -65,14 +65,14 @@ fn abi(name: Option<&str>) -> Result<Abi> {
 fn arguments(words: &[String]) -> Result<[u64; 6]> {
     let mut arguments = [0; 6];
     if words.len() > arguments.len() {
-        return Err(Error::new(Kind::Usage, format!("a system call has 6 arguments, not {}", words.len())));
+        bail!("a system call has 6 arguments, not {}", words.len());
     }
     for (argument, word) in arguments.iter_mut().zip(words) {
         let parsed = match word.strip_prefix("0x") {
             Some(digits) => u64::from_str_radix(digits, 16),
             None => word.parse(),
         };
-        *argument = parsed.map_err(|_| Error::new(Kind::Usage, format!("{word:?} is no number, decimal or 0x…")))?;
+        *argument = parsed.map_err(|_| anyhow!("{word:?} is no number, decimal or 0x…"))?;
     }
     Ok(arguments)
 }

@@ -1,12 +1,12 @@
 //! `spec`: a config.json to begin with.
 
+use anyhow::{Context as _, Result, anyhow};
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use nix::unistd::{getegid, geteuid};
 use runb_core::template::{self, CgroupNamespace};
-use runb_core::{Error, Kind, Result};
 
 use crate::args::SpecFile;
 
@@ -36,9 +36,9 @@ fn write_new(file: &Path, text: &str) -> Result<()> {
     match result.and_then(|mut file| file.write_all(text.as_bytes())) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            Err(Error::new(Kind::Exists, format!("file {} exists; remove it first", file.display())))
+            Err(anyhow!("file {} exists; remove it first", file.display()))
         }
-        Err(error) => Err(Error::io(format!("write {}", file.display()), &error)),
+        Err(error) => Err(error).with_context(|| format!("write {}", file.display())),
     }
 }
 
@@ -55,7 +55,6 @@ mod tests {
         let written = std::fs::read_to_string(&file).unwrap();
         serde_json::from_str::<oci_spec::runtime::Spec>(&written).unwrap();
         let error = run(&args).unwrap_err();
-        assert_eq!(error.kind(), Kind::Exists);
         assert!(error.to_string().contains("config.json exists; remove it first"));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
     }

@@ -1,6 +1,6 @@
 //! `start`: let the process of a created container run.
 
-use runb_core::Result;
+use anyhow::Result;
 use runb_core::container::Container;
 
 use super::{Context, options};

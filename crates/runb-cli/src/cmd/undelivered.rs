@@ -1,6 +1,6 @@
 //! What is parsed and not done yet. To deliver one is to take its line away.
 
-use runb_core::{Error, Kind, Result};
+use anyhow::{Result, bail};
 
 use crate::args::Verb;
 
@@ -11,7 +11,7 @@ pub fn refuse(verb: &Verb) -> Result<()> {
         Verb::Restore(_) => "restore",
         _ => return Ok(()),
     };
-    Err(Error::new(Kind::Usage, format!("{refused} is not supported by this version of runb")))
+    bail!("{refused} is not supported by this version of runb")
 }
 
 #[cfg(test)]

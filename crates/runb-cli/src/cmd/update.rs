@@ -1,13 +1,14 @@
 //! `update`: other limits for a container that exists.
 
+use anyhow::{Context as _, Result, bail};
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
-use runb_core::container::Container;
+use runb_core::container::{Container, Schemata};
+use runb_core::input;
 use runb_core::spec::{MAX_CONFIG, parse_resources};
-use runb_core::{Error, Kind, Result, input};
 
 use super::{Context, options};
 use crate::args::Update;
@@ -18,36 +19,33 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Changes the limits.
 pub fn run(args: &Update, context: &Context<'_>) -> Result<u8> {
     let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
-    if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
-        let text =
-            "updating a non-existent Intel RDT configuration is not supported: this version has no linux.intelRdt";
-        return Err(Error::new(Kind::Usage, text));
-    }
     let given = of_flags(args);
     let (change, warnings) = match &args.resources {
         None => (given, Vec::new()),
         Some(_) if given != LinuxResources::default() => {
-            return Err(Error::new(Kind::Usage, "--resources takes no other limits beside it"));
+            bail!("--resources takes no other limits beside it");
         }
         Some(file) => read(file)?,
     };
     context.warn(&warnings);
-    context.warn(&container.update(&change)?);
+    let schemata =
+        Schemata { l3_cache_schema: args.l3_cache_schema.clone(), mem_bw_schema: args.mem_bw_schema.clone() };
+    context.warn(&container.update_with(&change, &schemata)?);
     Ok(0)
 }
 
 fn read(file: &Path) -> Result<(LinuxResources, Vec<String>)> {
     if file != Path::new("-") {
         let text = input::read_or_pipe(file, MAX_CONFIG, Instant::now() + PATIENCE)
-            .map_err(|e| Error::io(format!("open {}", file.display()), &e))?;
-        return parse_resources(&text, &file.display().to_string());
+            .with_context(|| format!("open {}", file.display()))?;
+        return Ok(parse_resources(&text, &file.display().to_string())?);
     }
     let mut text = Vec::new();
     let read = std::io::stdin().take(MAX_CONFIG + 1).read_to_end(&mut text);
-    read.map_err(|e| Error::io("read from stdin", &e))?;
+    read.context("read from stdin")?;
     match text.len() as u64 > MAX_CONFIG {
-        true => Err(Error::new(Kind::Usage, format!("stdin has more than {MAX_CONFIG} bytes"))),
-        false => parse_resources(&text, "stdin"),
+        true => bail!("stdin has more than {MAX_CONFIG} bytes"),
+        false => Ok(parse_resources(&text, "stdin")?),
     }
 }
 

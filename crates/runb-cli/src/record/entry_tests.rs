@@ -8,7 +8,7 @@ const TIME: &str = "2026-11-22T18:00:00.123456+00:00";
 
 fn call_line(argv: &[&str], format: Format) -> String {
     let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
-    call(TIME, "17-2b", &argv, format)
+    call(TIME, "17-2b", &argv, None, format)
 }
 
 fn exit() -> Exit {
@@ -17,8 +17,9 @@ fn exit() -> Exit {
         container: Some("web1".into()),
         status: 1,
         seconds: 0.001234,
-        caller: Caller { pid: 4241, comm: "containerd shim".into(), uid: 0 },
+        caller: Caller { pid: 4241, comm: "containerd shim".into(), uid: 0, ..Caller::default() },
         error: Some("exec: \"/no\": no such file".into()),
+        ..Exit::default()
     }
 }
 
@@ -65,10 +66,10 @@ fn what_is_written_in_either_form_is_read_back() {
     let call_of = |argv: &[&str], format| Entry::parse(&call_line(argv, format)).unwrap();
     for format in [Format::Text, Format::Json] {
         for argv in [&[][..], &["", "a b", "# x", "[cut:5]", "\u{202e}\n'\\"], &["kill", "web1"]] {
-            let expected = Event::Call { argv: argv.iter().map(ToString::to_string).collect(), cut: 0 };
+            let expected = Event::Call { argv: argv.iter().map(ToString::to_string).collect(), cut: 0, cwd: None };
             assert_eq!(call_of(argv, format), entry(expected));
         }
-        let Event::Call { argv, cut } = call_of(&["exec", &long, "end"], format).event else { panic!() };
+        let Event::Call { argv, cut, .. } = call_of(&["exec", &long, "end"], format).event else { panic!() };
         assert_eq!(argv.len(), 2);
         assert!(argv[1].len() + cut == 9003 && argv[1].len() > 7500, "{cut} {}", argv[1].len());
         for event in [Event::Exit(exit()), Event::Exit(Exit::default()), Event::Note { text: "a 'b'".into() }] {
@@ -87,7 +88,7 @@ fn no_argument_can_forge_a_line_or_a_part_of_one() {
             let line = call_line(&["start", argument], format);
             assert_eq!(line.matches('\n').count(), 1, "{line}");
             assert!(!line.trim_end().chars().any(|char| char.is_ascii_control()), "{line:?}");
-            let Event::Call { argv, cut: 0 } = Entry::parse(&line).unwrap().event else { panic!("{line}") };
+            let Event::Call { argv, cut: 0, cwd: None } = Entry::parse(&line).unwrap().event else { panic!("{line}") };
             assert_eq!(argv, ["start", argument]);
         }
         let exit = Exit { container: Some(argument.into()), error: Some(argument.into()), ..exit() };
@@ -99,8 +100,8 @@ fn no_argument_can_forge_a_line_or_a_part_of_one() {
 #[test]
 fn bytes_that_are_not_utf8_are_escaped() {
     let argv = [OsString::from_vec(b"a\xffb".to_vec())];
-    assert!(call(TIME, "1-1", &argv, Format::Text).contains(r"$'a\xffb'"));
-    let line: serde_json::Value = serde_json::from_str(&call(TIME, "1-1", &argv, Format::Json)).unwrap();
+    assert!(call(TIME, "1-1", &argv, None, Format::Text).contains(r"$'a\xffb'"));
+    let line: serde_json::Value = serde_json::from_str(&call(TIME, "1-1", &argv, None, Format::Json)).unwrap();
     assert_eq!(line["argv"][0], r"$'a\xffb'");
 }
 

@@ -1,5 +1,6 @@
 //! The log on a real file system: it appears, pairs up, and never gets in the way.
 
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use nix::sys::stat::Mode;
@@ -12,7 +13,7 @@ fn settings(path: PathBuf) -> Settings {
 
 fn one_call(settings: Settings) {
     let argv = ["exec", "-e", "TOKEN=secret", "web1", "ls"].map(OsString::from);
-    begin(settings, &argv, 4).end(Some("exec".into()), Some("web1".into()), 0, None);
+    begin(settings, &argv, 4).end((Some("exec".into()), Some("web1".into())), (0, None), &Account::default());
 }
 
 #[test]
@@ -79,5 +80,5 @@ fn a_fifo_with_a_reader_gets_nothing_either() {
 fn when_it_is_off_nothing_is_written() {
     let record = begin(Settings::default(), &["list".into()], 1);
     assert!(record.target.is_none());
-    record.end(None, None, 0, None);
+    record.end((None, None), (0, None), &Account::default());
 }

@@ -23,9 +23,10 @@ use crate::network::{self, Inside};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, CgroupManager, Options};
 use crate::plan::{self, Ending, Plan, Request};
+use crate::resctrl;
 use crate::spec::Bundle;
 use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
-use crate::survey::{Survey, enter_destinations};
+use crate::survey::{Resctrl, Survey, enter_destinations};
 use crate::sys;
 use crate::systemd;
 use crate::terminal::{ConsoleSocket, Master};
@@ -57,9 +58,18 @@ pub fn probe(options: &Options) -> Result<Host> {
 ///
 /// # Errors
 /// The bundle or its configuration is wrong, or this machine cannot do what it asks for.
+#[cfg(any(test, feature = "internals"))]
 pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
+    planned_traced(options, host, ending, &mut Trace::begin())
+}
+
+fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Trace) -> Result<Planned> {
     state::check_id(&options.id)?;
-    let mut bundle = Bundle::load(&options.bundle)?;
+    planned_of(Bundle::load_traced(&options.bundle, trace)?, options, host, ending)
+}
+
+/// Plans a bundle that was read.
+pub(super) fn planned_of(mut bundle: Bundle, options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
     if options.notify_socket.is_some() {
         notify::add_to(&mut bundle.spec, &options.root.join(&options.id))?;
     }
@@ -68,7 +78,8 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
         check_rootfs(&bundle.spec, &rootfs)?;
     }
     enter_destinations(&mut bundle.spec, &rootfs);
-    let survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options, host);
+    let mut survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options, host);
+    survey.resctrl = Resctrl::of(&bundle.spec, &options.id);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
     Ok(Planned { bundle, rootfs, plan })
@@ -145,7 +156,7 @@ fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Runnin
     check_descriptors(options.kept_descriptors())?;
     let host = probe(options)?;
     trace.done(What::Host);
-    let planned = planned(options, &host, ending)?;
+    let planned = planned_traced(options, &host, ending, trace)?;
     trace.done(planned_step(&planned.plan.program, planned.plan.filter.as_ref()));
     console_fits(planned.bundle.spec.process().as_ref(), options.caller, options.console_socket.as_deref())?;
     let dir = StateDir::create(&options.root, &options.id)?;
@@ -202,6 +213,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
         hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
         // A unit may be somebody else's until systemd has made it: what is in its cgroup is not to be killed.
         cgroup: if planned.plan.cgroup.unit.is_none() { Cgroup::of(&planned.plan.cgroup) } else { Cgroup::default() },
+        resctrl: planned.plan.intel_rdt.as_ref().map(resctrl::Groups::of),
         resources: None,
         keyring: options.keyring,
         journal: Journal::default(),
@@ -243,10 +255,14 @@ impl Launch<'_> {
 
     /// Writes the intent: on disk before there is anything to take back.
     fn announce(&mut self, cgroups: &Cgroups<'_>) -> Result<()> {
+        let plan = &self.planned.plan;
         if self.saved.namespaces & libc::CLONE_NEWNS as u64 == 0 {
             self.saved.journal.add(Step::RootMount(RootMount::at(&self.saved.rootfs)?));
         }
-        for device in network::look(&self.planned.plan.net_devices)? {
+        for group in plan.intel_rdt.iter().flat_map(resctrl::to_be_made) {
+            self.saved.journal.add(Step::Resctrl(group));
+        }
+        for device in network::look(&plan.net_devices)? {
             self.saved.journal.add(Step::NetDevice(device));
         }
         let mut intent = self.saved.clone();
@@ -260,6 +276,9 @@ impl Launch<'_> {
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
     fn until_ready(&mut self, plan: &Plan, cgroups: &Cgroups<'_>, listener: Option<OwnedFd>) -> Result<launch::Ready> {
         let made = cgroups.make(&mut self.saved)?;
+        if let Some(intel_rdt) = &plan.intel_rdt {
+            resctrl::make(intel_rdt)?;
+        }
         // Nobody can join a version 1 cpuset that is empty, and a memory policy is set for the nodes of the cpuset; else init
         // works meanwhile.
         let linux = self.planned.bundle.spec.linux().as_ref();
@@ -370,6 +389,7 @@ impl Launch<'_> {
     /// Takes a failed launch back; what fails in that is said beside the cause.
     fn take_back(self, mut error: Error) -> Error {
         let Launch { dir, saved, inside, trace, .. } = self;
+        trace.done(What::Failed);
         let mut note = |result: Result<()>| {
             if let Err(more) = result {
                 error = std::mem::replace(&mut error, Error::internal("")).and_cleanup(more);

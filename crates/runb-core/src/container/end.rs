@@ -105,7 +105,10 @@ impl Container {
     /// It runs and `force` is [`Force::No`]; or something of it could not be removed, and the container is still there.
     pub fn delete(&self, force: Force) -> Result<Removal> {
         removal(|trace| match self.hold_for(force) {
-            Ok(held) => held.delete(force, &self.hook_environment, trace),
+            Ok(held) => {
+                trace.done(What::Loaded);
+                held.delete(force, &self.hook_environment, trace)
+            }
             Err(error) if error.kind() == Kind::NotFound && force == Force::Yes => Ok(Vec::new()),
             Err(error) => Err(error),
         })
@@ -131,6 +134,7 @@ impl Container {
             dir => dir?,
         };
         let (dir, saved) = load(dir, force)?;
+        trace.done(What::Loaded);
         if let Some(saved) = saved {
             return Held { dir, saved }.delete(force, environment, trace);
         }

@@ -14,6 +14,7 @@ use crate::host::cgroups::CgroupMounts;
 use crate::launch::{self, Context, Executed, Target};
 use crate::options::{ExecOptions, Paused};
 use crate::plan::exec::{self, ExecPlan, Inside, Request};
+use crate::resctrl::Groups;
 use crate::state::{self, ProcessRef, Saved, Status};
 use crate::survey::Survey;
 use crate::terminal::{ConsoleSocket, Master};
@@ -45,7 +46,9 @@ impl Container {
         super::create::check_descriptors(options.preserve_fds)?;
         let (init, pidfd, status) = self.joinable(options.paused)?;
         let spec = self.config()?;
+        trace.done(What::Loaded);
         let (process, mut warnings) = exec::process(&spec, options)?;
+        trace.done(What::Process { args: process.args().clone().unwrap_or_default() });
         super::create::console_fits(Some(&process), options.caller, options.console_socket.as_deref())?;
         let host = Host::probe_processes()?;
         // A setns by the pidfd succeeds only while init lives: then what was seen at its pid before was init's.
@@ -99,13 +102,14 @@ impl Container {
 
 /// The container as a later process finds it.
 pub(super) fn inside(saved: &Saved) -> Inside<'_> {
-    let Saved { id, namespaces, init, keyring, cgroup, .. } = saved;
+    let Saved { id, namespaces, init, keyring, cgroup, resctrl, .. } = saved;
     Inside {
         id,
         namespaces: *namespaces,
         init: init.map_or(0, |init| init.pid),
         keyring: *keyring,
         unified: cgroup.unified.as_deref(),
+        resctrl: resctrl.as_ref().map(Groups::joined).unwrap_or_default(),
         v1: cgroup.v1.iter().map(|dir| (dir.controllers.as_slice(), dir.path.as_path())).collect(),
     }
 }

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Hook, Hooks, Spec};
 
 use super::exec::{inside, join};
 use crate::error::{Error, Kind, Result};
-use crate::hooks::{self, Streams};
+use crate::hooks::{self, Finished, Streams};
 use crate::host::Host;
 use crate::launch::{Context, Target, listener};
 use crate::options::{ExecOptions, HookEnvironment};
@@ -57,7 +57,7 @@ fn run(
     saved: &Saved,
     (init, pidfd): (ProcessRef, BorrowedFd<'_>),
     state: &[u8],
-) -> Result<()> {
+) -> Result<Finished> {
     let process = exec::hook_process(spec)?;
     let host = Host::probe_processes()?;
     let survey = Survey::of_hook(&process, init.pid, saved.namespaces);

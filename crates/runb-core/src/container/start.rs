@@ -26,7 +26,12 @@ impl Container {
     /// # Errors
     /// The status is not `created`; a hook failed; the execve failed. The container is stopped in the last two cases.
     pub fn start(&self) -> Result<Vec<Step>> {
-        traced(|trace| self.hold()?.start(&self.hook_environment, trace)).map(|((), steps)| steps)
+        traced(|trace| {
+            let mut held = self.hold()?;
+            trace.done(What::Loaded);
+            held.start(&self.hook_environment, trace)
+        })
+        .map(|((), steps)| steps)
     }
 
     /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
@@ -40,6 +45,7 @@ impl Container {
 
     fn start_and_report(&self, callers: &Path, trace: &mut Trace) -> Result<()> {
         let mut held = self.hold()?;
+        trace.done(What::Loaded);
         held.must_be_created()?;
         if !self.dir.join(notify::FOLDER).exists() {
             return held.start(&self.hook_environment, trace);
@@ -142,6 +148,6 @@ impl Held {
     fn late(&self, report: &Report) -> Error {
         let late = self.saved.late.iter().find(|late| late.call == report.call);
         let Late { place, what, hint, .. } = late.cloned().unwrap_or_default();
-        late_failure(&what, &place, hint, report.errno)
+        late_failure(&what, &place, hint, report.errno).with_call(report.call.into(), what)
     }
 }

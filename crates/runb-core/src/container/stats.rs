@@ -18,7 +18,8 @@ impl Container {
             return Err(Error::new(Kind::State, "the container has no cgroup, by which its use would be counted"));
         }
         let network = self.interfaces()?;
-        Ok(Stats { network, ..stats::of(cgroup)? })
+        let intel_rdt = self.saved.resctrl.as_ref().map(stats::intel_rdt).transpose()?;
+        Ok(Stats { network, intel_rdt, ..stats::of(cgroup)? })
     }
 
     /// The interfaces of the container's own network namespace, while it lives.

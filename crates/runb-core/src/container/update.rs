@@ -12,6 +12,23 @@ use crate::plan::cgroup::systemd::{self, Property};
 use crate::state::Status;
 use crate::undo::MadeUnit;
 
+/// Lines of the schemata of a resctrl group, as linux.intelRdt has them; what is not given stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schemata {
+    /// `l3CacheSchema`.
+    pub l3_cache_schema: Option<String>,
+    /// `memBwSchema`.
+    pub mem_bw_schema: Option<String>,
+}
+
+impl Schemata {
+    fn lines(&self) -> Vec<(String, String)> {
+        let lines = [("--l3-cache-schema", &self.l3_cache_schema), ("--mem-bw-schema", &self.mem_bw_schema)];
+        let given = lines.into_iter().filter_map(|(name, line)| line.as_ref().map(|line| (name, line)));
+        given.filter(|(_, line)| !line.is_empty()).map(|(name, line)| (name.to_owned(), line.clone())).collect()
+    }
+}
+
 impl Container {
     /// Changes the container's limits: what `change` gives is set, the rest stays as it was. If something fails, everything
     /// is as it was before. What is odd and no error is returned.
@@ -23,29 +40,44 @@ impl Container {
     /// # Errors
     /// It does not run (kind state); what cannot be done, by its place in the resources.
     pub fn update(&self, change: &LinuxResources) -> Result<Vec<String>> {
+        self.update_with(change, &Schemata::default())
+    }
+
+    /// The same, and other lines in the schemata of the container's resctrl group.
+    ///
+    /// # Errors
+    /// As [`Container::update`]; lines for a container that has no linux.intelRdt.
+    pub fn update_with(&self, change: &LinuxResources, schemata: &Schemata) -> Result<Vec<String>> {
         let mut held = self.hold()?;
         if matches!(held.status(), Status::Stopped | Status::Creating) {
             return Err(Error::new(Kind::State, "container not running"));
         }
         let cgroup = held.saved.cgroup.clone();
+        let lines = schemata.lines();
+        let groups = held.saved.resctrl.clone();
+        if groups.is_none() && !lines.is_empty() {
+            let text = "updating a non-existent Intel RDT configuration is not supported: there is no linux.intelRdt";
+            return Err(Error::new(Kind::Usage, text));
+        }
         let (before, target) = (held.resources()?, cgroup.target()?);
         let mut update = plan::cgroup::update(&before, change, &target)?;
+        if update.devices.is_some() && in_user_namespace() {
+            // As at create.
+            update.devices = None;
+        }
         let unit = held.saved.journal.unit().cloned();
         let told = match &unit {
             Some(unit) => systemd::changed(&mut update, change, &target, &unit.name)?,
             None => Vec::new(),
         };
-        if update.devices.is_some() && in_user_namespace() {
-            // As at create.
-            update.devices = None;
-        }
         let updated = cgroup.update(&update, deadline())?;
         // systemd takes all of it or nothing, and writes it once more.
         if let Err(error) = tell(unit.as_ref(), &told, &cgroup) {
             return Err(updated.undo(error));
         }
         held.saved.resources = Some(Box::new(update.effective));
-        if let Err(error) = held.dir.save(&held.saved) {
+        let changed = groups.map_or(Ok(()), |groups| groups.change(&lines));
+        if let Err(error) = changed.and_then(|()| held.dir.save(&held.saved)) {
             let former = unit.as_ref().map(|unit| systemd::former(&told, &before, &target, &unit.name)).transpose();
             let back = former.and_then(|former| tell(unit.as_ref(), &former.unwrap_or_default(), &cgroup));
             return Err(updated.undo(back.err().into_iter().fold(error, Error::and_cleanup)));

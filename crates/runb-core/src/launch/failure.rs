@@ -31,7 +31,7 @@ pub(super) fn failure(program: &Program, report: &Report, init: &Child) -> Error
         _ => None,
     };
     let what = more.map_or(what.clone(), |more| format!("{what}: {more}"));
-    late_failure(&what, program.place(index), hint, report.errno)
+    late_failure(&what, program.place(index), hint, report.errno).with_call(index, program.describe(index))
 }
 
 /// A failure as an error, by what was kept of the call.

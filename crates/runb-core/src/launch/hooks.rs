@@ -7,7 +7,7 @@ use oci_spec::runtime::Hook;
 use super::{Context, Running, open_cgroup};
 use crate::child::Place;
 use crate::error::{Error, Result};
-use crate::hooks::{self, Streams};
+use crate::hooks::{self, Finished, Streams};
 use crate::plan::hooks::Unfinished;
 use crate::plan::{self, Plan};
 use crate::state::{Saved, Status};
@@ -35,7 +35,7 @@ impl Running<'_> {
     }
 
     /// A createContainer hook: a file of the host, in the container, and there root.
-    fn run_in_container(&self, plan: &Plan, saved: &Saved, hook: &Hook, state: &[u8]) -> Result<()> {
+    fn run_in_container(&self, plan: &Plan, saved: &Saved, hook: &Hook, state: &[u8]) -> Result<Finished> {
         let v1 = self.cgroup.v1.iter().map(|dir| dir.path.clone()).collect();
         let container = Unfinished { rootfs: &saved.rootfs, namespaces: plan.hook_namespaces, v1 };
         let cgroup = self.cgroup.unified.as_deref().map(open_cgroup).transpose()?;

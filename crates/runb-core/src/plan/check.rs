@@ -3,7 +3,7 @@
 use oci_spec::runtime::{Hook, Process, Spec, User};
 
 use super::environment;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::host::Host;
 
 /// The specification that this runtime implements.
@@ -23,7 +23,6 @@ pub fn check(spec: &Spec, _host: &Host) -> Result<Vec<String>> {
     }
     process(spec)?;
     hooks(spec)?;
-    not_yet(spec)?;
     let mut warnings = Vec::new();
     for (i, mount) in spec.mounts().iter().flatten().enumerate() {
         if !mount.destination().is_absolute() {
@@ -126,16 +125,4 @@ fn hooks(spec: &Spec) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Fields that a later version delivers. None is accepted and ignored.
-fn not_yet(spec: &Spec) -> Result<()> {
-    let linux = spec.linux().as_ref();
-    let fields = [
-        ("linux.intelRdt", linux.is_some_and(|l| l.intel_rdt().is_some())),
-    ];
-    match fields.iter().find(|(_, set)| *set) {
-        Some((place, _)) => Err(Error::spec(*place, "is not supported by this version").with_kind(Kind::Spec)),
-        None => Ok(()),
-    }
 }

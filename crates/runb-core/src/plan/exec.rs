@@ -21,7 +21,7 @@ use super::process::{self, memory_policy, terminal};
 use super::procfs::write_file;
 use super::program::{AT_FDCWD, O_DIRECTORY, O_PATH, Program, report_descriptor};
 use super::seccomp::{self, Filter};
-use super::{environment, lsm, namespaces};
+use super::{environment, intel_rdt, lsm, namespaces};
 use crate::error::Result;
 use crate::host::Host;
 use crate::options::{ExecOptions, Keyring, Options};
@@ -42,6 +42,8 @@ pub struct Inside<'a> {
     pub keyring: Keyring,
     /// Its version 2 cgroup.
     pub unified: Option<&'a Path>,
+    /// Its groups of the resctrl filesystem, in the order in which they are joined.
+    pub resctrl: Vec<PathBuf>,
     /// Its version 1 cgroups, each with the controllers of its hierarchy.
     pub v1: Vec<(&'a [String], &'a Path)>,
 }
@@ -114,6 +116,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     schedule::affinity(p, process, Affinity::Initial)?;
     join_v1(p, &joins.v1);
     schedule::affinity(p, process, Affinity::Final)?;
+    intel_rdt::join(p, inside.resctrl.iter().map(PathBuf::as_path));
     lsm::labels(p, process, survey.lsm)?;
     if user == UserNamespace::Own {
         process::raise_rlimits(p, process, &survey.rlimits);
@@ -257,7 +260,7 @@ mod tests {
 
     fn inside() -> Inside<'static> {
         let (pid, mount) = (libc::CLONE_NEWPID as u64, libc::CLONE_NEWNS as u64);
-        Inside { id: "web1", namespaces: pid | mount, init: 7, keyring: Keyring::New, unified: None, v1: Vec::new() }
+        Inside { id: "web1", namespaces: pid | mount, init: 7, keyring: Keyring::New, unified: None, resctrl: Vec::new(), v1: Vec::new() }
     }
 
     /// The numbers of the calls of an exec of `/bin/true`.

@@ -301,6 +301,7 @@ mod tests {
             init: 7,
             keyring: Keyring::New,
             unified: None,
+            resctrl: Vec::new(),
             v1: Vec::new(),
         };
         let (host, survey) = (Host::plain(), Survey { lsm, ..Survey::default() });

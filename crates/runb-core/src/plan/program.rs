@@ -210,8 +210,8 @@ impl Program {
 
     /// The stops, in the order in which init comes to them.
     pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
-        use Point::{Cgroup, Hooks, IdMap, Mount, Notify, Ready, Scheduler, Terminal};
-        const ALL: [Point; 8] = [Cgroup, IdMap, Mount, Terminal, Hooks, Notify, Ready, Scheduler];
+        use Point::{Cgroup, Hooks, IdMap, Mount, NetDevices, Notify, Ready, Scheduler, Terminal};
+        const ALL: [Point; 9] = [Cgroup, IdMap, Mount, Terminal, Hooks, Notify, Ready, Scheduler, NetDevices];
         let of = |number: u64| ALL.into_iter().find(|point| *point as u64 == number);
         self.calls.iter().filter(|call| call.kind == Kind::Stop).filter_map(move |call| of(call.args[0]))
     }

@@ -43,6 +43,15 @@ impl User {
         t.finish(command)
     }
 
+    /// A call in the user namespace of `pid` and from a scope of the user's systemd, as Podman's are: so what is above both cgroups
+    /// is the user's.
+    fn runtime_beside(&self, t: &Test, pid: i32, args: &[&str]) -> Outcome {
+        let mut command = self.command("systemd-run");
+        command.args(["--user", "--scope", "--quiet", "--collect", "nsenter", "--user", "--target", &pid.to_string()]);
+        command.arg(t.runtime().path()).arg("--root").arg(t.root()).args(args);
+        t.finish(command)
+    }
+
     fn property(&self, unit: &str, name: &str) -> String {
         let mut command = self.command("systemctl");
         let output = command.args(["--user", "show", "--property", name, "--value", unit]).output().expect("systemctl");
@@ -84,6 +93,12 @@ fn a_users_systemd_makes_the_cgroups_of_a_users_container() {
         {
             assert_eq!(user.property("u-c.scope", name), value, "{name}");
         }
+        user.runtime(t, &["start", bundle.id()]).ok();
+        let inside = user.runtime_beside(t, pid, &["exec", bundle.id(), "cat", "/proc/self/cgroup"]).ok();
+        assert!(inside.stdout.contains("0::/"), "{inside:?}");
+        user.runtime(t, &["update", "--pids-limit", "44", bundle.id()]).ok();
+        assert_eq!(fs::read_to_string(cgroup.join("pids.max")).expect("pids.max").trim(), "44");
+        assert_eq!(user.property("u-c.scope", "TasksMax"), "44");
         user.runtime(t, &["delete", "--force", bundle.id()]).ok();
         assert_eq!(user.property("u-c.scope", "ActiveState"), "inactive");
         assert!(!cgroup.exists());

@@ -1,12 +1,11 @@
 //! Durations as Go writes them: `1h30m`, `1.5s`, `100ms`.
 
+use anyhow::{Result, anyhow};
 use std::time::Duration;
-
-use runb_core::{Error, Kind, Result};
 
 /// Reads one. One below zero is zero, as nobody waits that long.
 pub fn parse(text: &str) -> Result<Duration> {
-    let wrong = || Error::new(Kind::Usage, format!("invalid duration {text:?}: it is written as 5s, 100ms or 1m30s"));
+    let wrong = || anyhow!("invalid duration {text:?}: it is written as 5s, 100ms or 1m30s");
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -60,7 +59,7 @@ mod tests {
         assert_eq!(parse("7µs").unwrap(), Duration::from_micros(7));
         assert_eq!(parse("-3s").unwrap(), Duration::ZERO);
         for text in ["", "5", "s", "5 s", "5x", "1.2.3s", "1e3s", "99999999999999999999h"] {
-            assert_eq!(parse(text).unwrap_err().kind(), Kind::Usage, "{text}");
+            assert!(parse(text).unwrap_err().to_string().starts_with("invalid duration"), "{text}");
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Events as `runc events` prints them: the names, what is left out where it is 0, and the order are runc's.
 
+mod intel_rdt;
+
+use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 
 use runb_core::stats::{Cpu, Cpuset, Interface, Io, IoEntry, Memory, MemoryUse, Pressure, Stall, Stats};
-use runb_core::{Error, Result};
 use serde::Serialize;
+
+use intel_rdt::IntelRdtData;
 
 /// The line with the statistics of the container `id`.
 pub fn stats(id: &str, stats: &Stats) -> Result<String> {
@@ -17,7 +21,7 @@ pub fn out_of_memory(id: &str) -> Result<String> {
 }
 
 fn line(event: &Event<'_>) -> Result<String> {
-    let text = serde_json::to_string(event).map_err(|e| Error::internal(format!("an event: {e}")))?;
+    let text = serde_json::to_string(event).context("internal error: an event")?;
     Ok(text + "\n")
 }
 
@@ -46,7 +50,7 @@ struct Data<'a> {
     rdma: BTreeMap<&'a str, RdmaData>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     misc: BTreeMap<&'a str, MiscData>,
-    intel_rdt: BTreeMap<&'a str, ()>,
+    intel_rdt: IntelRdtData<'a>,
     network_interfaces: Option<Vec<InterfaceData<'a>>>,
 }
 
@@ -270,7 +274,7 @@ impl<'a> Data<'a> {
                     (name.as_str(), MiscData { usage: misc.usage, limit: misc.limit, events: misc.failures })
                 })
                 .collect(),
-            intel_rdt: BTreeMap::new(),
+            intel_rdt: stats.intel_rdt.as_ref().map(intel_rdt::data).unwrap_or_default(),
             network_interfaces: stats.network.as_ref().map(named),
         }
     }
