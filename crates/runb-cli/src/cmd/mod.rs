@@ -70,7 +70,7 @@ impl Context<'_> {
 
 /// Runs a verb; returns the exit status.
 pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
-    undelivered::refuse(verb, context.global)?;
+    undelivered::refuse(verb)?;
     match verb {
         Verb::Create(args) => create::run(args, context),
         Verb::Start(args) => start::run(args, context),

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use nix::errno::Errno;
+
 use crate::cgroup::{self, Claim, Made, MadeDir, Role};
 use crate::error::{Error, Result};
 use crate::options::{CgroupManager, Options, Systemd};
@@ -45,7 +47,7 @@ impl<'a> Cgroups<'a> {
             Some(_) => self.make_unit(saved, None).map(Some),
             None => {
                 let made = cgroup::make(self.plan, &self.claim)
-                    .map_err(|error| error.during("unable to apply cgroup configuration"))?;
+                    .map_err(|error| denied(error).during("unable to apply cgroup configuration"))?;
                 saved.journal.add_cgroups(&made.dirs);
                 saved.cgroup = made.cgroup.clone();
                 Ok(Some(made))
@@ -103,5 +105,15 @@ impl<'a> Cgroups<'a> {
             cgroup: None,
             collected: unit.text("CollectMode") == Some("inactive-or-failed"),
         })
+    }
+}
+
+/// What a caller without rights to cgroups can have, in runc's words.
+fn denied(error: Error) -> Error {
+    match error.nix_errno() {
+        Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => {
+            error.during("rootless needs no limits + no cgrouppath when no permission is granted for cgroups")
+        }
+        _ => error,
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn planned_of(mut bundle: Bundle, options: &Options, host: &Host, end
         check_rootfs(&bundle.spec, &rootfs)?;
     }
     enter_destinations(&mut bundle.spec, &rootfs);
-    let mut survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
+    let mut survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options, host);
     survey.resctrl = Resctrl::of(&bundle.spec, &options.id);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
