@@ -152,8 +152,11 @@ fn every_property_of_the_schema_has_a_row_and_every_row_a_property() {
 #[test]
 fn the_types_that_a_configuration_is_read_by_know_every_property() {
     let mut sample = whole().sample();
-    // The schema has any string there, the types one of five letters.
+    // The schema has any string there; the types have one of five letters, and names.
     sample["linux"]["resources"]["devices"][0]["type"] = json!("a");
+    for (_, set) in sample["process"]["capabilities"].as_object_mut().expect("sets") {
+        *set = json!(["CAP_KILL"]);
+    }
     assert_eq!(runb_core::spec::unknown(&sample), Vec::<String>::new());
     serde_json::from_value::<oci_spec::runtime::Spec>(sample.clone()).expect("the sample is of the right types");
     sample["linux"]["fromTheFuture"] = json!(1);

@@ -37,15 +37,14 @@ pub fn strict(options: &Options, host: &Host) -> Result<Vec<String>> {
     let mut gone = Removed::default();
     while let Some(error) = fault(&path, &value, options, host, &mut found) {
         let place = error.origin().and_then(steps);
-        // What a field is missed for that was taken out is no fault of the configuration.
-        if place.as_ref().is_some_and(|place| gone.is_below(place)) {
-            break;
-        }
         let (Some(place), Some(origin)) = (place, error.origin()) else {
             found.push(error.to_string());
             break;
         };
-        found.push(error.to_string().replacen(origin, &written(&gone.original(&place), origin), 1));
+        // That something is missed which was taken out is no fault of the configuration.
+        if !gone.is_below(&place) {
+            found.push(error.to_string().replacen(origin, &written(&gone.original(&place), origin), 1));
+        }
         if !gone.take(&mut value, &place) {
             break;
         }
