@@ -92,12 +92,8 @@ pub fn astray(pid: i32, dir: &Dir) -> Result<Option<String>> {
 impl Cgroup {
     /// The cgroup that `plan` makes.
     pub fn of(plan: &CgroupPlan) -> Self {
-        Self::of_dirs(plan, |_| true)
-    }
-
-    fn of_dirs(plan: &CgroupPlan, has: impl Fn(usize) -> bool) -> Self {
         let mut cgroup = Cgroup::default();
-        for (_, dir) in plan.dirs.iter().enumerate().filter(|(index, _)| has(*index)) {
+        for dir in &plan.dirs {
             match &dir.kind {
                 DirKind::Unified { .. } => cgroup.unified = Some(dir.path.clone()),
                 DirKind::V1 { controllers, .. } => {
@@ -124,9 +120,5 @@ impl Cgroup {
     fn census(&self) -> Option<&Path> {
         let named = ["freezer", "devices", "pids"].iter().find_map(|controller| self.v1(controller));
         named.or(self.unified.as_deref()).or(self.v1.first().map(|dir| dir.path.as_path()))
-    }
-
-    fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.unified.as_deref().into_iter().chain(self.v1.iter().map(|dir| dir.path.as_path()))
     }
 }

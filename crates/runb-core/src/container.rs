@@ -16,6 +16,8 @@ mod processes;
 mod remains;
 mod start;
 mod stats;
+#[cfg(feature = "internals")]
+mod strict;
 mod update;
 mod watch;
 
@@ -39,6 +41,9 @@ pub use create::{Planned, planned, probe};
 pub use end::{Force, Removal, Scope};
 pub use exec::Exec;
 pub use foreground::{Foreground, Subreaper, Workload};
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use strict::strict;
 pub use update::Schemata;
 pub use watch::{Happening, Watch};
 

@@ -3,9 +3,9 @@
 pub mod cgroups;
 pub mod lsm;
 pub mod mounts;
+pub mod standing;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use nix::libc;
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::sys;
 use cgroups::CgroupMounts;
 use mounts::MountCalls;
+use standing::Standing;
 
 /// What a plan depends on beside the configuration.
 #[derive(Clone, Debug)]
@@ -30,8 +31,8 @@ pub struct Host {
     pub manager_cgroup: PathBuf,
     /// The runtime's user and group.
     pub ids: (u32, u32),
-    /// Whether the runtime is in a user namespace that somebody has made; asked for only for a launch.
-    pub in_user_namespace: bool,
+    /// Where the runtime stands: what it may do follows from that.
+    pub standing: Standing,
     /// The capabilities that the runtime may hand on, as bits.
     pub capabilities: u64,
     /// The highest capability that the kernel knows.
@@ -47,8 +48,9 @@ impl Host {
     /// /proc/sys/kernel/cap_last_cap or what tells of the cgroups cannot be read.
     pub fn probe() -> Result<Self> {
         let ignored = [libc::SIGHUP, libc::SIGINT].into_iter().filter(|signal| sys::is_ignored(*signal)).collect();
-        let (cgroups, mounts, in_user_namespace) = (CgroupMounts::probe()?, MountCalls::probe(), in_user_namespace());
-        Ok(Host { cgroups, mounts, ignored, in_user_namespace, ..Host::probe_processes()? })
+        let host = Host::probe_processes()?;
+        let (cgroups, mounts) = (CgroupMounts::probe()?, MountCalls::probe());
+        Ok(Host { cgroups, mounts, ignored, ..host })
     }
 
     /// Asks for what a process in a container that exists depends on, so neither for the cgroups nor for mounts.
@@ -59,6 +61,7 @@ impl Host {
         const CAP: &str = "/proc/sys/kernel/cap_last_cap";
         let last = fs::read_to_string(CAP).map_err(|e| Error::io(format!("read {CAP}"), &e))?;
         let last_capability = last.trim().parse().map_err(|e| Error::internal(format!("{CAP}: {last:?}: {e}")))?;
+        let capabilities = own_capabilities()?;
         let names = uname().map_err(|errno| Error::host("uname", errno))?;
         Ok(Host {
             kernel: version(&names.release().to_string_lossy()),
@@ -66,11 +69,17 @@ impl Host {
             cgroups: CgroupMounts::None,
             manager_cgroup: "/".into(),
             ids: (geteuid().as_raw(), getegid().as_raw()),
-            in_user_namespace: false,
-            capabilities: own_capabilities()?,
+            standing: Standing::probe(capabilities),
+            capabilities,
             last_capability,
             ignored: Vec::new(),
         })
+    }
+
+    /// Whether mknod(2) makes devices here: else those of the host are bound.
+    pub(crate) fn makes_devices(&self) -> bool {
+        const CAP_MKNOD: u64 = 1 << 27;
+        self.standing.has_devices() && self.capabilities & CAP_MKNOD != 0
     }
 
     /// A machine with Linux 6.12, root and no cgroups, for plans that are only looked at.
@@ -82,19 +91,12 @@ impl Host {
             cgroups: CgroupMounts::None,
             manager_cgroup: "/".into(),
             ids: (0, 0),
-            in_user_namespace: false,
+            standing: Standing::Machine,
             capabilities: !0,
             last_capability: 40,
             ignored: Vec::new(),
         }
     }
-}
-
-/// Whether this process is in another user namespace than the first, which has a number of its own (`PROC_USER_INIT_INO` in include/linux/proc_ns.h).
-pub(crate) fn in_user_namespace() -> bool {
-    const FIRST: u64 = 0xefff_fffd;
-    // A kernel without user namespaces has no such file.
-    fs::metadata("/proc/self/ns/user").is_ok_and(|own| own.ino() != FIRST)
 }
 
 fn own_capabilities() -> Result<u64> {

@@ -3,11 +3,12 @@
 mod copy_up;
 pub(crate) mod failure;
 mod hooks;
+mod id_maps;
 pub(crate) mod listener;
 mod mounts;
 mod procfs;
+mod unmapped;
 
-use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -25,7 +26,7 @@ use crate::options::HookEnvironment;
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::{Mark, Program};
 use crate::plan::seccomp::Filter;
-use crate::plan::{Attributes, IdMaps, Plan, SCHEDULER};
+use crate::plan::{Attributes, Plan, SCHEDULER};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::terminal::Master;
@@ -251,8 +252,8 @@ impl Running<'_> {
     }
 
     fn map_ids(&self, plan: &Plan) -> Result<()> {
-        let Some(maps) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
-        write_id_maps(self.init.pid, maps, ["linux.uidMappings", "linux.gidMappings"])
+        let Some((maps, writers)) = &plan.id_maps else { return Err(Error::internal("no id maps are planned")) };
+        id_maps::write(self.init.pid, maps, writers, ["linux.uidMappings", "linux.gidMappings"])
     }
 }
 
@@ -260,15 +261,6 @@ impl Running<'_> {
 pub(crate) fn open_cgroup(path: &Path) -> Result<OwnedFd> {
     open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| Error::host(format!("open the cgroup {}", path.display()), errno))
-}
-
-/// Writes the maps of the user namespace that `pid` has made.
-fn write_id_maps(pid: i32, maps: &IdMaps, places: [&str; 2]) -> Result<()> {
-    for ((file, text), place) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)].into_iter().zip(places) {
-        let path = format!("/proc/{pid}/{file}");
-        fs::write(&path, text).map_err(|e| Error::io(format!("write {text:?} to {path}"), &e).at(place))?;
-    }
-    Ok(())
 }
 
 /// What an exec joins.

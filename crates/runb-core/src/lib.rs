@@ -28,6 +28,7 @@ pub mod stats;
 pub mod template;
 pub mod trace;
 
+mod ask;
 mod child;
 mod hearing;
 mod network;

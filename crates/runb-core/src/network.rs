@@ -76,6 +76,15 @@ pub(crate) fn look(wanted: &[NetDevice]) -> Result<Vec<Device>> {
     Ok(devices)
 }
 
+impl Device {
+    /// The addresses in the order that makes the kernel list them as before: the latest of version 6 comes first.
+    fn in_order(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let is_v6 = |address: &&Vec<u8>| address.first() == Some(&(libc::AF_INET6 as u8));
+        let others = self.addresses.iter().filter(move |address| !is_v6(address));
+        others.chain(self.addresses.iter().rev().filter(is_v6))
+    }
+}
+
 fn inode(path: &Path) -> Result<u64> {
     std::fs::metadata(path).map(|meta| meta.ino()).map_err(|e| Error::io(format!("stat {}", path.display()), &e))
 }
@@ -172,10 +181,14 @@ impl Inside {
         let highest = there.iter().map(|link| link.index).max().unwrap_or_default();
         let index = if taken { highest.max(device.index) + 1 } else { device.index };
         let message = moved(device.index, inside, index, self.namespace.as_raw_fd());
-        here.change(message, 0).map_err(|errno| Error::host(what("move"), errno))?;
-        self.moved.push((device.place.clone(), index));
+        let result = here.change(message, 0);
+        // The kernel moves it first, and renames it then: it may be there though the call has failed.
+        if result.is_ok() || here.link_of(device.index).is_err() {
+            self.moved.push((device.place.clone(), index));
+        }
+        result.map_err(|errno| Error::host(what("move"), errno))?;
         let link = self.netlink.link_of(index).map_err(|errno| Error::host(what("find"), errno))?;
-        for address in device.addresses.iter().filter(|address| is_kept(address)) {
+        for address in device.in_order().filter(|address| is_kept(address)) {
             add(&mut self.netlink, address, (name, &link.name), index)
                 .map_err(|errno| Error::host(what(&format!("give back {} to", text(address))), errno))?;
         }
@@ -199,7 +212,7 @@ impl Inside {
         let index = if taken { highest + 1 } else { *index };
         let message = moved(there, name, index, own.as_raw_fd());
         self.netlink.change(message, 0).map_err(|errno| Error::host(what("move"), errno))?;
-        for address in &device.addresses {
+        for address in device.in_order() {
             let added = add(&mut here, address, (name, name), index);
             // The kernel may have given it one of its own again.
             added
@@ -224,7 +237,9 @@ impl Inside {
         let (before, after) = device.inside.split_once("%d").unwrap_or((&device.inside, ""));
         let named = |link: &&Link| {
             let number = link.name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-            link.name == device.inside || number.is_some_and(|number| number.parse::<u32>().is_ok())
+            link.name == device.inside
+                || link.name == device.name
+                || number.is_some_and(|number| number.parse::<u32>().is_ok())
         };
         let links = self.netlink.links().ok()?;
         links.iter().find(|link| named(link) && link.hardware == device.hardware).map(|link| link.index)

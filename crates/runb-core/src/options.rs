@@ -89,6 +89,17 @@ impl Default for Systemd {
     }
 }
 
+/// What follows where the caller may not make cgroups, for a container that asks for none and for no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeniedCgroups {
+    /// It stays in the caller's.
+    #[default]
+    Stay,
+    /// The launch fails.
+    Fail,
+}
+
 /// What a hook in the runtime's namespaces has for an environment where it names none. runc and crun give it their own; a
 /// program that embeds the library says what it wants to be seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,6 +158,10 @@ pub struct Options {
     pub keyring: Keyring,
     /// Who makes the cgroup.
     pub cgroup_manager: CgroupManager,
+    /// What follows where the caller may not make cgroups.
+    pub denied_cgroups: DeniedCgroups,
+    /// The folders in which newuidmap(1) and newgidmap(1) are looked for, by which a user maps more ids than the own.
+    pub search: Vec<PathBuf>,
     /// The environment of hooks in the runtime's namespaces that name none.
     pub hook_environment: HookEnvironment,
 }

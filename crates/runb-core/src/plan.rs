@@ -30,9 +30,10 @@ use cgroup::systemd::Asked;
 use mounts::attributes::{Procfs, Setter};
 use mounts::rootfs::{Site, Whose};
 use mounts::{devices, list, masks, rootfs};
+use namespaces::sight::Sight;
 use namespaces::{Entry, Namespaces, net_devices, settings};
 use process::{schedule, terminal};
-use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, report_descriptor};
+use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, Slot, report_descriptor};
 use runb_init::Point;
 use seccomp::Filter;
 
@@ -42,8 +43,9 @@ pub use intel_rdt::{IntelRdt, Whose as WhoseGroup};
 pub use check::{SPEC_VERSION, check, hook_names};
 pub use mounts::list::{MountStep, MountWork, Source};
 pub use mounts::options::{Reach, option_names};
+pub use namespaces::id_maps::{IdMaps, Writer, Writers};
 pub use namespaces::net_devices::NetDevice;
-pub use namespaces::{IdMaps, NAMESPACES, name as namespace_name};
+pub use namespaces::{NAMESPACES, name as namespace_name};
 pub(crate) use process::memory_policy::{FLAGS as MEMORY_POLICY_FLAGS, MODES as MEMORY_POLICY_MODES};
 pub use process::schedule::{Attributes, PLACE as SCHEDULER};
 pub use request::{Ending, Request};
@@ -87,8 +89,8 @@ pub struct Plan {
     pub cgroup: CgroupPlan,
     /// The seccomp filter.
     pub filter: Option<Filter>,
-    /// The maps of a new user namespace, written at [`Point::IdMap`].
-    pub id_maps: Option<IdMaps>,
+    /// The maps of a new user namespace, written at [`Point::IdMap`], and by whom.
+    pub id_maps: Option<(IdMaps, Writers)>,
     /// The group of the resctrl filesystem.
     pub intel_rdt: Option<IntelRdt>,
     /// What the runtime moves into the network namespace, at [`Point::NetDevices`].
@@ -137,8 +139,8 @@ impl Plan {
         if let Some(owner) = self.cgroup.owner {
             steps.push(format!("give the cgroup to the user {owner}, unless it is already"));
         }
-        if let Some(maps) = &self.id_maps {
-            steps.push(format!("at the stop IdMap: write {:?} to uid_map, {:?} to gid_map", maps.uids, maps.gids));
+        if let Some((maps, writers)) = &self.id_maps {
+            steps.push(format!("at the stop IdMap: {}", writers.describe(maps)));
         }
         for NetDevice { place, name, inside, .. } in &self.net_devices {
             steps.push(format!("at the stop NetDevices: {place}: move {name} into the network namespace, as {inside}"));
@@ -191,19 +193,33 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     warnings.extend(cgroup.unit.iter().flat_map(|unit| unit.warnings.iter().cloned()));
     let intel_rdt = intel_rdt::plan(request.spec, &request.options.id, request.survey.resctrl.as_ref())?;
     let launch = Launch::of(request)?;
+    if cgroup.dirs.is_empty() && !launch.namespaces.has(libc::CLONE_NEWPID as u64) {
+        warnings.push(UNKILLABLE.to_owned());
+    }
     let filter = seccomp::of(request.spec, request.host)?;
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
     let p = &mut program;
 
     // Here init is the runtime's equal: the host's namespaces but for a new pid namespace, and the host's root.
     let setter = Setter::of(p, request.host);
-    let mut begun = process::begin(p);
-    launch.with_the_hosts_rights(p)?;
+    let mut begun = process::begin(p, launch.sight);
+    warnings.extend(launch.with_the_hosts_rights(p)?);
     let privileged = p.calls().len();
     intel_rdt::join(p, intel_rdt.iter().flat_map(IntelRdt::groups));
-    let mut files = launch.open(p, &cgroup, setter)?;
+    launch.be_told_apart(p, &cgroup)?;
+    // A user has the right to open what is to be mounted only when the namespaces are the container's own.
+    let opened = match request.host.standing.may_mount() {
+        true => Some(launch.open(p, &cgroup, setter)?),
+        false => None,
+    };
     // From here on its namespaces are the container's own.
-    let entered = launch.enter(p, &mut files)?;
+    let (pid_namespace, entered) = launch.enter(p, setter)?;
+    let mut files = match opened {
+        Some(files) => files,
+        None => launch.open(p, &cgroup, setter)?,
+    };
+    files.mounts.show(pid_namespace, request.survey);
+    files.root.open_as(p, Reader::Container);
     launch.mount(p, &mut files)?;
     // From here on only the process itself changes.
     begun.raise_descriptors(p, privileged, launch.process, request.survey);
@@ -222,7 +238,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         namespaces: namespaces.all(),
         made: namespaces.new_ones(),
         hook_namespaces: namespaces.all() & !unseen,
-        id_maps: namespaces.id_maps(request.spec),
+        id_maps: namespaces.id_maps(request)?,
         cgroup,
         filter,
         mount_steps,
@@ -232,6 +248,10 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         warnings,
     })
 }
+
+/// In runc's words.
+const UNKILLABLE: &str = "a rootless container with no cgroup and no private pid namespace: Such configuration is strongly \
+                          discouraged, as nobody knows all its processes, to kill them";
 
 /// What the phases of a launch go by.
 struct Launch<'a> {
@@ -244,6 +264,7 @@ struct Launch<'a> {
     hooks: bool,
     whose: Whose,
     site: Site,
+    sight: Sight,
 }
 
 /// What the configuration names of the host's files, open while the host's paths are at hand.
@@ -252,7 +273,6 @@ struct Files<'a> {
     mounts: list::Mounts<'a>,
     devices: devices::Devices,
     masks: masks::Masks<'a>,
-    setter: Setter,
 }
 
 /// What the entry into the namespaces leaves to the runtime.
@@ -265,14 +285,15 @@ struct Entered {
 impl<'a> Launch<'a> {
     fn of(request: &'a Request<'a>) -> Result<Self> {
         let spec = request.spec;
-        let namespaces = Namespaces::of(spec)?;
+        let namespaces = Namespaces::of(spec, request.host)?;
         let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
         let entry = namespaces.entry(request.survey);
         let whose = if namespaces.has(libc::CLONE_NEWNS as u64) { Whose::Own } else { Whose::Runtimes };
         // The way that init works while hooks want to see the mounts, and where they lie in the runtime's mount namespace.
         let hooks = hooks::before_pivot(spec);
         let site = if hooks || whose == Whose::Runtimes { Site::AtPath } else { Site::OnRoot };
-        Ok(Launch { request, process, namespaces, entry, hooks, whose, site })
+        let sight = Sight::of(request.host, &namespaces);
+        Ok(Launch { request, process, namespaces, entry, hooks, whose, site, sight })
     }
 
     /// For who is to know how its pid namespace is entered.
@@ -280,57 +301,64 @@ impl<'a> Launch<'a> {
         (&self.namespaces, self.entry)
     }
 
-    /// What a user namespace takes the right to.
-    fn with_the_hosts_rights(&self, p: &mut Program) -> Result<()> {
+    /// What a user namespace takes the right to. A warning may tell what there is no right to.
+    fn with_the_hosts_rights(&self, p: &mut Program) -> Result<Option<String>> {
         if self.request.ending == Ending::Fifo {
             open_fifo(p, self.request);
         }
-        process::oom_score(p, self.process);
-        process::privileged(p, self.request, self.process, self.entered())
+        let warning = process::oom_score(p, self.process, self.request.host);
+        process::privileged(p, self.request, self.process, self.entered())?;
+        Ok(warning)
     }
 
-    /// What is written to the host's files, and opened of them.
+    /// What tells it from the runtime: labels and cgroups, by the host's files.
+    fn be_told_apart(&self, p: &mut Program, cgroup: &CgroupPlan) -> Result<()> {
+        lsm::labels(p, self.process, self.request.survey.lsm)?;
+        join_cgroups(p, cgroup);
+        Ok(())
+    }
+
+    /// What is opened of the host's files.
     fn open(&self, p: &mut Program, cgroup: &'a CgroupPlan, setter: Setter) -> Result<Files<'a>> {
         let Launch { request, namespaces, .. } = self;
-        lsm::labels(p, self.process, request.survey.lsm)?;
-        join_cgroups(p, cgroup);
         let root = rootfs::Root::open(p, request, setter, self.whose)?;
         let mounts = list::Mounts::open(p, request, cgroup, namespaces, setter)?;
         let devices = devices::Devices::open(p, request, namespaces)?;
         let masks = masks::Masks::open(p, request, devices.null(request.spec), setter)?;
-        Ok(Files { root, mounts, devices, masks, setter })
+        Ok(Files { root, mounts, devices, masks })
     }
 
     /// Enters the namespaces, whose names and sysctls are written while the host's procfs is at hand; network devices are there
-    /// by then, as sysctls may be theirs.
-    fn enter(&self, p: &mut Program, files: &mut Files<'_>) -> Result<Entered> {
-        let Launch { request, namespaces, entry, .. } = self;
+    /// by then, as sysctls may be theirs. With it, the pid namespace that init does not enter yet.
+    fn enter(&self, p: &mut Program, setter: Setter) -> Result<(Option<Slot>, Entered)> {
+        let Launch { request, namespaces, entry, sight, .. } = self;
         // A child has descriptors of its own to look at; a mount namespace that is joined has a procfs of others.
-        if *entry != Entry::Alone {
-            files.setter.open(p, Procfs::Hosts);
+        let now = *entry != Entry::Alone && request.host.standing.may_mount();
+        if now {
+            setter.open(p, Procfs::Hosts);
         }
         let procfs = namespaces.hosts_procfs(p);
-        let pid_namespace = namespaces.enter(p, (request.spec, request.host), &procfs, *entry)?;
-        files.mounts.show(pid_namespace, request.survey);
-        files.root.open_as(p, Reader::Container);
+        let pid_namespace = namespaces.enter(p, (request.spec, request.host), &procfs, (*entry, *sight))?;
         settings::network(p, namespaces);
         let net_devices = net_devices::stop(p, request.spec, namespaces)?;
         settings::names_and_sysctls(p, request.spec, namespaces, &procfs)?;
         procfs.close(p);
-        if *entry != Entry::Alone {
-            return Ok(Entered { net_devices, scheduler: None });
+        let mut scheduler = None;
+        if *entry == Entry::Alone {
+            namespaces::become_child(p);
+            scheduler = schedule::of_twin(p, self.process)?;
         }
-        namespaces::become_child(p);
-        let scheduler = schedule::of_twin(p, self.process)?;
-        files.setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
-        Ok(Entered { net_devices, scheduler })
+        if !now {
+            setter.open(p, if namespaces.joins_mounts() { Procfs::New } else { Procfs::Hosts });
+        }
+        Ok((pid_namespace, Entered { net_devices, scheduler }))
     }
 
     /// Makes what is to be mounted while the host is in view, changes the root, and puts it there: mounts, devices, the terminal,
     /// the working directory; masks last, as hooks may mount before.
     fn mount(&self, p: &mut Program, files: &mut Files<'_>) -> Result<()> {
         let Launch { request, process, site, .. } = self;
-        let Files { root, mounts, devices, masks, .. } = files;
+        let Files { root, mounts, devices, masks } = files;
         root.seclude(p, request);
         mounts.make(p)?;
         root.attach(p, request, *site);
@@ -388,7 +416,8 @@ fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
         asked_of_systemd(request).as_ref(),
         &request.host.cgroups,
     )?;
-    if request.host.in_user_namespace {
+    plan.stay_in(&request.survey.closed);
+    if !request.host.standing.has_devices() {
         plan.limits.leave_devices();
     }
     plan.owner = cgroup::owner(request.spec, &plan);
@@ -402,19 +431,9 @@ fn join_cgroups(p: &mut Program, plan: &CgroupPlan) {
         p.stop(Point::Cgroup);
     }
     for (_, procs) in &plan.join.procs {
-        let open = p.openat(AT_FDCWD, procs, O_WRONLY);
-        match plan.denied {
-            cgroup::Denied::Fails => {
-                let file = open.out();
-                p.write(file, "0");
-                p.close(file);
-            }
-            cgroup::Denied::Skips => {
-                let file = open.tolerate(&[libc::ENOENT, libc::EACCES, libc::EPERM, libc::EROFS]).out();
-                p.write(file, "0").after_success();
-                p.close(file).after_success();
-            }
-        }
+        let file = p.openat(AT_FDCWD, procs, O_WRONLY).out();
+        p.write(file, "0");
+        p.close(file);
     }
 }
 

@@ -51,10 +51,14 @@ impl Bundle {
     /// # Errors
     /// As [`Bundle::load`].
     pub(crate) fn load_traced(dir: &Path, trace: &mut Trace) -> Result<Self> {
-        let path =
-            dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
-        let text = Arc::new(read(&path.join("config.json"))?);
+        let (path, text) = read_bundle(dir)?;
+        let text = Arc::new(text);
         trace.done(What::Read { bundle: path.clone(), config: text.clone() });
+        Bundle::parse(path, text)
+    }
+
+    /// The bundle `path` with a configuration.
+    pub(crate) fn parse(path: PathBuf, text: Arc<Vec<u8>>) -> Result<Self> {
         let (spec, warnings) = parse_spec(&text, "config.json")?;
         Ok(Bundle { path, spec, text, warnings })
     }
@@ -62,6 +66,39 @@ impl Bundle {
     /// The absolute path of the root filesystem, if the configuration has one.
     pub fn rootfs(&self) -> Option<PathBuf> {
         self.spec.root().as_ref().map(|root| self.path.join(root.path()))
+    }
+}
+
+/// The absolute path of a bundle, and its configuration as it is written.
+pub(crate) fn read_bundle(dir: &Path) -> Result<(PathBuf, Vec<u8>)> {
+    let path =
+        dir.canonicalize().map_err(|e| Error::io(format!("bundle {}", dir.display()), &e).with_kind(Kind::Spec))?;
+    let text = read(&path.join("config.json"))?;
+    Ok((path, text))
+}
+
+/// The places of keys that no type of the specification has, up to the first value that is wrong.
+#[cfg(feature = "internals")]
+pub fn unknown(value: &Value) -> Vec<String> {
+    let mut places = Vec::new();
+    let mut value = value.clone();
+    value.get_mut("process").map(|process| tolerate(process, ""));
+    keys::rename::<Spec>(&mut value);
+    let _ = serde_ignored::deserialize::<_, _, Spec>(&value, |path| places.push(place_of(&path)));
+    places
+}
+
+#[cfg(feature = "internals")]
+fn place_of(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", place_of(parent)),
+        Path::Map { parent, key } => match place_of(parent) {
+            above if above.is_empty() => key.clone(),
+            above => format!("{above}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => place_of(parent),
     }
 }
 

@@ -1,8 +1,10 @@
 //! What the runtime saw of the bundle and the host's files before it planned. A plan is right without most of it; what it
 //! decides is whether a missing mount destination becomes a file or a directory.
 
+mod closed;
 mod covers;
 mod destination;
+mod foreign;
 mod inside;
 mod resctrl;
 
@@ -19,9 +21,11 @@ use nix::sys::stat::{FileStat, Mode, fstat};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::host::lsm::Lsm;
+use crate::ask;
+use crate::host::Host;
 use crate::host::mounts::MountCalls;
 use crate::input;
-use crate::options::RootEntry;
+use crate::options::{Options, RootEntry};
 use crate::sys::probe::procfs_of_another;
 use crate::sys::{Resolve, mount_flags, openat2, rlimit};
 
@@ -72,7 +76,7 @@ pub enum Found {
     },
 }
 
-/// Who can look into the root filesystem.
+/// Who can look into the root filesystem, or at a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reader {
     /// The runtime.
@@ -80,6 +84,15 @@ pub enum Reader {
     Runtime,
     /// Only the root of the container's user namespace, perhaps: on NFS with root squashing, and FUSE, the host's is denied.
     Container,
+}
+
+impl Reader {
+    fn of(path: &Path) -> Self {
+        match fs::metadata(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Reader::Container,
+            _ => Reader::Runtime,
+        }
+    }
 }
 
 /// The devices that every container has (config-linux.md "Default Devices"): name, major, minor.
@@ -93,6 +106,8 @@ pub struct Survey {
     pub reader: Reader,
     /// What each mount's source is, where it is bound.
     pub sources: Vec<Kind>,
+    /// Who can look at each mount's source, where it is bound.
+    pub source_readers: Vec<Reader>,
     /// Where each bind mount's source is in the container, without links, if it lies in the root filesystem.
     pub inside: Vec<Option<PathBuf>>,
     /// For each mount, whether the source of a new filesystem is a block device of the host's.
@@ -123,6 +138,13 @@ pub struct Survey {
     pub lsm: Lsm,
     /// Whether a procfs can be made for another pid namespace than one's own (Linux 6.17); asked for only where one is joined.
     pub procfs_of_another: bool,
+    /// Where no cgroup can be made for a container that asks for none and for no limit: the runtime's own cgroups, and on version 2
+    /// what is above. Nobody has looked where one is asked for.
+    pub closed: Vec<PathBuf>,
+    /// `CLONE_NEW*` of the namespaces of the container, which filesystems are of, over which init will have no rights.
+    pub foreign: u64,
+    /// Where newuidmap(1) and newgidmap(1) are; looked for only by a user.
+    pub map_programs: [Option<PathBuf>; 2],
     /// The resctrl filesystem, if linux.intelRdt wants one and it is mounted.
     pub resctrl: Option<Resctrl>,
     /// Which of the descriptors 0, 1 and 2 are not process.user's, and would have to be for it to open /dev/stdout.
@@ -172,11 +194,12 @@ impl Survey {
     }
 
     /// Looks at the files that `spec` names; `bundle` is what relative sources are relative to.
-    pub fn of(spec: &Spec, bundle: &Path, rootfs: &Path, entry: RootEntry, calls: MountCalls) -> Self {
+    pub fn of(spec: &Spec, bundle: &Path, rootfs: &Path, options: &Options, host: &Host) -> Self {
         let masked = spec.linux().iter().filter_map(|linux| linux.masked_paths().as_ref()).flatten();
         let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
         let mut covers = Covers::default();
         let (mut sources, mut places, mut destinations) = (Vec::new(), Vec::new(), Vec::new());
+        let mut source_readers = Vec::new();
         for mount in spec.mounts().iter().flatten() {
             let look = |root: &OwnedFd| {
                 destination::look(root.as_fd(), mount.destination(), &covers, destination::Wanted::of(mount))
@@ -190,6 +213,7 @@ impl Survey {
                 (None, Some(source)) => Kind::of(source),
                 (None, None) => Kind::Unknown,
             });
+            source_readers.push(source.as_deref().map(Reader::of).unwrap_or_default());
             let inside = place.as_deref().map(|place| (place, covers.len()));
             Cover::of(mount, bundle, &seen, inside).push_to(&mut covers);
             places.push(place);
@@ -198,16 +222,13 @@ impl Survey {
         let cwd = spec.process().as_ref().map(|process| process.cwd().as_path());
         let look =
             |(root, cwd): (&OwnedFd, &Path)| destination::look(root.as_fd(), cwd, &covers, destination::Wanted::Place);
-        let reader = match fs::metadata(rootfs) {
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Reader::Container,
-            _ => Reader::Runtime,
-        };
+        let reader = if host.standing.may_mount() { Reader::of(rootfs) } else { Reader::Container };
         Survey {
             reader,
             stdio: spec.process().as_ref().map(stdio).unwrap_or_default(),
             cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
             destinations,
-            mount_flags: match calls {
+            mount_flags: match host.mounts {
                 _ if has_user_namespace(spec) => MountFlags::of(spec, bundle, rootfs),
                 MountCalls::Classic => MountFlags::of(spec, bundle, rootfs),
                 _ => MountFlags::default(),
@@ -215,10 +236,11 @@ impl Survey {
             nodes: root.as_ref().map(|root| nodes(spec, root, &covers)).unwrap_or_default(),
             kcore: Path::new("/proc/kcore").exists(),
             sources,
+            source_readers,
             inside: places,
             disks: spec.mounts().iter().flatten().map(is_of_a_disk).collect(),
             masked: masked.map(|path| destination::kind(root.as_ref(), Path::new(path), &covers)).collect(),
-            kernel_filesystems: match entry {
+            kernel_filesystems: match options.root_entry {
                 RootEntry::Pivot => Vec::new(),
                 RootEntry::NoPivot => kernel_filesystems(),
             },
@@ -226,6 +248,12 @@ impl Survey {
             descriptors: rlimit(0, libc::RLIMIT_NOFILE).ok(),
             rlimits: rlimits(spec),
             lsm: Lsm::of(spec),
+            map_programs: match host.standing.may_mount() {
+                true => [None, None],
+                false => ["newuidmap", "newgidmap"].map(|name| ask::find(name, &options.search)),
+            },
+            closed: closed::closed(spec, options, &host.cgroups),
+            foreign: foreign::foreign(spec, &host.standing),
             procfs_of_another: joins_pid(spec) && procfs_of_another().is_ok(),
             resctrl: None,
         }

@@ -254,6 +254,31 @@ pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>, below: Belo
     Errno::result(result).map(drop)
 }
 
+/// ioctl_ns(2), NS_GET_USERNS: the user namespace that has made the namespace at `path`.
+///
+/// # Errors
+/// EPERM where it is neither that of this process nor one below it.
+pub fn owner_of_namespace(path: &std::path::Path) -> Result<OwnedFd, Errno> {
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_CLOEXEC;
+    let namespace = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?;
+    related_namespace(namespace.as_fd(), NS_GET_USERNS)
+}
+
+/// ioctl_ns(2), NS_GET_PARENT: the user namespace in which this one was made.
+///
+/// # Errors
+/// EPERM where it is neither that of this process nor one below it.
+pub fn parent_of_namespace(namespace: impl AsFd) -> Result<OwnedFd, Errno> {
+    const NS_GET_PARENT: libc::Ioctl = 0xb702;
+    related_namespace(namespace.as_fd(), NS_GET_PARENT)
+}
+
+fn related_namespace(namespace: BorrowedFd<'_>, relation: libc::Ioctl) -> Result<OwnedFd, Errno> {
+    // SAFETY: these two take no argument; their result is a new descriptor that nobody else owns.
+    unsafe { owned(libc::ioctl(namespace.as_raw_fd(), relation).into()) }
+}
+
 /// fsconfig(2), FSCONFIG_CMD_CREATE, of a filesystem context.
 pub fn create_filesystem(context: BorrowedFd<'_>) -> Result<(), Errno> {
     const FSCONFIG_CMD_CREATE: libc::c_int = 6;

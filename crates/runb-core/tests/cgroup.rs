@@ -134,7 +134,7 @@ impl Trial {
     /// A shell that joins the cgroups as init does, says so, and runs `script`, whose stdin ends when the payload is dropped.
     fn payload(&self, script: &str) -> Payload {
         let unified = self.made().cgroup.unified.iter().map(|path| path.join("cgroup.procs"));
-        let procs: Vec<PathBuf> = self.made().procs.iter().cloned().chain(unified).collect();
+        let procs: Vec<PathBuf> = self.plan.join.procs.iter().map(|(_, path)| path.clone()).chain(unified).collect();
         let script = format!("for procs; do echo 0 > $procs || exit 99; done; echo joined; {script}");
         let mut child = Command::new("sh")
             .args(["-c", &script, "sh"])

@@ -13,7 +13,7 @@ use crate::host::Test;
 use crate::leftovers::Tree;
 use crate::runtime::Outcome;
 use crate::site::Site;
-use crate::wait;
+use crate::{user, wait};
 
 /// What `spec` writes, but for the terminal.
 pub fn default_spec() -> Value {
@@ -88,7 +88,13 @@ impl<'t> Bundle<'t> {
         spec["linux"]["cgroupsPath"] = json!(match test.site() {
             Site::Private(_) => format!("/{id}"),
             Site::Systemd => format!("system.slice:{UNIT_PREFIX}:{id}"),
+            // There are no rights to cgroups.
+            Site::Inside(_) | Site::User(_) => String::new(),
         });
+        if matches!(test.site(), Site::User(_)) {
+            user::own(&dir);
+            user::map(&mut spec);
+        }
         test.trees.borrow_mut().push(Tree::of(&dir.join("rootfs")));
         let share = dir.join("share");
         Bundle { test, dir, id, spec }.mount(json!({

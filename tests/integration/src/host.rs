@@ -14,6 +14,7 @@ use crate::leftovers::Tree;
 use crate::report::Skip;
 use crate::runtime::{Kind, Outcome, Runtime};
 use crate::site::{Mode, Site};
+use crate::user;
 use crate::wait::Fifo;
 
 /// What a test is given.
@@ -36,6 +37,9 @@ impl Test {
         }
         let (runtime, tag) = (Runtime::under_test(), tag.into());
         let test = Test { site, mode, runtime, tag, dir, serial: Cell::new(0), trees: RefCell::new(Vec::new()) };
+        if matches!(site, Site::User(_)) {
+            user::make(test.dir());
+        }
         test.make_master_files();
         test
     }
@@ -101,7 +105,10 @@ impl Test {
     /// A call of the runtime with this test's `--root`, and `--log` as engines ask for it; under systemd with
     /// `--systemd-cgroup`.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(self.runtime.path());
+        let mut command = match self.site {
+            Site::User(_) => user::calls(self.runtime.path()),
+            _ => Command::new(self.runtime.path()),
+        };
         self.global_flags(&mut command);
         command.args(args);
         command

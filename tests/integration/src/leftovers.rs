@@ -94,7 +94,7 @@ fn descends_from(pid: i32, ancestor: i32) -> bool {
 fn units(site: Site, tag: &str) -> Vec<String> {
     match site {
         Site::Systemd => systemd::units(&format!("*{tag}*")),
-        Site::Private(_) => Vec::new(),
+        Site::Private(_) | Site::Inside(_) | Site::User(_) => Vec::new(),
     }
 }
 

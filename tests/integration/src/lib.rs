@@ -20,6 +20,9 @@
 //! pid namespace, as systemd takes no process of another. The runtime is called with `--systemd-cgroup`, `cgroupsPath` is
 //! `slice:prefix:name`, and units are looked for as leftovers.
 //!
+//! [`for_anyone`] runs a test as [`in_modes`] does, and once more in a user namespace and as a plain user: what the parameter adds is
+//! where the runtime stands, and the test is the same.
+//!
 //! `RUNB_UNDER_TEST=/usr/sbin/runc` points the tests at another runtime. What a machine or a runtime cannot do is
 //! skipped; each skip is printed with a running number. `RUNB_TESTS_REPORT` names a file for a line about each test and site: `ran …` or
 //! `skipped …`. `RUNB_TESTS_SITES=v2,systemd` runs the tests in those sites alone. `RUNB_TESTS_PATIENCE=10` waits ten times as
@@ -35,6 +38,7 @@ mod report;
 pub mod resctrl;
 pub mod runtime;
 pub mod sample;
+pub mod settings;
 pub mod site;
 pub mod squash;
 pub mod standing;
@@ -42,14 +46,16 @@ pub mod stops;
 pub mod systemd;
 pub mod terminal;
 pub mod traced;
+pub mod user;
 pub mod wait;
 
 pub use agent::{Agent, Answer, Heard};
 pub use bundle::{Bundle, Container, default_spec};
 pub use host::Test;
-pub use modes::{ALL, HYBRID, LIFECYCLE, V1, V2, in_modes, under_systemd};
+pub use modes::{ALL, HYBRID, LIFECYCLE, V1, V2, as_user, for_anyone, in_modes, inside, under_systemd};
 pub use runtime::{Kind, Outcome};
 pub use serde_json::{Value, json};
+pub use settings::Settings;
 pub use site::{Mode, Site};
 pub use standing::{Place, Standing};
 pub use terminal::{ConsoleSocket, Screen, User};

@@ -4,7 +4,7 @@ use std::any::type_name;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,28 @@ pub fn in_modes<F: Fn(&Test)>(modes: &[Mode], body: F) {
     in_sites(&sites, &others, body);
 }
 
+/// As [`in_modes`], and once more for each mode that a user finds, in a user namespace that somebody else has made, and with the
+/// runtime called by a user without rights. Each site is one of its own.
+pub fn for_anyone<F: Fn(&Test)>(modes: &[Mode], body: F) {
+    let root = modes.iter().map(|&mode| Site::Private(mode));
+    let others =
+        modes.iter().filter(|mode| **mode != Mode::V1).flat_map(|&mode| [Site::Inside(mode), Site::User(mode)]);
+    let sites: Vec<_> = root.chain(others).collect();
+    in_sites(&sites, &[], body);
+}
+
+/// Runs `body` in each of `modes` with the runtime called by a user without rights.
+pub fn as_user<F: Fn(&Test)>(modes: &[Mode], body: F) {
+    let sites: Vec<_> = modes.iter().map(|&mode| Site::User(mode)).collect();
+    in_sites(&sites, &[], body);
+}
+
+/// Runs `body` in each of `modes` in a user namespace that somebody else has made.
+pub fn inside<F: Fn(&Test)>(modes: &[Mode], body: F) {
+    let sites: Vec<_> = modes.iter().map(|&mode| Site::Inside(mode)).collect();
+    in_sites(&sites, &[], body);
+}
+
 /// Runs `body` on the machine as it is, where systemd is its first process; as [`in_modes`] else.
 pub fn under_systemd<F: Fn(&Test)>(body: F) {
     in_sites(&[Site::Systemd], &[], body);
@@ -79,7 +101,10 @@ fn run_in_child(name: &str, site: Site, runtime: &Runtime) -> Option<String> {
     let dir = std::env::temp_dir().join(&tag);
     fs::create_dir(&dir).expect("make the test's directory");
     let mut output = File::from(memfd_create("output", MemfdFlags::CLOEXEC).expect("memfd_create"));
-    let child = Command::new("unshare")
+    let holder = matches!(site, Site::Inside(_)).then(Holder::new);
+    let child = holder
+        .as_ref()
+        .map_or_else(|| Command::new("unshare"), Holder::unshare)
         .args(site.namespaces())
         .arg("--")
         .arg(std::env::current_exe().expect("own path"))
@@ -124,10 +149,50 @@ fn run_in_child(name: &str, site: Site, runtime: &Runtime) -> Option<String> {
     Some(failure)
 }
 
+/// A user namespace that the test is to be root of. The processes of the test keep it when this is gone.
+struct Holder(Child);
+
+impl Holder {
+    fn new() -> Self {
+        let mut child = Command::new("unshare")
+            .args(["--user", "--", "sh", "-c", "echo; read x"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start unshare(1)");
+        // A byte tells that the namespace is made.
+        child.stdout.take().expect("a pipe").read_exact(&mut [0]).expect("a user namespace");
+        for file in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{file}", child.id()), "0 100000 65536").expect("map ids");
+        }
+        Holder(child)
+    }
+
+    fn unshare(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--user=/proc/{}/ns/user", self.0.id()))
+            .args(["--setuid", "0", "--setgid", "0", "--", "unshare"]);
+        command
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // Its stdin ends, and so does it.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
 /// The child's side.
 fn run_here(site: Site, body: impl Fn(&Test)) {
     let tag = std::env::var(TAG).expect("the test's tag");
     let mode = site.enter();
+    if matches!(site, Site::User(_)) {
+        // The user connects to sockets of the test.
+        rustix::process::umask(rustix::fs::Mode::empty());
+    }
     let test = Test::new(site, mode, &tag);
     let before = leftovers::Snapshot::take(&test);
     let result = catch_unwind(AssertUnwindSafe(|| body(&test)));

@@ -119,6 +119,16 @@ fn populate(group: &Path, kind: Kind) -> io::Result<()> {
     Ok(())
 }
 
+/// A process that is gone is in no group any more.
+fn forget_the_dead(file: &Path) -> io::Result<()> {
+    if !file.ends_with("tasks") {
+        return Ok(());
+    }
+    let tasks = fs::read_to_string(file)?;
+    let alive = tasks.lines().filter(|pid| Path::new("/proc").join(pid).exists());
+    fs::write(file, alive.map(|pid| format!("{pid}\n")).collect::<String>())
+}
+
 struct Server {
     device: File,
     root: PathBuf,
@@ -184,6 +194,7 @@ impl Server {
             18 | 29 | 25 | 34 => Ok(Vec::new()),
             // READ
             15 => {
+                forget_the_dead(&path)?;
                 let mut data = vec![0; int(16) as usize];
                 let length = File::open(&path)?.read_at(&mut data, long(8))?;
                 data.truncate(length);

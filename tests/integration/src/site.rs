@@ -29,9 +29,25 @@ pub enum Site {
     /// The machine as systemd has laid it out, whose processes and services are in sight: systemd takes no process of another
     /// pid namespace. The runtime has systemd make the cgroups.
     Systemd,
+    /// As [`Site::Private`], in a user namespace that the machine's root has made (a container, or a rootless engine): the test is
+    /// its root, and has no right to cgroups.
+    Inside(Mode),
+    /// As [`Site::Private`], where the runtime is called by a user whom the test makes: see [`crate::user`].
+    User(Mode),
 }
 
-const SITES: [Site; 4] = [Site::Private(Mode::V1), Site::Private(Mode::Hybrid), Site::Private(Mode::V2), Site::Systemd];
+const SITES: [Site; 10] = [
+    Site::Private(Mode::V1),
+    Site::Private(Mode::Hybrid),
+    Site::Private(Mode::V2),
+    Site::Systemd,
+    Site::Inside(Mode::V1),
+    Site::Inside(Mode::Hybrid),
+    Site::Inside(Mode::V2),
+    Site::User(Mode::V1),
+    Site::User(Mode::Hybrid),
+    Site::User(Mode::V2),
+];
 
 impl Mode {
     /// The one of the machine as it is.
@@ -98,6 +114,12 @@ impl Site {
             Site::Private(Mode::Hybrid) => "hybrid",
             Site::Private(Mode::V2) => "v2",
             Site::Systemd => "systemd",
+            Site::Inside(Mode::V1) => "v1-inside",
+            Site::Inside(Mode::Hybrid) => "hybrid-inside",
+            Site::Inside(Mode::V2) => "v2-inside",
+            Site::User(Mode::V1) => "v1-user",
+            Site::User(Mode::Hybrid) => "hybrid-user",
+            Site::User(Mode::V2) => "v2-user",
         }
     }
 
@@ -113,7 +135,7 @@ impl Site {
     /// Why this machine cannot offer the site to the runtime of this `kind`, if so.
     pub(crate) fn unavailable(self, kind: Kind) -> Option<String> {
         match self {
-            Site::Private(mode) => mode.unavailable(kind),
+            Site::Private(mode) | Site::Inside(mode) | Site::User(mode) => mode.unavailable(kind),
             // As sd_booted(3) asks.
             Site::Systemd if Path::new("/run/systemd/system").is_dir() => None,
             Site::Systemd => Some("systemd does not run here".into()),
@@ -123,8 +145,12 @@ impl Site {
     /// What unshare(1) is told for it.
     pub(crate) fn namespaces(self) -> &'static [&'static str] {
         match self {
-            Site::Private(_) => {
+            Site::Private(_) | Site::User(_) => {
                 &["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
+            }
+            // The hierarchy of version 2 is mounted by who has rights over the cgroup namespace.
+            Site::Inside(_) => {
+                &["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--cgroup"]
             }
             Site::Systemd => &["--mount", "--propagation", "private", "--fork", "--kill-child"],
         }
@@ -133,7 +159,7 @@ impl Site {
     /// The directories that are the test's own, besides the one that is made for it.
     pub(crate) fn own_directories(self) -> &'static [&'static str] {
         match self {
-            Site::Private(_) => &["/run", "/var/log"],
+            Site::Private(_) | Site::Inside(_) | Site::User(_) => &["/run", "/var/log"],
             Site::Systemd => &["/var/log"],
         }
     }
@@ -141,8 +167,15 @@ impl Site {
     /// Prepares this process, in namespaces of its own, for a test; how the cgroups are laid out.
     pub(crate) fn enter(self) -> Mode {
         match self {
-            Site::Private(mode) => {
+            Site::Private(mode) | Site::User(mode) => {
                 mode.enter();
+                mode
+            }
+            // What others have mounted cannot be taken away in a user namespace, only covered.
+            Site::Inside(mode) => {
+                if mode == Mode::V2 {
+                    mount("none", CGROUP_ROOT, "cgroup2", MountFlags::empty(), None).expect("mount cgroup2");
+                }
                 mode
             }
             Site::Systemd => {

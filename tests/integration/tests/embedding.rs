@@ -42,6 +42,26 @@ fn an_error_reaches_the_thread_that_made_it_and_the_others_go_on() {
     });
 }
 
+#[test]
+fn a_program_asks_for_what_a_container_uses_and_keeps_the_answer() {
+    in_modes(ALL, |t| {
+        t.runb_only("the library");
+        let container = t.bundle().idle().run_detached();
+        let stats = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_embedder"));
+            command.arg("stats").arg(t.root()).arg(container.id());
+            t.finish(command).ok().json()
+        };
+        let (first, second) = (stats(), stats());
+        assert_eq!((&first["version"], &first["pids"]["current"]), (&json!(1), &json!(1)), "{first}");
+        let total = |stats: &Value| stats["cpu"]["total"].as_u64().expect("nanoseconds");
+        assert!(total(&first) > 0 && total(&second) >= total(&first), "{first} {second}");
+        // Nothing of the network is kept where the kernel counts none.
+        assert!(first["network"].as_array().is_some_and(|interfaces| !interfaces.is_empty()), "{first}");
+        container.delete_force().ok();
+    });
+}
+
 /// The library in a program that ignores SIGCHLD.
 fn without_statuses(t: &Test, bundle: &Bundle<'_>) -> Outcome {
     bundle.write();

@@ -79,7 +79,7 @@ fn the_exit_code_is_the_commands() {
 
 #[test]
 fn a_command_that_a_signal_ended_gives_128_and_the_signal() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         assert_eq!(exec(t, &container, &[], &["sh", "-c", "kill -9 $$"]).code, 137);
         container.delete_force().ok();
@@ -88,7 +88,7 @@ fn a_command_that_a_signal_ended_gives_128_and_the_signal() {
 
 #[test]
 fn a_command_that_cannot_be_executed_is_said_in_the_engines_words() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun's words are its own");
         }
@@ -107,7 +107,7 @@ fn a_command_that_cannot_be_executed_is_said_in_the_engines_words() {
 
 #[test]
 fn a_command_is_needed() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         let outcome = exec(t, &container, &[], &[]);
         assert_ne!(outcome.code, 0, "{outcome:?}");
@@ -117,7 +117,7 @@ fn a_command_is_needed() {
 
 #[test]
 fn a_created_container_takes_processes() {
-    in_modes(LIFECYCLE, |t| {
+    for_anyone(LIFECYCLE, |t| {
         let container = t.bundle().idle().create();
         prints(t, &container, &[], &["echo", "here"], "here");
         container.delete_force().ok();
@@ -126,7 +126,7 @@ fn a_created_container_takes_processes() {
 
 #[test]
 fn a_stopped_container_and_one_that_is_not_there_take_none() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         let pid = container.pid();
         container.kill(&["KILL"]).ok();
@@ -171,7 +171,7 @@ fn end(child: &mut Child) -> i32 {
 
 #[test]
 fn what_no_flag_gives_is_the_containers_own() {
-    in_modes(LIFECYCLE, |t| {
+    for_anyone(LIFECYCLE, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun inherits, and knows, a part of it");
         }
@@ -253,7 +253,7 @@ fn the_namespaces_the_root_and_the_cgroup_are_the_containers() {
 
 #[test]
 fn a_container_in_the_hosts_pid_namespace_takes_processes() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().without_namespace("pid").run_detached();
         assert_eq!(exec(t, &container, &[], &["sh", "-c", "exit 5"]).code, 5);
         container.delete_force().ok();
@@ -262,7 +262,7 @@ fn a_container_in_the_hosts_pid_namespace_takes_processes() {
 
 #[test]
 fn cwd_env_and_additional_gids_come_from_their_flags() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun inherits, and knows, a part of it");
         }
@@ -325,7 +325,7 @@ fn a_user_is_exactly_the_numbers_that_were_given() {
 
 #[test]
 fn home_is_that_of_the_user_by_the_containers_passwd() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun inherits, and knows, a part of it");
         }
@@ -341,7 +341,7 @@ fn home_is_that_of_the_user_by_the_containers_passwd() {
 
 #[test]
 fn a_passwd_that_is_a_fifo_holds_nobody_up() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("peers wait for a writer");
         let bundle = t.bundle().idle().rootfs_with(|rootfs| {
             fs::remove_file(rootfs.join("etc/passwd")).expect("remove");
@@ -356,7 +356,7 @@ fn a_passwd_that_is_a_fifo_holds_nobody_up() {
 
 #[test]
 fn capabilities_are_added_but_never_inheritable_or_ambient() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         // crun has --cap in place of the container's sets.
         let kept = if t.is(&[Kind::Crun]) { "0000000000200000" } else { "0000000020200420" };
@@ -376,7 +376,7 @@ fn capabilities_are_added_but_never_inheritable_or_ambient() {
 
 #[test]
 fn a_capability_that_the_containers_process_may_inherit_is_added_to_the_ambient_set_too() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("Debian's peers are older than that");
         let bundle = t.bundle().idle().set(
             "/process/capabilities",
@@ -394,7 +394,7 @@ fn a_capability_that_the_containers_process_may_inherit_is_added_to_the_ambient_
 
 #[test]
 fn a_process_may_come_by_a_pipe_of_the_caller() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun wants a file");
         }
@@ -410,7 +410,7 @@ fn a_process_may_come_by_a_pipe_of_the_caller() {
 
 #[test]
 fn no_new_privs_is_set_by_its_flag() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().set("/process/noNewPrivileges", json!(false)).run_detached();
         status_is(t, &container, &[], "NoNewPrivs", "NoNewPrivs: 0");
         status_is(t, &container, &["--no-new-privs"], "NoNewPrivs", "NoNewPrivs: 1");
@@ -420,7 +420,7 @@ fn no_new_privs_is_set_by_its_flag() {
 
 #[test]
 fn labels_of_modules_that_the_host_lacks_are_refused() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("peers run without the label");
         if fs::exists("/sys/fs/selinux/enforce").expect("stat")
             || fs::exists("/sys/kernel/security/apparmor").expect("stat")
@@ -438,7 +438,7 @@ fn labels_of_modules_that_the_host_lacks_are_refused() {
 
 #[test]
 fn the_containers_seccomp_filter_holds_for_the_process() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         for nnp in [true, false] {
             let seccomp = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
                 "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]});
@@ -456,7 +456,7 @@ fn the_containers_seccomp_filter_holds_for_the_process() {
 
 #[test]
 fn a_process_file_stands_for_all_flags() {
-    in_modes(LIFECYCLE, |t| {
+    for_anyone(LIFECYCLE, |t| {
         let bundle = t.bundle().idle().spec(|spec| {
             spec["process"]["oomScoreAdj"] = json!(77);
             spec["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [5]});
@@ -479,7 +479,7 @@ fn a_process_file_stands_for_all_flags() {
 
 #[test]
 fn capabilities_that_a_process_file_leaves_out_are_the_containers() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun does not inherit");
         }
@@ -497,7 +497,7 @@ fn capabilities_that_a_process_file_leaves_out_are_the_containers() {
 
 #[test]
 fn a_process_file_that_is_wrong_is_named_with_its_place() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun takes a relative cwd");
         }
@@ -518,7 +518,7 @@ fn a_process_file_that_is_wrong_is_named_with_its_place() {
 
 #[test]
 fn a_detached_process_is_left_to_the_caller_with_its_pid() {
-    in_modes(LIFECYCLE, |t| {
+    for_anyone(LIFECYCLE, |t| {
         let container = t.bundle().idle().run_detached();
         let file = t.dir().join(t.name("pid"));
         let flags = ["--detach", "--pid-file", file.to_str().expect("a path")];
@@ -568,7 +568,7 @@ fn pid_of(pidfd: &OwnedFd) -> i32 {
 
 #[test]
 fn a_pidfd_socket_receives_a_pidfd_of_the_process() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("Debian's peers do not know --pidfd-socket");
         let container = t.bundle().idle().run_detached();
         let path = t.dir().join(t.name("socket"));
@@ -593,7 +593,7 @@ fn a_pidfd_socket_receives_a_pidfd_of_the_process() {
 
 #[test]
 fn exactly_the_preserved_descriptors_are_handed_on() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         let shell = ["sh", "-c", "exec 3</etc/passwd 4</etc/group 9</; exec \"$@\"", "sh"];
         let list = ["sh", "-c", "for n in /proc/self/fd/*; do test -e $n && echo ${n##*/}; done; true"];
@@ -617,7 +617,7 @@ fn exactly_the_preserved_descriptors_are_handed_on() {
 
 #[test]
 fn a_cwd_in_a_descriptor_of_the_runtime_is_refused() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun enters what lies in the container's root");
         }
@@ -711,7 +711,7 @@ fn where_the_containers_cgroup_is_gone_that_of_its_init_is_joined() {
 
 #[test]
 fn signals_are_passed_on_to_the_command() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let bundle = t.bundle().idle();
         let mut events = t.fifo(&bundle, "events");
         let container = bundle.run_detached();
@@ -727,7 +727,7 @@ fn signals_are_passed_on_to_the_command() {
 
 #[test]
 fn a_command_that_closes_its_pipes_early_is_waited_for() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         let script = "exec <&- >&- 2>&-; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3";
         let mut command = call(t, &container, &[], &["sh", "-c", script]);
@@ -740,7 +740,7 @@ fn a_command_that_closes_its_pipes_early_is_waited_for() {
 
 #[test]
 fn a_command_whose_reader_goes_away_ends_by_sigpipe() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         let mut child = call(t, &container, &[], &["yes"]).stdout(Stdio::piped()).spawn().expect("start");
         let mut byte = [0];
@@ -752,7 +752,7 @@ fn a_command_whose_reader_goes_away_ends_by_sigpipe() {
 
 #[test]
 fn output_is_whole_for_a_slow_reader() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         let mut command = call(t, &container, &[], &["head", "-c", "300000", "/dev/zero"]);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("start");
@@ -772,7 +772,7 @@ fn output_is_whole_for_a_slow_reader() {
 
 #[test]
 fn a_command_that_reads_its_stdin_gets_all_of_it() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         let mut command = call(t, &container, &[], &["wc", "-c"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start");
@@ -851,7 +851,7 @@ fn seen(t: &Test, capabilities: &[&str]) -> Vec<String> {
 
 #[test]
 fn a_process_is_never_seen_inside_with_more_rights_than_the_workload_has() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("peers drop their rights inside");
         for line in seen(t, &["CAP_KILL"]) {
             let known =
@@ -863,7 +863,7 @@ fn a_process_is_never_seen_inside_with_more_rights_than_the_workload_has() {
 
 #[test]
 fn who_may_trace_finds_nothing_of_the_host_in_a_process_that_joins() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("peers drop their rights inside");
         let lines = seen(t, &["CAP_SYS_PTRACE"]);
         for line in &lines {
@@ -886,7 +886,7 @@ fn who_may_trace_finds_nothing_of_the_host_in_a_process_that_joins() {
 
 #[test]
 fn a_pidfd_socket_of_create_receives_a_pidfd_of_init() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("Debian's peers do not know --pidfd-socket");
         let path = t.dir().join(t.name("socket"));
         let listener = UnixListener::bind(&path).expect("bind");

@@ -10,8 +10,6 @@ use runb_tests::*;
 #[path = "filesystems/disk.rs"]
 mod disk;
 
-use disk::Disk;
-
 /// A way in which a root is entered.
 struct Way {
     name: &'static str,
@@ -174,27 +172,6 @@ fn what_is_written_to_an_overlay_is_the_hosts() {
         t.bundle().mount(mount).sh("echo written >/tmp/first").run().ok();
         let first = |dir: &Path| fs::read_to_string(dir.join("first")).expect("read");
         assert_eq!((first(&upper), first(&one)), ("written\n".into(), String::new()));
-    });
-}
-
-#[test]
-fn a_disk_of_the_hosts_is_mounted_unless_a_user_namespace_forbids_it() {
-    in_modes(V2, |t| {
-        t.runb_only("crun's init may not open it, and Debian's runc leaves it busy");
-        for typ in ["ext2", "ext4"] {
-            let Some(disk) = Disk::new(t, typ) else { t.skip("no loop device with a filesystem here") };
-            for way in ways(t) {
-                let mount = json!({"destination": "/disk", "type": typ, "source": disk.path(), "options": ["noatime"]});
-                let bundle = entered(t, way).mount(mount).sh("ls /disk; echo more >>/disk/file");
-                match way.mapped {
-                    false => assert!(bundle.run_with(way.flags).ok().stdout.contains("lost+found"), "{}", way.name),
-                    true => drop(bundle.run_with(way.flags).fails_with(&["/disk"])),
-                }
-            }
-            let mount = json!({"destination": "/disk", "type": typ, "source": disk.path(), "options": ["ro"]});
-            let written = entered(t, &WAYS[0]).mount(mount).args(["wc", "-l", "/disk/file"]).run().ok().stdout;
-            assert_eq!(written, "6 /disk/file\n", "{typ}");
-        }
     });
 }
 

@@ -51,8 +51,10 @@ fn an_exec_is_in_the_groups_of_the_container() {
             assert!(tasks.contains(&pid) || tasks.len() == 2, "{group}: {tasks:?}");
         }
         let id = container.id().to_owned();
-        container.delete_force().ok();
+        // The first process of a pid namespace does not end before the others are gone.
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).expect("kill");
         container.reap(pid);
+        container.delete_force().ok();
         assert!(!resctrl.has(&id));
         resctrl.end();
     });
@@ -136,7 +138,7 @@ fn a_create_that_was_killed_leaves_no_group_after_its_delete() {
 
 #[test]
 fn update_writes_other_schemata_or_nothing_at_all() {
-    in_modes(LIFECYCLE, |t| {
+    in_modes(&[Mode::V1], |t| {
         let resctrl = mounted(t);
         let container = with(t, json!({})).create();
         container.start().ok();

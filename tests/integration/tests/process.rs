@@ -101,7 +101,7 @@ fn a_scheduling_policy_that_needs_the_hosts_root_is_set_in_a_user_namespace() {
 
 #[test]
 fn a_priority_that_the_policy_does_not_allow_is_refused_by_name() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         newer_than_peers(t, "process.scheduler");
         let bundle = t.bundle().set("/process/scheduler", json!({"policy": "SCHED_RR", "priority": 100}));
         bundle.try_create().fails_with(&["process.scheduler.priority", "100 is not between 1 and 99"]);
@@ -127,7 +127,7 @@ fn the_io_priority_is_set() {
 
 #[test]
 fn the_affinity_of_an_exec_does_not_change_init() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         newer_than_peers(t, "process.execCPUAffinity");
         let all = fs::read_to_string("/proc/self/status").expect("status");
         let all = all.lines().find(|line| line.starts_with("Cpus_allowed_list:")).expect("a line");
@@ -214,7 +214,7 @@ fn a_deadline_is_set_for_a_workload_that_comes_into_its_pid_namespace_by_a_fork(
 
 #[test]
 fn the_personality_is_set() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Runc]) {
             t.skip("Debian's runc does not know it");
         }
@@ -226,7 +226,7 @@ fn the_personality_is_set() {
 
 #[test]
 fn flags_of_a_personality_are_refused() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("the peers warn or say nothing");
         let personality = json!({"domain": "LINUX", "flags": ["X"]});
         let bundle = t.bundle().spec(|spec| spec["linux"]["personality"] = personality);
@@ -255,7 +255,7 @@ fn the_session_keyring_is_the_containers_own_and_its_user_may_search_it() {
 
 #[test]
 fn with_no_new_keyring_the_session_keyring_is_the_callers() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let bundle = t.bundle().spec(|spec| spec["linux"]["maskedPaths"] = json!([])).args(KEYRINGS);
         let outcome = bundle.run_with(&["--no-new-keyring"]).ok();
         assert!(!outcome.stdout.contains(bundle.id()), "{outcome:?}");
@@ -264,7 +264,7 @@ fn with_no_new_keyring_the_session_keyring_is_the_callers() {
 
 #[test]
 fn a_limit_above_the_hard_one_names_the_limit_and_its_values() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 5000}]);
         let bundle = t.bundle().set("/process/rlimits", limits).args(["true"]);
         let mut command = t.wrapped(
@@ -346,7 +346,7 @@ fn a_user_namespace_that_denies_setgroups_takes_a_workload_without_additional_gr
 
 #[test]
 fn home_is_that_of_the_containers_passwd() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let home = ["sh", "-c", "echo $HOME"];
         // Debian's runc is older than that.
         if t.is(&[Kind::Runb]) {
@@ -367,7 +367,7 @@ fn home_is_that_of_the_containers_passwd() {
 
 #[test]
 fn a_capability_that_cannot_be_ambient_is_warned_about_and_left_out() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let sets = json!({"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"], "ambient": ["CAP_KILL"]});
         let bundle = t.bundle().set("/process/capabilities", sets).args(["grep", "^CapAmb", "/proc/self/status"]);
         let outcome = bundle.run().ok();
@@ -402,7 +402,7 @@ fn a_capability_over_files_lets_a_user_execute_what_only_root_may() {
 
 #[test]
 fn a_label_of_a_module_that_the_host_lacks_is_refused() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("the peers start without it, or tell of a failed write");
         for (pointer, place, module, file) in [
             (
@@ -426,7 +426,7 @@ fn a_label_of_a_module_that_the_host_lacks_is_refused() {
 
 #[test]
 fn a_caller_without_standard_descriptors_gets_a_container_that_runs() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("Go programs open /dev/null in their place");
         let script = "ls -l /proc/self/fd | grep -c ' [012] -> '; echo done >/share/done";
         let bundle = t.bundle().sh(script);
@@ -440,7 +440,7 @@ fn a_caller_without_standard_descriptors_gets_a_container_that_runs() {
 
 #[test]
 fn run_with_a_closed_stdin_gives_the_workload_no_input() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let bundle = t.bundle().sh("cat; echo $?");
         bundle.write();
         let mut command = t.wrapped(&["sh", "-c", "exec <&-; exec \"$@\"", "sh"], ["run", "--bundle"]);
@@ -451,7 +451,7 @@ fn run_with_a_closed_stdin_gives_the_workload_no_input() {
 
 #[test]
 fn a_reader_of_creates_stdout_sees_its_end_when_the_workload_ends() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let bundle = t.bundle().sh("echo from the workload");
         let mut command = bundle.write().command("create", &[]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start the runtime");
@@ -504,7 +504,7 @@ fn received(socket: &std::os::unix::net::UnixDatagram) -> String {
 
 #[test]
 fn run_detached_returns_when_the_workload_is_ready_and_tells_its_process_id() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun tells no process id");
         }
@@ -520,7 +520,7 @@ fn run_detached_returns_when_the_workload_is_ready_and_tells_its_process_id() {
 
 #[test]
 fn start_returns_when_the_workload_is_ready() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun tells no process id");
         }
@@ -540,7 +540,7 @@ fn start_returns_when_the_workload_is_ready() {
 
 #[test]
 fn a_workload_that_ends_without_being_ready_is_not_waited_for() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("the peers wait for ever");
         let (bundle, socket, path) = reporting(t, "exit 3");
         let mut command = bundle.write().command("run", &["--detach"]);
@@ -553,7 +553,7 @@ fn a_workload_that_ends_without_being_ready_is_not_waited_for() {
 
 #[test]
 fn a_notify_socket_that_nobody_listens_to_is_an_error_and_leaves_nothing() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("runc notices when there is something to send");
         let bundle = t.bundle().writable().args(["true"]);
         let mut command = bundle.write().command("run", &["--detach"]);
@@ -579,7 +579,7 @@ fn a_workload_that_is_stopped_and_goes_on_is_waited_for_to_its_end() {
 
 #[test]
 fn a_container_whose_foreground_was_killed_can_be_deleted() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let bundle = t.bundle().sh("echo up >/share/events; exec sleep 86400");
         let mut events = t.fifo(&bundle, "events");
         let mut child = bundle.write().command("run", &[]).stdin(Stdio::null()).spawn().expect("start the runtime");

@@ -23,7 +23,7 @@ fn socket(t: &Test) -> ConsoleSocket {
 
 #[test]
 fn the_console_socket_receives_the_master_and_its_name() {
-    in_modes(LIFECYCLE, |t| {
+    for_anyone(LIFECYCLE, |t| {
         let socket = socket(t);
         let bundle = with_terminal(t.bundle())
             .sh("test -t 0 && test -t 1 && test -t 2 && read line && echo got $line; read end");
@@ -41,7 +41,7 @@ fn the_console_socket_receives_the_master_and_its_name() {
 
 #[test]
 fn run_detached_hands_the_terminal_over_too() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let socket = socket(t);
         let bundle = with_terminal(t.bundle()).sh("echo from the terminal; read end");
         let outcome = bundle.run_with(&["--detach", "--console-socket", socket.path()]).ok();
@@ -52,7 +52,7 @@ fn run_detached_hands_the_terminal_over_too() {
 
 #[test]
 fn the_terminal_is_one_of_the_containers_own_devpts_and_is_its_console() {
-    in_modes(LIFECYCLE, |t| {
+    for_anyone(LIFECYCLE, |t| {
         foreground_without_terminal(t);
         let script = "tty; stat -c '%F %t' /dev/console; grep ' /dev/console ' /proc/self/mountinfo | grep -o ' - devpts'; \
                       echo through >/dev/tty";
@@ -63,7 +63,7 @@ fn the_terminal_is_one_of_the_containers_own_devpts_and_is_its_console() {
 
 #[test]
 fn the_terminal_has_the_size_that_is_configured() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let socket = socket(t);
         let size = json!({"height": 33, "width": 77});
         let bundle = with_terminal(t.bundle()).set("/process/consoleSize", size).sh("stty size; read end");
@@ -75,7 +75,7 @@ fn the_terminal_has_the_size_that_is_configured() {
 
 #[test]
 fn the_console_size_is_nothing_without_a_terminal() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let size = json!({"height": 33, "width": 77});
         t.bundle().set("/process/consoleSize", size).args(["true"]).run().ok();
     });
@@ -94,7 +94,7 @@ fn the_terminal_belongs_to_the_user() {
 
 #[test]
 fn without_a_console_socket_nothing_detached_gets_a_terminal() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let text = if t.is(&[Kind::Crun]) { "" } else { "cannot allocate" };
         with_terminal(t.bundle()).args(["true"]).try_create().fails_with(&[text]);
         with_terminal(t.bundle()).args(["true"]).run_with(&["--detach"]).fails_with(&[text]);
@@ -103,7 +103,7 @@ fn without_a_console_socket_nothing_detached_gets_a_terminal() {
 
 #[test]
 fn a_console_socket_without_a_terminal_is_refused() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun takes it");
         }
@@ -116,7 +116,7 @@ fn a_console_socket_without_a_terminal_is_refused() {
 
 #[test]
 fn a_console_socket_that_nobody_listens_to_is_an_error_and_leaves_nothing() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let path = t.dir().join("nobody");
         let bundle = with_terminal(t.bundle()).args(["true"]);
         let command = || bundle.write().command("create", &["--console-socket", path.to_str().expect("text")]);
@@ -126,7 +126,7 @@ fn a_console_socket_that_nobody_listens_to_is_an_error_and_leaves_nothing() {
 
 #[test]
 fn a_devpts_that_is_not_the_containers_own_gives_no_terminal() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let fake = t.dir().join("fake");
         fs::create_dir(&fake).expect("make a directory");
         fs::write(fake.join("ptmx"), "").expect("write");
@@ -147,7 +147,7 @@ fn a_devpts_that_is_not_the_containers_own_gives_no_terminal() {
 
 #[test]
 fn a_console_that_is_a_link_is_not_followed() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("Debian's crun makes the file");
         }
@@ -175,7 +175,7 @@ fn a_console_that_is_a_link_is_not_followed() {
 
 #[test]
 fn no_byte_of_the_foreground_is_lost_or_changed() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         foreground_without_terminal(t);
         let outcome = with_terminal(t.bundle()).sh("seq 1 40000; exit 5").run();
         let expected: String = (1..=40_000).map(|number| format!("{number}\n")).collect();
@@ -186,7 +186,7 @@ fn no_byte_of_the_foreground_is_lost_or_changed() {
 
 #[test]
 fn a_reader_that_goes_away_does_not_hold_the_foreground() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         foreground_without_terminal(t);
         let bundle = with_terminal(t.bundle()).sh("seq 1 40000; exit 5");
         bundle.write();
@@ -200,7 +200,7 @@ fn a_reader_that_goes_away_does_not_hold_the_foreground() {
 
 #[test]
 fn a_workload_that_closes_its_terminal_may_open_it_again() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         foreground_without_terminal(t);
         let script = "exec <&- >&- 2>&-; exec </dev/tty; echo late >/dev/console; exec >/dev/console; echo later";
         // As the leader of the session, it keeps the terminal.
@@ -210,7 +210,7 @@ fn a_workload_that_closes_its_terminal_may_open_it_again() {
 
 #[test]
 fn the_end_of_an_input_that_is_no_terminal_is_typed() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         t.runb_only("the peers leave the workload waiting");
         let bundle = with_terminal(t.bundle()).sh("stty -echo; echo ready >/share/events; cat; echo end");
         let mut events = t.fifo(&bundle, "events");
@@ -235,7 +235,7 @@ fn in_the_foreground(t: &Test, user: &User, bundle: &Bundle<'_>) -> std::process
 
 #[test]
 fn the_users_terminal_is_raw_meanwhile_and_restored_afterwards() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let mut user = User::default();
         let before = user.screen.settings();
         let bundle = with_terminal(t.bundle())
@@ -274,7 +274,7 @@ fn the_users_terminal_is_restored_when_the_workload_is_killed() {
 
 #[test]
 fn the_users_terminal_is_as_it_was_after_a_failed_launch() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let mut user = User::default();
         let before = user.screen.settings().local_modes;
         let bundle = with_terminal(t.bundle()).args(["/no/such/file"]);
@@ -287,7 +287,7 @@ fn the_users_terminal_is_as_it_was_after_a_failed_launch() {
 
 #[test]
 fn the_containers_terminal_has_the_users_size_and_follows_it() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let mut user = User::default();
         user.screen.resize(30, 90);
         let script = "trap 'stty size' WINCH; stty size; echo up; while ! read end; do :; done";
@@ -303,7 +303,7 @@ fn the_containers_terminal_has_the_users_size_and_follows_it() {
 
 #[test]
 fn a_signal_to_the_foreground_reaches_a_workload_with_a_terminal() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         foreground_without_terminal(t);
         let socketless = with_terminal(t.bundle())
             .sh("trap 'echo term; exit 9' TERM; echo up >/share/events; while :; do read end; done");
@@ -320,7 +320,7 @@ fn a_signal_to_the_foreground_reaches_a_workload_with_a_terminal() {
 
 #[test]
 fn exec_hands_the_terminal_of_its_command_to_the_console_socket() {
-    in_modes(LIFECYCLE, |t| {
+    for_anyone(LIFECYCLE, |t| {
         let container = t.bundle().idle().run_detached();
         let socket = socket(t);
         let script = "tty; test -t 1 && echo up; read line; echo got $line; read end";
@@ -343,7 +343,7 @@ fn exec_hands_the_terminal_of_its_command_to_the_console_socket() {
 
 #[test]
 fn exec_carries_the_terminal_in_the_foreground() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         let mut user = User::default();
         user.screen.resize(30, 90);
@@ -362,7 +362,7 @@ fn exec_carries_the_terminal_in_the_foreground() {
 
 #[test]
 fn exec_detached_without_a_console_socket_gets_no_terminal() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let container = t.bundle().idle().run_detached();
         let outcome = t.call(["exec", "--detach", "--tty", container.id(), "true"]);
         assert_ne!(outcome.code, 0, "{outcome:?}");
@@ -372,7 +372,7 @@ fn exec_detached_without_a_console_socket_gets_no_terminal() {
 
 #[test]
 fn exec_takes_no_terminal_from_a_devpts_that_the_container_has_covered() {
-    in_modes(V2, |t| {
+    for_anyone(V2, |t| {
         let all = json!(["CAP_SYS_ADMIN", "CAP_MKNOD"]);
         let sets = json!({"bounding": all, "permitted": all, "effective": all});
         let script = "mount -t tmpfs t /dev/pts && : >/dev/pts/ptmx && echo up >/share/events; sleep 86400";

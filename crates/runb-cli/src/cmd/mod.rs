@@ -7,7 +7,6 @@ pub mod exec;
 pub mod features;
 pub mod kill;
 pub mod list;
-pub mod log;
 pub mod options;
 pub mod pause;
 pub mod plan;
@@ -70,7 +69,7 @@ impl Context<'_> {
 
 /// Runs a verb; returns the exit status.
 pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
-    undelivered::refuse(verb, context.global)?;
+    undelivered::refuse(verb)?;
     match verb {
         Verb::Create(args) => create::run(args, context),
         Verb::Start(args) => start::run(args, context),
@@ -89,7 +88,7 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Spec(args) => spec::run(args),
         Verb::Features(args) => features::run(args, context),
         Verb::Seccomp(args) => seccomp::run(args, context),
-        Verb::Log(args) => log::run(args, context),
+        Verb::Log(args) => crate::log::run(args, context),
         _ => bail!("internal error: a verb that is neither delivered nor refused"),
     }
 }

@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result, bail};
 use std::path::PathBuf;
 
-use runb_core::options::{CgroupManager, Keyring, Options, RootEntry, Systemd, Whose};
+use runb_core::options::{CgroupManager, DeniedCgroups, Keyring, Options, RootEntry, Systemd, Whose};
 
 use super::Context;
-use crate::args::{Create, Global};
+use crate::args::{Create, Global, Rootless};
 use crate::config::Settings;
 use crate::environment::{self, Environment};
 
@@ -37,6 +37,8 @@ fn read(global: &Global, environment: &Environment, settings: &Settings, create:
     options.root_entry = if create.no_pivot { RootEntry::NoPivot } else { RootEntry::Pivot };
     options.keyring = if create.no_new_keyring { Keyring::Inherit } else { Keyring::New };
     options.cgroup_manager = cgroup_manager(global, environment, settings);
+    options.denied_cgroups = if global.rootless == Rootless::False { DeniedCgroups::Fail } else { DeniedCgroups::Stay };
+    options.search = environment.search.clone();
     options.hook_environment = environment.of_hooks()?;
     Ok(options)
 }

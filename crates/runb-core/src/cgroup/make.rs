@@ -1,7 +1,7 @@
 //! Making a container's cgroups, and writing what the plan has for them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -12,7 +12,7 @@ use super::claim::{self, Claim};
 use super::files::{open_dir, read_file, read_path, rmdir, write_file, write_path};
 use super::{Cgroup, MadeDir, Role, apply, astray, devices};
 use crate::error::{Error, Result};
-use crate::plan::cgroup::{CPUSET_FILES, CgroupPlan, Denied, Dir, DirKind, Write};
+use crate::plan::cgroup::{CPUSET_FILES, CgroupPlan, Dir, DirKind, Write};
 
 /// How often a directory is tried whose parent another container's end takes away in between.
 const ATTEMPTS: u32 = 16;
@@ -22,12 +22,9 @@ const ATTEMPTS: u32 = 16;
 pub struct Made {
     /// What was made, the outermost first: what [`super::undo`] takes back.
     pub dirs: Vec<MadeDir>,
-    /// The cgroup, without the hierarchies in which the caller may not make one ([`Denied::Skips`]).
+    /// The cgroup.
     pub cgroup: Cgroup,
-    /// The cgroup.procs files of version 1 into which init is to write `0`.
-    pub procs: Vec<PathBuf>,
     unified: Option<OwnedFd>,
-    skipped: Vec<usize>,
     /// Whether the version 2 cgroup was there before: it may have a device program.
     taken_over: bool,
 }
@@ -39,9 +36,7 @@ pub fn make(plan: &CgroupPlan, claim: &Claim) -> Result<Made> {
     let mut made = Made {
         dirs: Vec::new(),
         cgroup: Cgroup::default(),
-        procs: Vec::new(),
         unified: None,
-        skipped: Vec::new(),
         taken_over: false,
     };
     match make_all(plan, claim, &mut made) {
@@ -60,14 +55,8 @@ pub fn make(plan: &CgroupPlan, claim: &Claim) -> Result<Made> {
 }
 
 fn make_all(plan: &CgroupPlan, claim: &Claim, made: &mut Made) -> Result<()> {
-    for (index, dir) in plan.dirs.iter().enumerate() {
-        match make_dir(dir, claim, &mut made.dirs) {
-            Err(error) if plan.denied == Denied::Skips && is_denial(&error) => {
-                made.skipped.push(index);
-                continue;
-            }
-            result => result?,
-        }
+    for dir in &plan.dirs {
+        make_dir(dir, claim, &mut made.dirs)?;
         match &dir.kind {
             DirKind::V1 { controllers, inherit } if controllers.iter().any(|name| name == "cpuset") => {
                 for file in CPUSET_FILES {
@@ -86,14 +75,8 @@ fn make_all(plan: &CgroupPlan, claim: &Claim, made: &mut Made) -> Result<()> {
             }
         }
     }
-    made.cgroup = Cgroup::of_dirs(plan, |index| !made.skipped.contains(&index));
-    let procs = plan.join.procs.iter().filter(|(index, _)| !made.skipped.contains(index));
-    made.procs = procs.map(|(_, path)| path.clone()).collect();
+    made.cgroup = Cgroup::of(plan);
     Ok(())
-}
-
-fn is_denial(error: &Error) -> bool {
-    matches!(error.nix_errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
 }
 
 fn make_dir(dir: &Dir, claim: &Claim, made: &mut Vec<MadeDir>) -> Result<()> {
@@ -187,14 +170,12 @@ impl Made {
     /// Errors name the place in config.json, the file and the value.
     pub fn apply(&self, plan: &CgroupPlan) -> Result<()> {
         let limits = &plan.limits;
-        // In a hierarchy that was skipped, by a container that asks for no limit, there are only the device rules.
-        let has = |dir: &Path| self.cgroup.paths().any(|path| path == dir);
         let call = |write: &Write| match &self.unified {
             Some(fd) if self.cgroup.unified.as_ref() == Some(&write.dir) => write_file(fd, &write.file, &write.value),
             _ => apply::by_path(write),
         };
-        apply::in_order(&limits.writes, |write| if has(&write.dir) { apply::put(write, &call) } else { Ok(()) })?;
-        match limits.devices.as_ref().filter(|devices| has(&devices.dir)) {
+        apply::in_order(&limits.writes, |write| apply::put(write, &call))?;
+        match &limits.devices {
             None => {}
             Some(devices) if self.taken_over => drop(devices::replace(devices)?),
             Some(devices) => devices::attach(devices)?,

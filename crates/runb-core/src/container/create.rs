@@ -36,8 +36,10 @@ use crate::undo::{Journal, Ours, RootMount, Step};
 /// A plan with what it was made from.
 #[derive(Debug)]
 pub struct Planned {
-    bundle: Bundle,
-    rootfs: PathBuf,
+    /// What it was made from.
+    pub bundle: Bundle,
+    /// The root filesystem.
+    pub rootfs: PathBuf,
     /// The plan.
     pub plan: Plan,
 }
@@ -65,7 +67,11 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
 
 fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Trace) -> Result<Planned> {
     state::check_id(&options.id)?;
-    let mut bundle = Bundle::load_traced(&options.bundle, trace)?;
+    planned_of(Bundle::load_traced(&options.bundle, trace)?, options, host, ending)
+}
+
+/// Plans a bundle that was read.
+pub(super) fn planned_of(mut bundle: Bundle, options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
     if options.notify_socket.is_some() {
         notify::add_to(&mut bundle.spec, &options.root.join(&options.id))?;
     }
@@ -74,7 +80,7 @@ fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Tr
         check_rootfs(&bundle.spec, &rootfs)?;
     }
     enter_destinations(&mut bundle.spec, &rootfs);
-    let mut survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options.root_entry, host.mounts);
+    let mut survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options, host);
     survey.resctrl = Resctrl::of(&bundle.spec, &options.id);
     let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
     let plan = plan::create(&request)?;
@@ -272,7 +278,7 @@ impl Launch<'_> {
 
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
     fn until_ready(&mut self, plan: &Plan, cgroups: &Cgroups<'_>, listener: Option<OwnedFd>) -> Result<launch::Ready> {
-        let made = cgroups.make(&mut self.saved)?;
+        let made = cgroups.make(&mut self.saved, self.trace)?;
         if let Some(intel_rdt) = &plan.intel_rdt {
             resctrl::make(intel_rdt)?;
         }
@@ -311,7 +317,7 @@ impl Launch<'_> {
                 }
                 Some(_) => running,
                 None => running.be_moved(trace, |init, trace| {
-                    let made = cgroups.make_around(&mut self.saved, init)?;
+                    let made = cgroups.make_around(&mut self.saved, init, trace)?;
                     trace.done(What::Cgroups);
                     made.apply(&plan.cgroup)?;
                     trace.done(What::Limits);

@@ -6,7 +6,7 @@ use super::{Container, Held};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::deadline;
-use crate::host::in_user_namespace;
+use crate::host::standing::in_user_namespace;
 use crate::plan;
 use crate::plan::cgroup::systemd::{self, Property};
 use crate::state::Status;

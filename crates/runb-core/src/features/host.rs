@@ -14,6 +14,7 @@ use crate::host::Host;
 use crate::host::cgroups::{CgroupMounts, Unified};
 use crate::host::lsm;
 use crate::host::mounts::MountCalls;
+use crate::host::standing::{MOST_USER_NAMESPACES, denied_user_namespaces};
 use crate::plan;
 use crate::plan::seccomp::FilterFlags;
 use crate::sys::probe;
@@ -261,20 +262,11 @@ fn namespaces(host: &Host) -> Vec<Ability> {
 
 /// user_namespaces(7) may be forbidden to all, or to those without rights.
 fn user_namespaces(host: &Host) -> (Works, Option<String>) {
-    let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-    const MOST: &str = "/proc/sys/user/max_user_namespaces";
-    if read(MOST).as_deref() == Some("0") {
-        return (Works::No, Some(format!("{MOST} is 0")));
+    if fs::read_to_string(MOST_USER_NAMESPACES).is_ok_and(|text| text.trim() == "0") {
+        return (Works::No, Some(format!("{MOST_USER_NAMESPACES} is 0")));
     }
-    let denied = [
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
-    ]
-    .into_iter()
-    .find(|(path, denies)| read(path).as_deref() == Some(denies))
-    .map(|(path, denies)| format!("{path} is {denies}: for callers without CAP_SYS_ADMIN it does not"));
-    match denied {
-        Some(reason) if host.ids.0 != 0 => (Works::No, Some(reason)),
+    match denied_user_namespaces() {
+        Some(reason) if !host.standing.may_mount() => (Works::No, Some(reason)),
         other => (Works::Yes, other),
     }
 }

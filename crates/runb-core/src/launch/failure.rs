@@ -1,5 +1,7 @@
 //! What went wrong in init, as an error: its report, or its end without one.
 
+mod hidden;
+
 use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -12,6 +14,7 @@ use runb_init::Report;
 use crate::cgroup::Cgroup;
 use crate::child::Child;
 use crate::error::{Error, Kind};
+use crate::host::standing::{MOST_USER_NAMESPACES, denied_user_namespaces};
 use crate::plan::program::{Hint, Program};
 use crate::signal::killed_by;
 use crate::sys;
@@ -23,6 +26,8 @@ pub(super) fn failure(program: &Program, report: &Report, init: &Child) -> Error
     let more = match hint {
         Some(Hint::KernelLog) => kernel_words(init, report.value as i32),
         Some(Hint::HardLimit(resource)) if report.errno == libc::EPERM => hard_limit(init, resource),
+        Some(Hint::UserNamespace) => no_user_namespace(report.errno),
+        Some(Hint::Hidden) if report.errno == libc::EPERM => hidden::what_hides(&what),
         _ => None,
     };
     let what = more.map_or(what.clone(), |more| format!("{what}: {more}"));
@@ -39,6 +44,19 @@ pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i
             "it takes CAP_SYS_NICE and every CPU, so that this process scheduler can't be used together with AllowedCPUs \
              (linux.resources.cpu.cpus, or a cpuset above): {what}"
         ),
+        (Some(Hint::Groups), libc::EPERM) => format!(
+            "{what}: the user namespace denies it (/proc/PID/setgroups): its ids were mapped without newgidmap, or there is no \
+             CAP_SETGID"
+        ),
+        (Some(Hint::Groups | Hint::Unmapped), libc::EINVAL) => {
+            format!("{what}: the id is not mapped in the user namespace (linux.uidMappings, linux.gidMappings)")
+        }
+        (Some(Hint::Foreign), libc::EPERM) => {
+            format!("{what}: it was made in a user namespace in which this process has no rights")
+        }
+        (Some(Hint::MountedBelow), libc::EINVAL) => {
+            format!("{what}: below it others have mounted what must not be uncovered in a user namespace: \"rbind\" takes it along")
+        }
         (Some(Hint::MemoryPolicy), libc::EINVAL) => format!(
             "this kernel does not have the mode, or not with these flags, or no node of the list is there and in the \
              cgroup's cpuset: {what}"
@@ -50,6 +68,22 @@ pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i
     // In the plan's words; what is asked before an execve is told otherwise.
     let error = if what.starts_with("exec ") { error.of_command(what) } else { error };
     if place.is_empty() { error } else { error.at(place) }
+}
+
+/// Why there can be no user namespace.
+fn no_user_namespace(errno: i32) -> Option<String> {
+    match errno {
+        libc::ENOSPC => {
+            let most = fs::read_to_string(MOST_USER_NAMESPACES).unwrap_or_default();
+            Some(format!("{MOST_USER_NAMESPACES} is {} (sysctl user.max_user_namespaces)", most.trim()))
+        }
+        libc::EUSERS => Some("user namespaces are nested 32 deep already".to_owned()),
+        libc::EINVAL => Some("the kernel has no user namespaces (CONFIG_USER_NS)".to_owned()),
+        libc::EPERM => Some(denied_user_namespaces().unwrap_or_else(|| {
+            "a seccomp filter of this process, a security module, or a chroot forbids it (unshare(2))".to_owned()
+        })),
+        _ => None,
+    }
 }
 
 fn hard_limit(init: &Child, resource: u32) -> Option<String> {

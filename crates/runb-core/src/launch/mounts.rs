@@ -11,12 +11,12 @@ use nix::errno::Errno;
 use nix::libc;
 use runb_init::Point;
 
-use super::{copy_up, procfs, write_id_maps};
+use super::{copy_up, id_maps, procfs, unmapped};
 use crate::child::{Child, Place};
 use crate::error::{Error, Result};
 use crate::hearing::{Said, receive_or_end};
 use crate::plan::program::Program;
-use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach, Source};
+use crate::plan::{IdMaps, MountStep, MountWork, Plan, Reach, Source, Writer, Writers};
 use crate::sys::{self, Below};
 
 /// The steps that are still to do, and the user namespaces made so far.
@@ -67,7 +67,7 @@ impl<'p> Mounts<'p> {
     ) -> Result<()> {
         let map = |namespace: &OwnedFd| {
             sys::map_ids(tree.as_fd(), namespace.as_fd(), below(reach))
-                .map_err(|errno| Error::host("mount_setattr MOUNT_ATTR_IDMAP", errno))
+                .map_err(|errno| Error::host(format!("mount_setattr MOUNT_ATTR_IDMAP: {}", unmapped::why(tree, errno)), errno))
         };
         let Some((maps, step)) = maps else { return map(&user_namespace_of(init.pid)?) };
         if let Some((_, namespace)) = self.made.iter().find(|(made, _)| *made == maps) {
@@ -111,6 +111,7 @@ fn user_namespace(maps: &IdMaps, place: &str) -> Result<OwnedFd> {
         Said::Failed(report) => return Err(Error::host("unshare CLONE_NEWUSER", Errno::from_raw(report.errno))),
         other => return Err(Error::internal(format!("the maker of a user namespace said {other:?}"))),
     }
-    write_id_maps(maker.pid, maps, [place; 2])?;
+    // Only who may change the mounts of a filesystem maps their ids.
+    id_maps::write(maker.pid, maps, &Writers { uids: Writer::Runtime, gids: Writer::Runtime }, [place; 2])?;
     user_namespace_of(maker.pid)
 }

@@ -90,27 +90,17 @@ impl Join {
     }
 }
 
-/// What follows where the caller may not make a cgroup (EACCES, EPERM, EROFS).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// The launch fails.
-    Fails,
-    /// The container stays in the runtime's cgroup of that hierarchy: it asked for no cgroup and no limit. Rootless
-    /// Podman on version 1 sends such a configuration.
-    Skips,
-}
-
 /// Everything about a container's cgroups, known before anything exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupPlan {
-    /// One directory for each hierarchy.
+    /// One directory for each hierarchy in which the container gets a cgroup.
     pub dirs: Vec<Dir>,
+    /// The runtime's own cgroup in each of the others, where the container stays.
+    pub stays: Vec<Dir>,
     /// What is written before anyone joins.
     pub limits: Limits,
     /// How init joins.
     pub join: Join,
-    /// What follows where the caller may not make a cgroup.
-    pub denied: Denied,
     /// The user who is to own the cgroup of version 2, if it is not the runtime's.
     pub owner: Option<u32>,
     /// The unit of systemd that has the cgroups.
@@ -121,12 +111,25 @@ impl CgroupPlan {
     fn empty() -> Self {
         CgroupPlan {
             dirs: Vec::new(),
+            stays: Vec::new(),
             limits: Limits::default(),
             join: Join::default(),
-            denied: Denied::Fails,
             owner: None,
             unit: None,
         }
+    }
+
+    /// Leaves the container where the runtime is, in the hierarchies where no cgroup can be made below these directories.
+    pub(in crate::plan) fn stay_in(&mut self, closed: &[PathBuf]) {
+        let is_closed = |dir: &Dir| dir.path.parent().is_some_and(|parent| closed.iter().any(|path| path == parent));
+        let (stays, dirs): (Vec<Dir>, Vec<Dir>) = std::mem::take(&mut self.dirs).into_iter().partition(is_closed);
+        let own = |path: &Path| dirs.iter().any(|dir| dir.path == path);
+        self.limits.writes.retain(|write| own(&write.dir));
+        self.limits.devices = self.limits.devices.take().filter(|program| own(&program.dir));
+        let runtimes = |dir: Dir| Dir { path: dir.path.parent().unwrap_or(&dir.mountpoint).to_owned(), ..dir };
+        self.stays = stays.into_iter().map(runtimes).collect();
+        self.join = Join::of(&dirs);
+        self.dirs = dirs;
     }
 
     /// The directories that making the cgroups may make, the outermost first, hierarchy by hierarchy.
@@ -175,21 +178,12 @@ pub fn plan(
         CgroupMounts::V1 { hierarchies, unified } => v1::dirs(resources, &place, hierarchies, unified.as_ref()),
         CgroupMounts::V2(unified) => vec![v2::dir(&place, unified)],
     };
-    let skips = cgroups_path.is_none() && asks_nothing(resources) && asked.is_none();
-    let denied = if skips { Denied::Skips } else { Denied::Fails };
     let (limits, join) = (Target::of(&dirs).limits(resources)?, Join::of(&dirs));
-    let mut plan = CgroupPlan { limits, join, dirs, denied, owner: None, unit: None };
+    let mut plan = CgroupPlan { limits, join, dirs, stays: Vec::new(), owner: None, unit: None };
     if let Some((name, asked)) = name {
         systemd::take_over(&mut plan, name, resources, id, asked)?;
     }
     Ok(plan)
-}
-
-/// Whether the configuration has no limit; the device rules are not asked, as every configuration has the default ones.
-fn asks_nothing(resources: &LinuxResources) -> bool {
-    let mut rest = resources.clone();
-    rest.set_devices(None);
-    rest == LinuxResources::default()
 }
 
 /// The places of one array in config.json, as `FIELD[INDEX]`.

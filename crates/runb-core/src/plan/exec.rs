@@ -108,8 +108,10 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     let p = &mut program;
 
     // Here the process is the runtime's equal, in the host's namespaces; on version 2 it is in the cgroup already.
-    process::undumpable(p);
-    process::oom_score(p, process);
+    if host.standing.may_mount() {
+        process::undumpable(p);
+    }
+    warnings.extend(process::oom_score(p, process, host));
     schedule::io_priority(p, process)?;
     schedule::affinity(p, process, Affinity::Initial)?;
     join_v1(p, &joins.v1);
@@ -119,6 +121,11 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if user == UserNamespace::Own {
         process::raise_rlimits(p, process, &survey.rlimits);
         schedule::scheduler(p, process, entry)?;
+    }
+
+    // Who is no root has no rights to files of its own in procfs any more.
+    if !host.standing.may_mount() {
+        process::undumpable(p);
     }
 
     // From here on its namespaces are the container's, but for the pid namespace.
@@ -140,7 +147,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     if user == UserNamespace::Runtimes {
         schedule::scheduler(p, process, entry)?;
     }
-    let guard = Guard::of(process, filter.as_ref());
+    let guard = Guard::of(process, host, filter.as_ref());
     process::own_stdio(p, process, &survey.stdio);
     process::become_user(p, process, host, guard.before(sets), user);
     process::no_new_privileges(p, process);

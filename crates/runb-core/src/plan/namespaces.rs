@@ -1,20 +1,25 @@
 //! linux.namespaces: which are made, which are joined, and by which calls. Source: config-linux.md "Namespaces",
 //! namespaces(7), setns(2).
 
+pub(super) mod id_maps;
 pub(super) mod net_devices;
 pub(super) mod settings;
+pub(super) mod sight;
 
 use std::path::{Path, PathBuf};
 
 use nix::libc;
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use runb_init::Point;
 
 use super::procfs::HostsProc;
-use super::program::{AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, O_WRONLY, Program, Slot, namespace_flags};
+use super::request::Request;
+use super::program::{AT_FDCWD, O_NOCTTY, O_NONBLOCK, O_RDONLY, O_WRONLY, Hint, Program, Slot, namespace_flags};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::survey::Survey;
+use id_maps::{IdMaps, Writers, id_map};
+use sight::Sight;
 
 /// The namespaces of a container.
 pub(super) struct Namespaces {
@@ -46,7 +51,7 @@ const TIME: u64 = LinuxNamespaceType::Time as u64;
 
 impl Namespaces {
     /// Reads the list.
-    pub(super) fn of(spec: &Spec) -> Result<Self> {
+    pub(super) fn of(spec: &Spec, host: &Host) -> Result<Self> {
         let mut namespaces = Namespaces { new: 0, joined: Vec::new() };
         let list = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
         for (i, namespace) in list.enumerate() {
@@ -64,6 +69,9 @@ impl Namespaces {
             }
         }
         namespaces.check(spec)?;
+        if !host.standing.may_mount() {
+            namespaces.check_for_a_user(spec)?;
+        }
         Ok(namespaces)
     }
 
@@ -111,6 +119,28 @@ impl Namespaces {
         Ok(())
     }
 
+    /// What only who has the right to mount can do.
+    fn check_for_a_user(&self, spec: &Spec) -> Result<()> {
+        if !self.has(USER) {
+            let text = "have no user namespace: without CAP_SYS_ADMIN a container needs one (\"runb spec --rootless\" writes \
+                        such a configuration)";
+            return Err(Error::spec("linux.namespaces", text).with_errno(nix::errno::Errno::EPERM));
+        }
+        let offsets = spec.linux().iter().filter_map(|linux| linux.time_offsets().as_ref()).any(|list| !list.is_empty());
+        if offsets && !self.makes(USER) {
+            let text = "cannot be set without CAP_SYS_TIME in a user namespace that is joined: whoever is there could look into init";
+            return Err(Error::spec("linux.timeOffsets", text).with_errno(nix::errno::Errno::EPERM));
+        }
+        match self.joined.iter().find(|joined| joined.kind == MOUNT) {
+            Some(joined) => {
+                let text = "without CAP_SYS_ADMIN nothing of this mount namespace, as the root filesystem, gets into another";
+                let place = format!("{}.path", joined.place);
+                Err(Error::spec(place, text).with_errno(nix::errno::Errno::EPERM))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether the container has a namespace of this kind of its own, new or joined.
     pub(super) fn has(&self, kind: u64) -> bool {
         self.makes(kind) || self.joined.iter().any(|joined| joined.kind == kind)
@@ -146,10 +176,13 @@ impl Namespaces {
         if self.has(USER) { 0 } else { self.new & PID }
     }
 
-    pub(super) fn id_maps(&self, spec: &Spec) -> Option<IdMaps> {
-        let linux = spec.linux().as_ref().filter(|_| self.makes(USER))?;
+    /// The maps of a user namespace that is made for it, and who writes them.
+    pub(super) fn id_maps(&self, request: &Request<'_>) -> Result<Option<(IdMaps, Writers)>> {
+        let Some(linux) = request.spec.linux().as_ref().filter(|_| self.makes(USER)) else { return Ok(None) };
         let map = |mappings: &Option<Vec<_>>| id_map(mappings.as_deref().unwrap_or_default());
-        Some(IdMaps { uids: map(linux.uid_mappings()), gids: map(linux.gid_mappings()) })
+        let maps = IdMaps { uids: map(linux.uid_mappings()), gids: map(linux.gid_mappings()) };
+        let writers = Writers::of(&maps, request)?;
+        Ok(Some((maps, writers)))
     }
 
     /// The host's procfs, to be opened while it is in sight. A mount namespace that is joined has what others have put at
@@ -174,13 +207,16 @@ impl Namespaces {
         p: &mut Program,
         (spec, host): (&Spec, &Host),
         procfs: &HostsProc,
-        entry: Entry,
+        (entry, sight): (Entry, Sight),
     ) -> Result<Option<Slot>> {
-        let offsets = if self.makes(TIME) { Offsets::open(p, spec, procfs)? } else { None };
+        let may_mount = host.standing.may_mount();
+        let open_offsets =
+            |p: &mut Program| if self.makes(TIME) { Offsets::open(p, spec, procfs) } else { Ok(None) };
+        let mut offsets = if may_mount { open_offsets(p)? } else { None };
         let mut kept = None;
         let opened: Vec<(&Joined, Slot)> = self.joined.iter().map(|joined| (joined, open(p, joined))).collect();
         // Root may join everything before it gives up the user namespace that owns it; others need the user namespace first.
-        let user_first = host.ids.0 != 0;
+        let user_first = !may_mount;
         let (user, rest): (Vec<_>, Vec<_>) = opened.into_iter().partition(|(joined, _)| joined.kind == USER);
         let order = if user_first {
             user.into_iter().chain(rest).collect::<Vec<_>>()
@@ -191,7 +227,10 @@ impl Namespaces {
             let kind = joined.kind;
             p.section(format!("{}.path", joined.place));
             p.doing(format!("setns {}, {}", joined.path.display(), namespace_flags(kind)));
-            p.setns(slot, kind);
+            if kind == USER {
+                sight.before_others(p);
+            }
+            p.setns(slot, kind).hint(Hint::Foreign);
             if kind == PID && entry == Entry::Last {
                 kept = Some(slot);
             } else {
@@ -206,6 +245,10 @@ impl Namespaces {
             p.unshare(USER);
             p.stop(Point::IdMap);
             become_root(p);
+            sight.keep(p);
+        }
+        if !may_mount {
+            offsets = open_offsets(p)?;
         }
         let here = self.new & !USER & !self.clone_flags();
         if here != 0 {
@@ -220,20 +263,6 @@ impl Namespaces {
         }
         Ok(kept)
     }
-}
-
-/// The maps of a new user namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdMaps {
-    /// The lines of uid_map.
-    pub uids: String,
-    /// The lines of gid_map.
-    pub gids: String,
-}
-
-/// `container host size` lines.
-pub(super) fn id_map(mappings: &[LinuxIdMapping]) -> String {
-    mappings.iter().map(|map| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size())).collect()
 }
 
 /// Goes on in a child: only a child enters a pid namespace that was joined, or made by a user namespace's root.

@@ -14,6 +14,7 @@ use runb_init::Point;
 
 use super::environment;
 use super::mounts::list::Mounts;
+use super::namespaces::sight::Sight;
 use super::namespaces::{Entry, Namespaces, become_child};
 use super::procfs::write_file;
 use super::program::{
@@ -37,9 +38,9 @@ pub(super) struct Begun {
 }
 
 /// The first calls: nobody may look into this process, and modes are what the calls say.
-pub(super) fn begin(p: &mut Program) -> Begun {
+pub(super) fn begin(p: &mut Program, sight: Sight) -> Begun {
     p.section("");
-    p.prctl_set_undumpable();
+    sight.begin(p);
     p.prctl_set_name("runb:[init]");
     Begun { umask: p.umask(0).out(), descriptors: None }
 }
@@ -79,13 +80,19 @@ fn descriptors_of(process: &Process) -> Option<&PosixRlimit> {
     process.rlimits().iter().flatten().find(|limit| limit.typ() == PosixRlimitType::RlimitNofile)
 }
 
-/// process.oomScoreAdj, through the host's procfs while it is at hand.
-pub(super) fn oom_score(p: &mut Program, process: &Process) {
-    if let Some(score) = process.oom_score_adj() {
-        p.section("process.oomScoreAdj");
-        p.doing(format!("write \"{score}\" to /proc/self/oom_score_adj"));
-        write_file(p, "/proc/self/oom_score_adj", &score.to_string());
+/// process.oomScoreAdj, through the host's procfs while it is at hand. What the caller has not the right to stays as it is: under a
+/// user's systemd every process begins with more than engines ask for. A warning tells.
+pub(super) fn oom_score(p: &mut Program, process: &Process, host: &Host) -> Option<String> {
+    let score = process.oom_score_adj()?;
+    if let Some(lowest) = host.standing.lowest_oom_score().filter(|lowest| score < *lowest) {
+        return Some(format!(
+            "process.oomScoreAdj: {score} takes CAP_SYS_RESOURCE on the machine, and this process has {lowest}: it stays so"
+        ));
     }
+    p.section("process.oomScoreAdj");
+    p.doing(format!("write \"{score}\" to /proc/self/oom_score_adj"));
+    write_file(p, "/proc/self/oom_score_adj", &score.to_string());
+    None
 }
 
 /// What only the host's root may do: a user namespace of the container's own would take the right away. Each is handed on
@@ -200,7 +207,7 @@ pub(super) fn own_stdio(p: &mut Program, process: &Process, stdio: &[i32]) {
 
 /// Becomes process.user with process.capabilities, in process.cwd.
 pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets: Sets, namespace: UserNamespace) {
-    credentials::groups(p, process, namespace);
+    credentials::groups(p, process, host, namespace);
     cwd(p, process);
     credentials::credentials(p, process, host, sets);
     cwd_again(p, process);
@@ -251,9 +258,10 @@ pub(super) fn finish(
     if user == UserNamespace::Runtimes {
         schedule::scheduler(p, process, entry)?;
     }
-    let guard = Guard::of(process, filter);
+    let guard = Guard::of(process, request.host, filter);
     own_stdio(p, process, &request.survey.stdio);
     become_user(p, process, request.host, guard.before(sets), user);
+    Sight::of(request.host, namespaces).end(p);
     no_new_privileges(p, process);
     let command = Command::of(process, environment::of(process, additions(request), request.survey));
     // As for an exec: CAP_SYS_ADMIN, where it is borrowed, is gone before anybody sees the process.

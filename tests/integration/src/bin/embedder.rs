@@ -1,20 +1,28 @@
 //! A program that embeds the library: `embedder ROOT BUNDLE NAME COUNT BUSY`. COUNT threads run a container each, while BUSY
-//! others allocate and start programs, as servers do; it prints what became of each, and what descriptors it has kept.
+//! others allocate and start programs, as servers do; it prints what became of each, and what descriptors it has kept. `embedder stats
+//! ROOT ID` prints what a container uses.
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use runb_core::container::{Container, Force};
 use runb_core::options::Options;
+use runb_core::stats::Stats;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [stats, root, id] = &words[..]
+        && stats == "stats"
+    {
+        return print_stats(Path::new(root), id);
+    }
     let [root, bundle, name, count, busy] = &words[..] else {
-        eprintln!("embedder ROOT BUNDLE NAME COUNT BUSY");
+        eprintln!("embedder ROOT BUNDLE NAME COUNT BUSY, or embedder stats ROOT ID");
         return ExitCode::from(2);
     };
     let options = |i: usize| Options::new(format!("{name}-{i}"), root, bundle);
@@ -32,6 +40,15 @@ fn main() -> ExitCode {
         done.store(true, Ordering::Release);
     });
     println!("{} descriptors more", descriptors() - before);
+    ExitCode::SUCCESS
+}
+
+/// As a program keeps them: what was written is what is read again.
+fn print_stats(root: &Path, id: &str) -> ExitCode {
+    let stats = Container::load(root, id).and_then(|container| container.stats()).expect("statistics");
+    let text = serde_json::to_string(&stats).expect("JSON");
+    assert_eq!(serde_json::from_str::<Stats>(&text).expect("statistics again"), stats);
+    println!("{text}");
     ExitCode::SUCCESS
 }
 

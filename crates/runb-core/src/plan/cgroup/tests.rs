@@ -296,11 +296,18 @@ fn letters_of_access_that_mean_nothing_are_passed_over_and_told() {
 }
 
 #[test]
-fn only_a_container_that_asks_for_nothing_may_go_without_a_cgroup() {
-    let denied = |json, path| planned(json, path, &v1()).unwrap().denied;
-    assert_eq!(denied("{}", None), Denied::Skips);
-    assert_eq!(denied("{}", Some("/web")), Denied::Fails);
-    assert_eq!(denied(r#"{"pids":{"limit":5}}"#, None), Denied::Fails);
+fn in_a_hierarchy_that_is_closed_the_container_stays_where_the_runtime_is() {
+    let mut plan = planned("{}", None, &v1()).unwrap();
+    let (all, closed) = (plan.dirs.len(), plan.dirs[0].path.parent().unwrap().to_owned());
+    plan.stay_in(std::slice::from_ref(&closed));
+    assert_eq!((plan.dirs.len(), plan.stays.len()), (all - 1, 1));
+    assert_eq!(plan.stays[0].path, closed);
+    assert!(plan.join.procs.iter().all(|(index, procs)| procs.starts_with(&plan.dirs[*index].path)));
+    assert!(plan.limits.writes.iter().all(|write| !write.dir.starts_with(&closed)));
+}
+
+#[test]
+fn only_a_container_that_asks_for_nothing_goes_without_a_cgroup_where_there_is_no_hierarchy() {
     let nothing = planned("{}", None, &CgroupMounts::None).unwrap();
     assert!(nothing.dirs.is_empty() && nothing.join == Join::default());
     assert_eq!(planned("{}", Some("/web"), &CgroupMounts::None).unwrap_err().kind(), Kind::Host);

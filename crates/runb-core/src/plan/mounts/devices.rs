@@ -135,7 +135,7 @@ impl Devices {
             Some(mount) if mount.typ().as_deref() == Some("tmpfs") => Dev::Fresh,
             _ => Dev::Images,
         };
-        let bind = namespaces.has(libc::CLONE_NEWUSER as u64) || request.host.in_user_namespace;
+        let bind = namespaces.has(libc::CLONE_NEWUSER as u64) || !request.host.makes_devices();
         let mut devices = Devices { list: Vec::new(), dev, core: survey.kcore };
         if dev == Dev::Bound {
             return Ok(devices);

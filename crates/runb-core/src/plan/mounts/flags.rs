@@ -42,7 +42,7 @@ pub(super) const WORDS: &[(&str, Word)] = &[
 ];
 
 /// The flags that are on or off; access times are one of three.
-const SWITCHES: u64 = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
+pub(in crate::plan) const SWITCHES: u64 = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
 const TIMES: u64 = NOATIME | STRICTATIME | RELATIME;
 /// What another user namespace than that which a mount was made in must leave as it is (MNT_LOCK_* in include/linux/mount.h).
 const LOCKED: u64 = RDONLY | NOSUID | NODEV | NOEXEC;

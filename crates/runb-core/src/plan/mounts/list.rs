@@ -8,6 +8,7 @@ mod cgroups;
 mod change;
 mod entry;
 mod filesystem;
+mod foreign;
 mod hosts;
 mod inside;
 mod made;
@@ -24,11 +25,11 @@ use super::options::{Attributes, Parsed, RDONLY, Reach, of_statfs};
 use crate::error::{Error, Result};
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::lsm;
-use crate::plan::namespaces::IdMaps;
+use crate::plan::namespaces::id_maps::IdMaps;
 use crate::plan::namespaces::Namespaces;
 use crate::plan::program::{Data, Program, Slot};
 use crate::plan::request::Request;
-use crate::survey::{Covers, Destination, Kind, Survey};
+use crate::survey::{Covers, Destination, Kind, Reader, Survey};
 
 use cgroups::Shown as Cgroups;
 use hosts::Opener;
@@ -125,6 +126,8 @@ struct Planned<'a> {
     options: Parsed,
     what: What,
     kind: Kind,
+    /// Who can look at what is bound.
+    reader: Reader,
     work: Vec<MountWork>,
     /// The attributes of what is bound.
     had: u64,
@@ -152,6 +155,7 @@ pub(in crate::plan) struct Mounts<'a> {
     cgroup: &'a CgroupPlan,
     cgroup_namespace: bool,
     mount_namespace: bool,
+    pid_namespace: bool,
     user_namespace: bool,
     done: Covers<Mounted>,
     /// Made read-only when all is mounted: what is mounted below them needs their directories.
@@ -181,10 +185,11 @@ impl<'a> Mounts<'a> {
         let mut mounts = Mounts {
             planned: Vec::new(),
             request: *request,
-            opener: Opener::of(namespaces),
+            opener: Opener::of(namespaces, &request.host.standing),
             cgroup,
             cgroup_namespace: namespaces.has(libc::CLONE_NEWCGROUP as u64),
             mount_namespace: namespaces.has(libc::CLONE_NEWNS as u64),
+            pid_namespace: namespaces.has(libc::CLONE_NEWPID as u64),
             user_namespace: namespaces.has(libc::CLONE_NEWUSER as u64),
             done: Covers::default(),
             readonly_later: Vec::new(),

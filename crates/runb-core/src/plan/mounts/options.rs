@@ -7,7 +7,7 @@ use nix::libc::{
     MOUNT_ATTR_STRICTATIME as STRICTATIME,
 };
 
-pub(in crate::plan) use super::flags::{Attributes, Flags, NOSYMFOLLOW, RDONLY, keeps_locked, of_statfs};
+pub(in crate::plan) use super::flags::{Attributes, Flags, NOSYMFOLLOW, RDONLY, SWITCHES, keeps_locked, of_statfs};
 use super::flags::{WORDS, named};
 
 /// What an option does to the superblock.

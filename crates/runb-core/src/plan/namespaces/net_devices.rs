@@ -82,7 +82,7 @@ mod tests {
         let linux = json!({"namespaces": namespaces, "netDevices": devices});
         let spec: Spec = serde_json::from_value(json!({"ociVersion": "1.3.0", "linux": linux})).expect("a spec");
         let mut p = Program::new(3);
-        let devices = stop(&mut p, &spec, &Namespaces::of(&spec)?)?;
+        let devices = stop(&mut p, &spec, &Namespaces::of(&spec, &crate::host::Host::plain())?)?;
         Ok((devices, p.calls().len()))
     }
 

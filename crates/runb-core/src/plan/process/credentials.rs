@@ -6,8 +6,9 @@ use nix::libc;
 use oci_spec::runtime::{Capabilities, Process};
 
 use crate::host::Host;
+use crate::host::standing::Standing;
 use crate::plan::namespaces::Namespaces;
-use crate::plan::program::{Program, capability_name};
+use crate::plan::program::{Hint, Program, capability_name};
 
 /// Whose user namespace a process is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,12 +86,12 @@ impl Sets {
 }
 
 /// process.user.additionalGids, or none.
-pub(super) fn groups(p: &mut Program, process: &Process, namespace: UserNamespace) {
+pub(super) fn groups(p: &mut Program, process: &Process, host: &Host, namespace: UserNamespace) {
     let list = process.user().additional_gids().as_deref().unwrap_or_default();
     p.section(if list.is_empty() { "process.user" } else { "process.user.additionalGids" });
-    let call = p.setgroups(list);
+    let call = p.setgroups(list).hint(Hint::Groups);
     // A user namespace may deny it (user_namespaces(7), /proc/PID/setgroups): nothing is to be set then, as in runc.
-    if list.is_empty() && namespace == UserNamespace::Own {
+    if list.is_empty() && (namespace == UserNamespace::Own || host.standing != Standing::Machine) {
         call.tolerate(&[libc::EPERM]);
     }
 }
@@ -103,8 +104,8 @@ pub(super) fn credentials(p: &mut Program, process: &Process, host: &Host, sets:
     }
     p.section("process.user");
     p.prctl_set_keepcaps();
-    p.setresgid(process.user().gid());
-    p.setresuid(process.user().uid());
+    p.setresgid(process.user().gid()).hint(Hint::Unmapped);
+    p.setresuid(process.user().uid()).hint(Hint::Unmapped);
     p.section("process.capabilities");
     capset(p, sets);
     for bit in (0..64u8).filter(|bit| sets.ambient >> bit & 1 == 1) {

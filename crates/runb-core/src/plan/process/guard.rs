@@ -5,6 +5,7 @@ use runb_init::Point;
 
 use super::credentials::{Sets, capset};
 use crate::error::Result;
+use crate::host::Host;
 use crate::plan::program::{Mark, Program};
 use crate::plan::seccomp::Filter;
 
@@ -17,11 +18,14 @@ const SYS_ADMIN: u64 = 1 << 21;
 pub(in crate::plan) struct Guard<'a> {
     filter: Option<&'a Filter>,
     borrows: bool,
+    /// Whether a descriptor of this process can be taken only while the runtime's user may look into it.
+    shows: bool,
 }
 
 impl<'a> Guard<'a> {
-    pub(in crate::plan) fn of(process: &Process, filter: Option<&'a Filter>) -> Self {
-        Guard { filter, borrows: filter.is_some() && process.no_new_privileges() != Some(true) }
+    pub(in crate::plan) fn of(process: &Process, host: &Host, filter: Option<&'a Filter>) -> Self {
+        let borrows = filter.is_some() && process.no_new_privileges() != Some(true);
+        Guard { filter, borrows, shows: !host.standing.may_mount() }
     }
 
     /// Whether somebody is to be given the filter's listener.
@@ -50,6 +54,10 @@ impl<'a> Guard<'a> {
         p.section("linux.seccomp");
         p.doing(format!("load a filter of {} instructions", filter.instructions.len()));
         let code: Vec<u64> = filter.instructions.iter().map(|instruction| instruction.0).collect();
+        if self.has_listener() && self.shows {
+            // By now it is the workload's equal: who looks finds nothing.
+            p.prctl_set_dumpable();
+        }
         let load = p.seccomp_set_mode_filter(filter.flags.0.into(), &code);
         if filter.listener.is_some() {
             let listener = load.out();

@@ -16,6 +16,18 @@ pub enum Hint {
     ProfileMissing,
     /// ENOENT: the file is there, so that it is its interpreter that is not.
     InterpreterMissing,
+    /// EPERM: a user namespace may deny setgroups(2); EINVAL: an id is not mapped.
+    Groups,
+    /// EINVAL: an id is not mapped in the user namespace.
+    Unmapped,
+    /// EPERM, ENOSPC, EUSERS: there may be no more user namespaces, or none at all.
+    UserNamespace,
+    /// EPERM: another user namespace has made this one.
+    Foreign,
+    /// EPERM: of this filesystem there is none in sight that is whole.
+    Hidden,
+    /// EINVAL: what is mounted below must stay there in a user namespace.
+    MountedBelow,
     /// EPERM: a deadline task has the right to be one, and all CPUs of its root domain (sched_setattr(2)).
     Deadline,
     /// EINVAL: the kernel does not know the mode, takes it not with these flags, or none of the nodes is allowed.

@@ -49,7 +49,7 @@ impl Mounts<'_> {
         let Planned { options, had, .. } = planned;
         // Of a user namespace of the container's it was planned what is locked; that of the runtime has locks that the kernel
         // knows.
-        let asks = options.any && self.request.host.in_user_namespace && !self.user_namespace;
+        let asks = options.any && self.request.host.standing.has_locks() && !self.user_namespace;
         let beside_locked = asks.then(|| options.flags.beside_locked());
         let mut set = |reach: Reach, attributes: Attributes, propagation: u64, beside_locked: Option<Attributes>| {
             let change = Change { attributes, had: *had, propagation, beside_locked };

@@ -21,9 +21,9 @@ pub(super) enum Shown {
 }
 
 impl<'a> Mounts<'a> {
-    /// Where the container has no cgroup namespace, copies: the own cgroup in each hierarchy of version 1, of version 2 the
-    /// whole. A new mount of it would give the host's another set of options (nsdelegate: cgroup_reconfigure in the kernel), and
-    /// a user namespace forbids it.
+    /// Where the container has no cgroup namespace, copies: the cgroup that it is in in each hierarchy of version 1, of version 2
+    /// the whole. A new mount of it would give the host's another set of options (nsdelegate: cgroup_reconfigure in the kernel),
+    /// and a user namespace forbids it.
     pub(super) fn cgroups(&self) -> Shown {
         match &self.request.host.cgroups {
             _ if self.cgroup_namespace => Shown::New,
@@ -70,7 +70,7 @@ impl<'a> Mounts<'a> {
     /// What of the host is to be shown, opened, with what can be done to it while it is detached.
     fn copies(&mut self, p: &mut Program, planned: &Planned<'_>, shown: &Shown) -> Vec<Slot> {
         let Shown::Paths(paths, reach) = shown else { return Vec::new() };
-        let source = |path: &PathBuf| Source { place: planned.place.clone(), path: path.clone(), reach: *reach };
+        let source = |path: &PathBuf| Source::at(&planned.place, path.clone(), *reach);
         let copies = self.open_sources(p, paths.iter().map(source).collect());
         if self.setter.reaches_detached() {
             copies.iter().for_each(|copy| self.settle_copy(p, planned, *copy));
@@ -116,6 +116,6 @@ impl<'a> Mounts<'a> {
     }
 
     fn v1(&self) -> impl Iterator<Item = &'a Dir> + use<'a> {
-        self.cgroup.dirs.iter().filter(|dir| matches!(dir.kind, DirKind::V1 { .. }))
+        self.cgroup.dirs.iter().chain(&self.cgroup.stays).filter(|dir| matches!(dir.kind, DirKind::V1 { .. }))
     }
 }

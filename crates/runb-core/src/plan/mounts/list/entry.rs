@@ -10,7 +10,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::host::Host;
 use crate::host::mounts::MountCalls;
 use crate::plan::mounts::options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
-use crate::plan::namespaces::{IdMaps, id_map};
+use crate::plan::namespaces::id_maps::{IdMaps, id_map};
 use crate::plan::program::Program;
 use crate::survey::{Destination, Kind, clean, is_bind};
 
@@ -65,6 +65,11 @@ impl<'a> Mounts<'a> {
                 let text = format!("an id mapping {}", needs(request.host, (5, 12), "mount_setattr(2)"));
                 return Err(Error::spec(place, text).with_kind(ErrorKind::Host));
             }
+            if !request.host.standing.may_mount() {
+                let place = field(if maps.is_some() { "uidMappings" } else { "options" });
+                let text = "an id mapping takes CAP_SYS_ADMIN in the user namespace that the filesystem was mounted in";
+                return Err(Error::spec(place, text).with_kind(ErrorKind::Host).with_errno(nix::errno::Errno::EPERM));
+            }
             if options.remount || typ.starts_with("cgroup") {
                 return wrong("only what is mounted anew or bound can have an id mapping".to_owned());
             }
@@ -85,6 +90,8 @@ impl<'a> Mounts<'a> {
             (What::Cgroups(self.cgroups()), Kind::Directory)
         } else if typ == "none" {
             return Err(Error::spec(field("type"), "is missing, and it is no bind mount"));
+        } else if let Some(hosts) = self.in_place_of(typ, &place, &mut options) {
+            hosts
         } else if let Some((own, data)) =
             self.names_inside(typ, &source, &options.data).map_err(|text| Error::spec(place.as_str(), text))?
         {
@@ -95,7 +102,9 @@ impl<'a> Mounts<'a> {
         };
         let seen = request.survey.destinations.get(i).cloned().unwrap_or_else(|| Destination::unseen(&destination));
         let disk = !self.user_namespace && request.survey.disks.get(i).copied().unwrap_or_default();
-        let mut planned = Planned { disk, place, mount, destination, source, seen, options, what, kind, work, had };
+        let reader = request.survey.source_readers.get(i).copied().unwrap_or_default();
+        let mut planned =
+            Planned { disk, place, mount, destination, source, seen, options, what, kind, reader, work, had };
         if matches!(planned.what, What::Source(_)) {
             // Of what nobody has asked for nothing is known to be locked.
             let locks = if self.user_namespace && flags != 0 { Locks::Locked } else { Locks::Free };

@@ -7,7 +7,7 @@ use super::{MountStep, MountWork, Mounts, Planned, Shown, What};
 use crate::error::{Error, Result};
 use crate::plan::lsm;
 use crate::plan::mounts::options::{IVERSION, NOSYMFOLLOW, RDONLY};
-use crate::plan::program::{AT_EMPTY_PATH, AT_FDCWD, NULL, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE, Program, Slot};
+use crate::plan::program::{AT_EMPTY_PATH, AT_FDCWD, Hint, NULL, O_DIRECTORY, O_PATH, OPEN_TREE_CLONE, Program, Slot};
 
 /// The longest value that fsconfig(2) takes, with its NUL (fs/fsopen.c: `strndup_user(_value, 256)`).
 const LONGEST_VALUE: usize = 256;
@@ -138,7 +138,7 @@ impl Mounts<'_> {
     fn fsmount(&self, p: &mut Program, context: Slot, attributes: u64) -> Slot {
         // Where mount_setattr(2) is missing, the new calls do not know this attribute either; mount(2) does.
         let unknown = if self.setter.reaches_detached() { 0 } else { NOSYMFOLLOW };
-        p.fsmount(context, attributes & !unknown).out()
+        p.fsmount(context, attributes & !unknown).hint(Hint::Hidden).out()
     }
 
     /// mount(2), for options that are too long for fsconfig(2) (the layers of an overlay): onto the root that is about to be left,

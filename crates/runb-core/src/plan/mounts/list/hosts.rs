@@ -6,9 +6,11 @@ use nix::libc;
 use runb_init::{Point, Report};
 
 use super::{MountStep, MountWork, Mounts, Planned, What};
+use crate::host::standing::Standing;
 use crate::plan::mounts::options::Reach;
 use crate::plan::namespaces::Namespaces;
-use crate::plan::program::{AT_FDCWD, AT_RECURSIVE, OPEN_TREE_CLONE, Program, Slot, TreeFlags};
+use crate::survey::Reader;
+use crate::plan::program::{AT_FDCWD, AT_RECURSIVE, Hint, OPEN_TREE_CLONE, Program, Slot, TreeFlags};
 
 /// How many the runtime opens at one stop: it has no more descriptors than its caller lets it have.
 const AT_ONCE: usize = 32;
@@ -23,11 +25,10 @@ pub(super) enum Opener {
 }
 
 impl Opener {
-    pub(super) fn of(namespaces: &Namespaces) -> Self {
-        match namespaces.has(libc::CLONE_NEWUSER as u64) || namespaces.joins_mounts() {
-            true => Opener::Runtime,
-            false => Opener::Init,
-        }
+    /// A user may copy nothing before init is root of the container's user namespace; the user's paths are not closed to that.
+    pub(super) fn of(namespaces: &Namespaces, standing: &Standing) -> Self {
+        let enters = namespaces.has(libc::CLONE_NEWUSER as u64) || namespaces.joins_mounts();
+        if enters && standing.may_mount() { Opener::Runtime } else { Opener::Init }
     }
 }
 
@@ -40,13 +41,20 @@ pub struct Source {
     pub path: PathBuf,
     /// Whether the mounts below it are copied as well.
     pub reach: Reach,
+    /// Who can look at it.
+    reader: Reader,
 }
 
 impl Source {
+    /// What is at a path of the host's that is in sight of the runtime.
+    pub(super) fn at(place: &str, path: PathBuf, reach: Reach) -> Self {
+        Source { place: place.to_owned(), path, reach, reader: Reader::Runtime }
+    }
+
     fn of(planned: &Planned<'_>) -> Option<Self> {
         let What::Source(path) = &planned.what else { return None };
         let reach = if planned.options.recursive_bind { Reach::Below } else { Reach::Top };
-        Some(Source { place: planned.place.clone(), path: path.clone(), reach })
+        Some(Source { place: planned.place.clone(), path: path.clone(), reach, reader: planned.reader })
     }
 
     /// What is done, in words.
@@ -58,7 +66,7 @@ impl Source {
         p.section(self.place.as_str());
         p.doing(self.what());
         let below = if self.reach == Reach::Below { AT_RECURSIVE } else { TreeFlags::default() };
-        p.open_tree(AT_FDCWD, &self.path, OPEN_TREE_CLONE | below).out()
+        p.open_tree(AT_FDCWD, &self.path, OPEN_TREE_CLONE | below).hint(Hint::MountedBelow).out()
     }
 }
 
@@ -71,7 +79,10 @@ impl Mounts<'_> {
             Opener::Init => (1, 1),
             Opener::Runtime => (entries.iter().position(is_made).unwrap_or(entries.len()), AT_ONCE),
         };
-        let bound = entries[..reach].iter_mut().filter(|planned| matches!(planned.what, What::Source(_))).take(most);
+        // What only the root of the container's user namespace may look at is for init to open.
+        let reader = entries[0].reader;
+        let bound = |planned: &&mut Planned<'_>| matches!(planned.what, What::Source(_)) && planned.reader == reader;
+        let bound = entries[..reach].iter_mut().filter(bound).take(most);
         let bound: Vec<&mut Planned<'_>> = bound.collect();
         let sources = bound.iter().filter_map(|planned| Source::of(planned)).collect();
         for (planned, tree) in bound.into_iter().zip(self.open_sources(p, sources)) {
@@ -85,8 +96,8 @@ impl Mounts<'_> {
 
     /// Opens them: detached copies, in the same order.
     pub(super) fn open_sources(&mut self, p: &mut Program, sources: Vec<Source>) -> Vec<Slot> {
-        let Some(Source { place, .. }) = sources.first() else { return Vec::new() };
-        if self.opener == Opener::Init {
+        let Some(Source { place, reader, .. }) = sources.first() else { return Vec::new() };
+        if self.opener == Opener::Init || *reader == Reader::Container {
             return sources.iter().map(|source| source.open(p)).collect();
         }
         let (place, count) = (place.clone(), sources.len());

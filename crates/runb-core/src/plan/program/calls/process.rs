@@ -18,7 +18,9 @@ impl Program {
 
     /// unshare(2).
     pub(crate) fn unshare(&mut self, namespaces: u64) -> Added<'_> {
-        self.call(libc::SYS_unshare, &[namespaces.into()])
+        let user = namespaces & libc::CLONE_NEWUSER as u64 != 0;
+        let call = self.call(libc::SYS_unshare, &[namespaces.into()]);
+        if user { call.hint(Hint::UserNamespace) } else { call }
     }
 
     /// sethostname(2).
@@ -40,6 +42,11 @@ impl Program {
     /// prctl(2), PR_SET_DUMPABLE with SUID_DUMP_DISABLE.
     pub(crate) fn prctl_set_undumpable(&mut self) -> Added<'_> {
         self.prctl(libc::PR_SET_DUMPABLE, 0, 0)
+    }
+
+    /// prctl(2), PR_SET_DUMPABLE with SUID_DUMP_USER.
+    pub(crate) fn prctl_set_dumpable(&mut self) -> Added<'_> {
+        self.prctl(libc::PR_SET_DUMPABLE, 1, 0)
     }
 
     /// prctl(2), PR_SET_NAME.
