@@ -155,6 +155,10 @@ impl Phase {
     }
 }
 
+/// The version of state.json. A later runb reads what an earlier one has written: a field that is added has a default. The number
+/// goes up when an earlier runb would take what a later one has written for something else; it refuses such a state.
+pub const VERSION: u32 = 1;
+
 /// The content of state.json.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -162,6 +166,9 @@ pub struct Saved {
     /// How far it has come. The first field, so that it lies at a known place of the file.
     #[serde(default = "Phase::unsaid")]
     pub phase: Phase,
+    /// Of what is written here: [`VERSION`] of the runb that wrote it, 0 of those before they were counted.
+    #[serde(default)]
+    pub version: u32,
     /// `ociVersion` of the configuration.
     pub oci_version: String,
     /// The container's id.

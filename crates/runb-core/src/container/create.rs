@@ -202,6 +202,7 @@ fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
     let later = ["startContainer", "poststart", "poststop"];
     Saved {
         phase: Phase::Creating,
+        version: state::VERSION,
         oci_version: spec.version().clone(),
         id: options.id.clone(),
         bundle: planned.bundle.path.clone(),

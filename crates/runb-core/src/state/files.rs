@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, ProcessRef, Saved, missing};
+use super::{Phase, ProcessRef, Saved, VERSION, missing};
 use crate::error::{Error, Kind, Result};
 use crate::input;
 use crate::plan::FIFO;
@@ -57,6 +57,26 @@ pub(super) fn text(saved: &Saved) -> Result<Vec<u8>> {
     Ok(text)
 }
 
+/// The state in a file, of this version or an earlier one.
+fn parse(file: &Path, text: &[u8]) -> Result<Saved> {
+    #[derive(Deserialize)]
+    struct Written {
+        #[serde(default)]
+        version: u32,
+    }
+    let saved = serde_json::from_slice::<Saved>(text);
+    if saved.as_ref().is_ok_and(|saved| saved.version <= VERSION) {
+        return saved.map_err(|e| damaged(file, e));
+    }
+    match serde_json::from_slice::<Written>(text) {
+        Ok(Written { version }) if version > VERSION => Err(Error::new(
+            Kind::State,
+            format!("{} is of version {version}, which a newer runb has written; this one knows {VERSION}", file.display()),
+        )),
+        _ => saved.map_err(|e| damaged(file, e)),
+    }
+}
+
 fn damaged(file: &Path, why: impl std::fmt::Display) -> Error {
     Error::new(Kind::State, format!("{} is damaged: {why}", file.display()))
 }
@@ -72,7 +92,7 @@ fn io(call: &str, file: &Path) -> impl Fn(std::io::Error) -> Error {
 pub(crate) fn read(folder: &Path) -> Result<Saved> {
     let file = folder.join(STATE);
     match input::read(&file, MAX_STATE) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|e| damaged(&file, e)),
+        Ok(text) => parse(&file, &text),
         Err(e) if e.kind() == ErrorKind::NotFound => read_intent(folder),
         // What lies beside the containers' folders is none of them.
         Err(e) if e.kind() == ErrorKind::NotADirectory => Err(missing()),
@@ -92,7 +112,7 @@ pub(super) fn read_intent(folder: &Path) -> Result<Saved> {
     };
     let mut lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     let Some(first) = lines.next() else { return Err(missing()) };
-    let mut saved: Saved = serde_json::from_slice(first).map_err(|e| damaged(&file, e))?;
+    let mut saved = parse(&file, first)?;
     for line in lines {
         saved.init = Some(serde_json::from_slice::<Born>(line).map_err(|e| damaged(&file, e))?.init);
     }
