@@ -19,7 +19,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let page = |command: clap::Command, name: &str| -> Result<(), Box<dyn Error>> {
         let mut text = Vec::new();
         // No date, so that the same sources make the same bytes.
-        Man::new(command).title(name).section("8").date("").source(format!("runb {}", env!("CARGO_PKG_VERSION"))).render(&mut text)?;
+        Man::new(command)
+            .title(name)
+            .section("8")
+            .date("")
+            .source(format!("runb {}", env!("CARGO_PKG_VERSION")))
+            .render(&mut text)?;
         fs::write(dir.join(format!("{name}.8")), text)?;
         Ok(())
     };

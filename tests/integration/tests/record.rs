@@ -144,7 +144,7 @@ fn an_exec_with_a_process_file_shows_the_arguments_and_no_value_of_a_variable() 
         let process = json!({"args": ["/bin/sh", "-c", "true"], "env": ["PATH=/bin", "TOKEN=very-secret"], "cwd": "/"});
         fs::write(&file, process.to_string()).expect("a process");
         let id = container.id().to_owned();
-        t.call(&["exec", "--process", file.to_str().expect("text"), &id]).ok();
+        t.call(["exec", "--process", file.to_str().expect("text"), &id]).ok();
         container.delete_force().ok();
         let record = &records("exec", "exit")[0];
         assert_eq!(record["process"], json!(["/bin/sh", "-c", "true"]));
