@@ -46,7 +46,7 @@ static const struct { const char *name, *what; } cases[CASES] = {
 struct sample { double wall, cpu; long peak_kib, faults; };
 
 struct contestant {
-    char *name, *path, *rich, *root;
+    char *name, *path, *rich, *root, *flag;
     int failed[CASES];
     struct sample *samples[CASES];
     int count[CASES];
@@ -132,8 +132,8 @@ static void fail(struct contestant *c, enum which which, const char *call, int s
 /* One call of the runtime: `line` is what follows `PATH --root ROOT`; with CASES it belongs to no case and may fail. Returns
  * whether it ended with 0. */
 static int call(struct contestant *c, enum which which, const char *line, struct sample *sample) {
-    char *argv[20] = { which == RICH ? c->rich : c->path, "--root", c->root };
-    char *copy = words_of(line, argv + 3);
+    char *argv[20] = { which == RICH ? c->rich : c->path, "--root", c->root, c->flag };
+    char *copy = words_of(line, argv + (c->flag ? 4 : 3));
     struct rusage usage;
     int status = -1;
     pid_t pid, done;
@@ -252,9 +252,9 @@ static void measure_parallel(struct contestant *c, int round) {
     alarm(DEADLINE_SECONDS);
     while (finished < PARALLEL_RUNS && !c->failed[PARALLEL]) {
         while (begun < PARALLEL_RUNS && begun - finished < AT_A_TIME) {
-            char *argv[20] = { c->path, "--root", c->root };
+            char *argv[20] = { c->path, "--root", c->root, c->flag };
             snprintf(lines[begun], sizeof lines[begun], "run --bundle %s/true %s-%d", bundles, tag, ++serial);
-            copies[begun] = words_of(lines[begun], argv + 3);
+            copies[begun] = words_of(lines[begun], argv + (c->flag ? 4 : 3));
             running[begun] = spawn(argv);
             free(copies[begun]);
             if (running[begun++] == -1) die(c->path);
@@ -368,6 +368,8 @@ static void add_contestant(char *text) {
     c->name = strsep(&text, "=");
     c->path = strsep(&text, "=");
     c->rich = text ? text : c->path;
+    /* What the invocation log costs: the same program without it. */
+    c->flag = strcmp(c->name, "runb-unlogged") == 0 ? "--no-invocation-log" : NULL;
     if (!c->path || asprintf(&c->root, "/run/%s-%s", tag, c->name) == -1) die("contestants are NAME=PATH");
     for (int which = 0; which < CASES; which++) c->samples[which] = calloc(rounds, sizeof(struct sample));
 }

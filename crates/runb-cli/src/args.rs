@@ -314,7 +314,7 @@ pub struct Update {
 }
 
 /// Bytes as Docker's units write them: a number, a letter for a power of 1024, `i` and `b` at will (`50M`, `1.5GiB`).
-fn bytes(text: &str) -> Result<i64, String> {
+pub fn bytes(text: &str) -> Result<i64, String> {
     if text == "-1" {
         return Ok(-1);
     }
@@ -456,9 +456,14 @@ pub struct Plan {
     /// Keep the caller's session keyring
     #[arg(long)]
     pub no_new_keyring: bool,
-    /// The container's id
-    #[arg(default_value = "ID")]
-    pub id: String,
+    /// Print the calls, one a line
+    #[arg(long)]
+    pub calls: bool,
+    /// Print in what two bundles, and their plans, differ
+    #[arg(long)]
+    pub diff: bool,
+    /// The container's id; with --diff the two bundles
+    pub words: Vec<String>,
 }
 
 /// `features`: what this build supports, or what works on this machine.
@@ -490,17 +495,68 @@ pub struct Seccomp {
     pub arguments: Vec<String>,
 }
 
+/// How `log` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A row for each call.
+    #[default]
+    Table,
+    /// The lines of the log, as text.
+    Text,
+    /// An object for each call.
+    Json,
+}
+
 /// `log`: reads the invocation log.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
-    /// Print the last N lines alone
+    /// Print the last N calls alone
     #[arg(long, short = 'n')]
     pub last: Option<usize>,
-    /// Form of the output
-    #[arg(long, short, value_enum, default_value = "text")]
-    pub format: Format,
-    /// Print what concerns this container alone
-    pub id: Option<String>,
+    /// table: a row for each call; text: the lines; json: an object for each call
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub format: LogFormat,
+    /// As --format json
+    #[arg(long)]
+    pub json: bool,
+    /// Go on with what is written from now on
+    #[arg(long, short = 'F')]
+    pub follow: bool,
+    /// Only what concerns this container: the beginning of its id, or a name that an engine gave it
+    #[arg(long)]
+    pub container: Option<String>,
+    /// Only calls of this verb
+    #[arg(long)]
+    pub verb: Vec<String>,
+    /// Only calls by this one: a process id, the name of the caller or of its parent, or a unit
+    #[arg(long)]
+    pub caller: Option<String>,
+    /// Only what began since then: 10m (ago), or 2026-11-22T18:00:00Z
+    #[arg(long)]
+    pub since: Option<String>,
+    /// Only what began before then
+    #[arg(long)]
+    pub until: Option<String>,
+    /// Only what failed, or was killed before its end
+    #[arg(long)]
+    pub failed: bool,
+    /// Only what took longer, as 20ms
+    #[arg(long)]
+    pub slower: Option<String>,
+    /// Read this file in place of the log and those that it was rotated to; - is stdin
+    #[arg(long)]
+    pub file: Vec<PathBuf>,
+    /// timeline: write a picture
+    #[arg(long)]
+    pub svg: Option<PathBuf>,
+    /// timeline: write a page for a browser
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+    /// stats: print them in OpenMetrics' form
+    #[arg(long)]
+    pub prometheus: bool,
+    /// timeline, stats, replay or explain; and the container
+    pub words: Vec<String>,
 }
 
 /// `help`.
@@ -556,9 +612,9 @@ verbs! {
     "events" Events(Events) Any "Print statistics and events of a container";
     "checkpoint" Checkpoint(Checkpoint) Any "Save a container by CRIU";
     "restore" Restore(Restore) Any "Bring back a container from a checkpoint";
-    "plan" Plan(Plan) Any "Print what create would do, call by call, and do nothing";
+    "plan" Plan(Plan) Any "Print what create would make, or each of its calls, and do nothing";
     "seccomp" Seccomp(Seccomp) Any "Print the compiled seccomp filter, or whether a system call would pass";
-    "log" Log(Log) Any "Print the invocation log";
+    "log" Log(Log) Any "Print the invocation log, a timeline, statistics, or what was wrong";
     "help" Help(Help) Any "Explain a verb";
 }
 
@@ -599,12 +655,26 @@ fn definition(name: &OsStr) -> Option<&'static Definition> {
     VERBS.iter().find(|definition| name == definition.name)
 }
 
+/// Whether it is the name of a verb.
+pub fn is_verb(name: &str) -> bool {
+    definition(OsStr::new(name)).is_some()
+}
+
 fn command(name: &'static str) -> Command {
     Command::new(name).no_binary_name(true).disable_help_flag(true).disable_version_flag(true)
 }
 
 fn verb_command(definition: &Definition) -> Command {
     (definition.augment)(command(definition.name))
+}
+
+/// All of it as one tree, for whoever describes the command line.
+#[cfg(feature = "manual")]
+pub fn tree() -> Command {
+    let root = Command::new("runb").about("an OCI container runtime").version(env!("CARGO_PKG_VERSION"));
+    VERBS.iter().filter(|definition| definition.name != "help").fold(Global::augment_args(root), |root, definition| {
+        root.subcommand((definition.augment)(Command::new(definition.name)).about(definition.about))
+    })
 }
 
 /// Parses `argv`, without the program's name.
@@ -620,8 +690,8 @@ pub fn parse(argv: &[OsString]) -> Parsed {
         Err(error) => (lenient(&words.global), words.error.clone().or(Some(one_line(&error)))),
     };
     let known = words.verb.as_deref().and_then(definition);
-    let takes_id =
-        known.is_some_and(|known| !matches!(known.name, "list" | "spec" | "features" | "seccomp" | "log" | "help"));
+    let takes_id = known
+        .is_some_and(|known| !matches!(known.name, "list" | "spec" | "features" | "seccomp" | "log" | "plan" | "help"));
     Parsed {
         global,
         verb: words.verb.as_ref().map(|verb| verb.to_string_lossy().into_owned()),

@@ -1,7 +1,8 @@
 //! The settings: of the invocation log, and how long systemd is waited for. A later source wins: defaults,
-//! /etc/runb/runb.toml, RUNB_LOG and RUNB_LOG_FORMAT, flags. A source that is wrong is skipped and a note in the log says so: it
+//! /etc/runb/runb.toml, the files of /etc/runb/runb.toml.d by their names, RUNB_LOG and RUNB_LOG_FORMAT, flags. A source that is wrong is skipped and a note in the log says so: it
 //! never fails a call.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use serde::Deserialize;
 
 use crate::args::{Format, Global};
 use crate::environment::{Caller, Environment};
+use crate::record::journal::SOCKET;
+use crate::record::keep::Keep;
 
 /// Where an administrator sets up runb. Engines pass no flags of runb's own, so this file matters.
 pub const FILE: &str = "/etc/runb/runb.toml";
@@ -18,7 +21,7 @@ pub const FILE: &str = "/etc/runb/runb.toml";
 const LONGEST: u64 = 1 << 20;
 
 /// Where records go, and in which form; what else is configured.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The file; none is no log.
     pub path: Option<PathBuf>,
@@ -28,8 +31,101 @@ pub struct Settings {
     pub notes: Vec<String>,
     /// Whether the folder is runb's to make: the user's default one is, a configured one is not.
     pub folder: Folder,
+    /// The folder where losses are counted; none, if the user has none.
+    pub lost: Option<PathBuf>,
+    /// The permissions of a new file, if they are set up.
+    pub mode: Option<u32>,
+    /// The group of a new file, if it is set up.
+    pub group: Option<Group>,
+    /// At how many bytes the log is rotated; 0 is never.
+    pub max_size: u64,
+    /// How many files it is rotated to.
+    pub generations: u32,
+    /// Which configurations are kept.
+    pub keep: Keep,
+    /// Whose calls are on record with every step.
+    pub debug: Vec<Wanted>,
+    /// Where journald listens, if it is told.
+    pub journal: Option<PathBuf>,
+    /// The file of an OpenTelemetry collector.
+    pub spans: Option<PathBuf>,
+    /// The annotation that holds the trace.
+    pub trace_annotation: Option<String>,
     /// How long systemd may take for a container's unit, if that is said.
     pub systemd_timeout: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            path: None,
+            format: Format::default(),
+            notes: Vec::new(),
+            folder: Folder::default(),
+            lost: None,
+            mode: None,
+            group: None,
+            max_size: 64 << 20,
+            generations: 4,
+            keep: Keep::default(),
+            debug: Vec::new(),
+            journal: None,
+            spans: None,
+            trace_annotation: None,
+            systemd_timeout: None,
+        }
+    }
+}
+
+/// A group of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Group {
+    /// By its number.
+    Id(u32),
+    /// By its name in /etc/group.
+    Name(String),
+}
+
+impl Group {
+    /// Its number.
+    pub fn id(&self) -> Option<u32> {
+        let name = match self {
+            Group::Id(id) => return Some(*id),
+            Group::Name(name) => name,
+        };
+        let text = std::fs::read_to_string("/etc/group").ok()?;
+        let of = |line: &str| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+        };
+        text.lines().find_map(of)
+    }
+}
+
+/// Calls that are on record with every step: those for which all that is given holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Wanted {
+    /// How the container's id begins.
+    id: Option<String>,
+    /// An annotation that the container has: `KEY` or `KEY=VALUE`.
+    annotation: Option<String>,
+    /// The verb.
+    verb: Option<String>,
+}
+
+impl Wanted {
+    /// Whether a call is one of them.
+    pub fn holds(&self, verb: Option<&str>, id: Option<&str>, annotations: &HashMap<String, String>) -> bool {
+        let has = |wanted: &str| match wanted.split_once('=') {
+            Some((key, value)) => annotations.get(key).is_some_and(|found| found == value),
+            None => annotations.contains_key(wanted),
+        };
+        self.id.as_deref().is_none_or(|wanted| id.is_some_and(|id| id.starts_with(wanted)))
+            && self.verb.as_deref().is_none_or(|wanted| verb == Some(wanted))
+            && self.annotation.as_deref().is_none_or(has)
+    }
 }
 
 /// Whether a missing folder is made.
@@ -63,6 +159,34 @@ struct Section {
     enabled: Option<bool>,
     path: Option<PathBuf>,
     format: Option<FileFormat>,
+    /// Octal, as chmod(1) takes it.
+    mode: Option<String>,
+    group: Option<Group>,
+    /// Bytes, or `64M`; 0 is never.
+    max_size: Option<Size>,
+    generations: Option<u32>,
+    keep_configs: Option<Keep>,
+    journald: Option<bool>,
+    spans: Option<PathBuf>,
+    trace_annotation: Option<String>,
+    #[serde(default)]
+    debug: Vec<Wanted>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Bytes(u64),
+    Text(String),
+}
+
+impl Size {
+    fn bytes(&self) -> Option<u64> {
+        match self {
+            Size::Bytes(bytes) => Some(*bytes),
+            Size::Text(text) => crate::args::bytes(text).ok().and_then(|bytes| u64::try_from(bytes).ok()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -77,11 +201,26 @@ impl Settings {
     pub fn read(global: &Global, environment: &Environment, file: &Path) -> Self {
         let folder = if environment.caller == Caller::User { Folder::Made } else { Folder::Expected };
         let path = environment.default_invocation_log();
-        let mut settings = Settings { path, folder, ..Settings::default() };
+        let lost = environment.counters();
+        let mut settings = Settings { path, folder, lost, ..Settings::default() };
         settings.take_file(file);
+        settings.take_folder(&file.with_extension("toml.d"));
         settings.take_environment(environment);
         settings.take_flags(global);
         settings
+    }
+
+    /// Takes the files of a folder that end in `.toml`, by their names.
+    fn take_folder(&mut self, folder: &Path) {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => return self.notes.push(format!("{}: {error}", folder.display())),
+        };
+        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        files.retain(|file| file.extension().is_some_and(|end| end == "toml"));
+        files.sort();
+        files.iter().for_each(|file| self.take_file(file));
     }
 
     fn take_file(&mut self, file: &Path) {
@@ -105,6 +244,35 @@ impl Settings {
         if section.enabled == Some(false) {
             self.path = None;
         }
+        let mut wrong = |what: &str| self.notes.push(format!("{}: {what}", file.display()));
+        if let Some(text) = &section.mode {
+            match u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777) {
+                Some(mode) => self.mode = Some(mode),
+                None => wrong(&format!("mode is {text:?}, and no octal number up to 0777")),
+            }
+        }
+        if let Some(size) = &section.max_size {
+            match size.bytes() {
+                Some(bytes) => self.max_size = bytes,
+                None => wrong(&format!("max-size is {size:?}, and no number of bytes as 67108864 or \"64M\"")),
+            }
+        }
+        if let Some(group) = section.group {
+            if group.id().is_none() {
+                wrong(&format!("group is {group:?}, and there is none"));
+            }
+            self.group = Some(group);
+        }
+        self.generations = section.generations.unwrap_or(self.generations);
+        self.keep = section.keep_configs.unwrap_or(self.keep);
+        self.debug.extend(section.debug);
+        match section.journald {
+            Some(true) => self.journal = Some(SOCKET.into()),
+            Some(false) => self.journal = None,
+            None => {}
+        }
+        self.spans = section.spans.or(self.spans.take());
+        self.trace_annotation = section.trace_annotation.or(self.trace_annotation.take());
         match systemd.timeout.as_deref().map(humantime::parse_duration) {
             None => {}
             Some(Ok(timeout)) if !timeout.is_zero() => self.systemd_timeout = Some(timeout),
@@ -163,7 +331,8 @@ mod tests {
     #[test]
     fn it_is_on_when_nothing_is_configured() {
         let settings = settings(None, &Environment::default(), &Global::default());
-        assert_eq!(settings, Settings { path: Some("/var/log/runb.log".into()), ..Settings::default() });
+        let lost = Some("/run".into());
+        assert_eq!(settings, Settings { path: Some("/var/log/runb.log".into()), lost, ..Settings::default() });
     }
 
     #[test]
@@ -209,5 +378,46 @@ mod tests {
             assert_eq!(settings.path, Some("/var/log/runb.log".into()));
             assert!(settings.notes[0].contains(line) && settings.notes[0].contains(word), "{:?}", settings.notes);
         }
+    }
+
+    #[test]
+    fn drop_ins_are_taken_by_their_names_and_what_they_add_is_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("runb.toml");
+        std::fs::write(&file, "[invocation-log]\nformat = \"json\"\nmax-size = \"1M\"\n").unwrap();
+        let drop_ins = folder.path().join("runb.toml.d");
+        std::fs::create_dir(&drop_ins).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(drop_ins.join(name), text).unwrap();
+        write("20-b.toml", "[invocation-log]\nmax-size = 5\n[[invocation-log.debug]]\nverb = \"kill\"\n");
+        write(
+            "10-a.toml",
+            "[invocation-log]\nmax-size = 7\nmode = \"0640\"\ngroup = 4\n[[invocation-log.debug]]\nid = \"web\"\n",
+        );
+        write("30-c.conf", "[invocation-log]\nmax-size = 9\n");
+        let settings = Settings::read(&Global::default(), &Environment::default(), &file);
+        assert_eq!(settings.notes, Vec::<String>::new());
+        assert_eq!((settings.format, settings.max_size, settings.mode), (Format::Json, 5, Some(0o640)));
+        assert_eq!((settings.debug.len(), settings.group), (2, Some(Group::Id(4))));
+    }
+
+    #[test]
+    fn what_makes_no_sense_in_a_file_is_noted() {
+        let toml = "[invocation-log]\nmode = \"999\"\nmax-size = \"much\"\ngroup = \"no such group\"\n";
+        let settings = settings(Some(toml), &Environment::default(), &Global::default());
+        let all = settings.notes.join("\n");
+        assert!(all.contains("mode is") && all.contains("max-size is") && all.contains("group is"), "{all}");
+    }
+
+    #[test]
+    fn debug_is_for_the_calls_of_which_all_that_is_given_holds() {
+        let annotations = HashMap::from([("pod".to_owned(), "shop".to_owned())]);
+        let wanted = |id: Option<&str>, annotation: Option<&str>, verb: Option<&str>| {
+            let text = |text: &str| text.to_owned();
+            let wanted = Wanted { id: id.map(text), annotation: annotation.map(text), verb: verb.map(text) };
+            wanted.holds(Some("create"), Some("web1"), &annotations)
+        };
+        assert!(wanted(Some("web"), Some("pod=shop"), Some("create")) && wanted(None, Some("pod"), None));
+        assert!(!wanted(Some("db"), None, None) && !wanted(None, None, Some("start")));
+        assert!(!wanted(None, Some("pod=other"), None) && !wanted(Some("web"), Some("none"), None));
     }
 }

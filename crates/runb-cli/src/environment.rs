@@ -79,6 +79,14 @@ impl Environment {
         }
     }
 
+    /// The folder, not on a disk, where records that are lost are counted.
+    pub fn counters(&self) -> Option<PathBuf> {
+        match self.caller {
+            Caller::Root => Some(PathBuf::from("/run")),
+            Caller::User => self.xdg_runtime_dir.clone(),
+        }
+    }
+
     /// The invocation log when nothing is configured; none if the user has no home.
     pub fn default_invocation_log(&self) -> Option<PathBuf> {
         match self.caller {

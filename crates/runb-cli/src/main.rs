@@ -6,6 +6,7 @@ mod argv;
 mod cmd;
 mod config;
 mod environment;
+mod log;
 mod output;
 mod record;
 mod report;

@@ -82,6 +82,7 @@ pub(crate) fn read_bundle(dir: &Path) -> Result<(PathBuf, Vec<u8>)> {
 pub fn unknown(value: &Value) -> Vec<String> {
     let mut places = Vec::new();
     let mut value = value.clone();
+    value.get_mut("process").map(|process| tolerate(process, ""));
     keys::rename::<Spec>(&mut value);
     let _ = serde_ignored::deserialize::<_, _, Spec>(&value, |path| places.push(place_of(&path)));
     places

@@ -77,6 +77,11 @@ pub enum What {
     },
     /// The container's folder is there, with the intent and the configuration.
     Folder,
+    /// systemd has made a unit: its job has ended.
+    Unit {
+        /// The unit's name.
+        name: String,
+    },
     /// The cgroups are there.
     Cgroups,
     /// The limits are in the cgroups.
@@ -153,6 +158,7 @@ impl fmt::Display for What {
                 write!(f, "planned: {calls} calls of init, a seccomp filter of {instructions} instructions")
             }
             What::Folder => f.write_str("the container's folder was made"),
+            What::Unit { name } => write!(f, "systemd has made the unit {name}"),
             What::Cgroups => f.write_str("the cgroups were made"),
             What::Limits => f.write_str("the limits were written to the cgroups"),
             What::Clone { pid } => write!(f, "process {pid} was cloned"),
@@ -181,6 +187,7 @@ impl What {
             What::Read { .. } | What::Loaded => "reading",
             What::Process { .. } | What::Plan { .. } => "planning",
             What::Folder => "state",
+            What::Unit { .. } => "systemd-job",
             What::Cgroups => "cgroup",
             What::Limits => "limits",
             What::Clone { .. } => "spawn",

@@ -638,7 +638,7 @@ fn plan_prints_a_launch_and_touches_nothing() {
         t.runb_only("the plan verb");
         let bundle = t.bundle().idle();
         bundle.write();
-        let mut command = t.command(["plan", "--bundle"]);
+        let mut command = t.command(["plan", "--calls", "--bundle"]);
         command.arg(bundle.dir());
         let text = t.finish(command).ok().stdout;
         assert!(text.contains("mounts[0]") && text.contains("execve"), "{text}");

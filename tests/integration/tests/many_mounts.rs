@@ -49,7 +49,7 @@ fn few_mounts_leave_the_limit_alone() {
         bundle.write();
         let plan = |limit: &str| {
             let line = format!("ulimit -Sn {limit}; exec \"$@\"");
-            let mut command = t.wrapped(&["sh", "-c", &line, "sh"], ["plan", "--bundle"]);
+            let mut command = t.wrapped(&["sh", "-c", &line, "sh"], ["plan", "--calls", "--bundle"]);
             command.arg(bundle.dir()).arg(bundle.id());
             let text = t.finish(command).ok().stdout;
             text.lines().filter(|line| line.contains("RLIMIT_NOFILE")).count()

@@ -307,7 +307,7 @@ fn iversion_is_set_by_a_remount_with_all_the_other_flags() {
         let mount = json!({"destination": "/tmp", "type": "tmpfs", "options": ["iversion", "nosuid", "noatime"]});
         let bundle = t.bundle().mount(mount);
         bundle.write();
-        let mut command = t.command(["plan", "--bundle"]);
+        let mut command = t.command(["plan", "--calls", "--bundle"]);
         command.arg(bundle.dir()).arg(bundle.id());
         let plan = t.finish(command).ok().stdout;
         let wanted = r#"mount(NULL, ".", NULL, MS_NOSUID|MS_REMOUNT|MS_NOATIME|MS_I_VERSION, NULL)"#;
@@ -932,7 +932,7 @@ fn planned_and_made(t: &Test, bundle: &Bundle<'_>, flags: &[&str]) -> (usize, us
         command.arg("--bundle").arg(bundle.dir()).args(flags).arg(bundle.id());
         t.finish(command).ok()
     };
-    let plan = call(t.command(["plan"]), flags).stdout;
+    let plan = call(t.command(["plan", "--calls"]), flags).stdout;
     let names: Vec<_> = MOUNT_CALLS.split(',').collect();
     let is_mount = |line: &&str| {
         let word = line.split_whitespace().nth(1).unwrap_or_default();

@@ -240,7 +240,7 @@ const KEYRINGS: [&str; 3] =
 
 #[test]
 fn the_session_keyring_is_the_containers_own_and_its_user_may_search_it() {
-    for_anyone(V2, |t| {
+    in_modes(V2, |t| {
         if t.is(&[Kind::Crun]) {
             t.skip("crun names its keyring otherwise");
         }
@@ -380,7 +380,7 @@ fn a_capability_that_cannot_be_ambient_is_warned_about_and_left_out() {
 
 #[test]
 fn a_capability_over_files_lets_a_user_execute_what_only_root_may() {
-    for_anyone(V2, |t| {
+    in_modes(V2, |t| {
         // A copy, so that no other bundle's mode changes.
         let bundle = || {
             t.bundle().set("/process/user", json!({"uid": 1000, "gid": 100})).rootfs_with(|rootfs| {

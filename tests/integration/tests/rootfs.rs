@@ -112,6 +112,31 @@ fn a_root_filesystem_that_root_may_not_look_into_is_opened_as_the_root_of_the_us
 }
 
 #[test]
+fn sources_that_only_the_hosts_root_or_only_the_containers_may_reach_are_bound() {
+    in_modes(LIFECYCLE, |t| {
+        t.runb_only("the peers look as the host's root alone");
+        let closed = t.dir().join(t.name("closed"));
+        fs::create_dir_all(closed.join("dir")).expect("make directories");
+        fs::write(closed.join("dir/file"), "the host's\n").expect("write");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("chmod");
+        let shown = t.dir().join(t.name("shown"));
+        let place = t.dir().join(t.name("squashed"));
+        for dir in [&shown, &place] {
+            fs::create_dir(dir).expect("make a directory");
+        }
+        fs::write(shown.join("file"), "the container's\n").expect("write");
+        let Ok(squashed) = Squashed::mount(&shown, &place, OWNER) else { t.skip("no FUSE here") };
+        let bind = |source: &Path, to: &str| json!({"destination": to, "type": "bind", "source": source, "options": ["rbind"]});
+        let bundle = in_user_namespace(t.bundle().with_id(&t.name("s")))
+            .rootfs_with(|rootfs| ["a", "b"].iter().for_each(|name| fs::create_dir(rootfs.join(name)).expect("mkdir")))
+            .mount(bind(&closed.join("dir"), "/a"))
+            .mount(bind(&place, "/b"));
+        assert_eq!(bundle.args(["cat", "/a/file", "/b/file"]).run().ok().stdout, "the host's\nthe container's\n");
+        squashed.end();
+    });
+}
+
+#[test]
 fn a_root_filesystem_that_nobody_may_look_into_is_named() {
     in_modes(LIFECYCLE, |t| {
         for bundle in [t.bundle(), in_user_namespace(t.bundle().with_id(&t.name("q")))] {

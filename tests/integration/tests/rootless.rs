@@ -109,8 +109,7 @@ fn what_a_user_lacks_for_more_ids_is_named() {
             "/etc/subuid has no entry that gives runbtest 900000 to 900004",
         ]);
         let bundle = bundle();
-        let mut command = bundle.write().command("create", &[]);
-        command.env("PATH", "/nowhere");
+        let command = bundle.write().command("create", &[]);
         let program = Command::new("sh").args(["-c", "command -v setpriv"]).output().expect("sh").stdout;
         let mut by_path = Command::new(String::from_utf8(program).expect("a path").trim());
         by_path.args(command.get_args()).env("PATH", "/nowhere");
@@ -122,12 +121,16 @@ fn what_a_user_lacks_for_more_ids_is_named() {
 fn ids_and_groups_that_are_not_mapped_are_told_so() {
     as_user(V2, |t| {
         t.runb_only("the peers have other words");
-        t.bundle()
-            .set("/process/user", json!({"uid": 5, "gid": 0}))
-            .try_create()
-            .fails_with(&["process.user", "is not mapped"]);
+        let map = json!([{"containerID": 0, "hostID": user::ID, "size": 1}]);
+        let bundle = || t.bundle().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map.clone());
+        let stranger = bundle().set("/process/user", json!({"uid": 5, "gid": 0}));
+        stranger.try_create().fails_with(&["process.user", "is not mapped"]);
         let groups = json!({"uid": 0, "gid": 0, "additionalGids": [5]});
-        bundle().set("/process/user", groups).try_create().fails_with(&["process.user.additionalGids", "denies it"]);
+        t.bundle()
+            .with_id(&t.name("g"))
+            .set("/process/user", groups)
+            .try_create()
+            .fails_with(&["process.user.additionalGids", "denies it"]);
     });
 }
 
@@ -148,6 +151,12 @@ fn a_user_without_a_user_namespace_is_told_to_have_one() {
 fn without_rights_to_cgroups_a_container_has_none_and_one_that_asks_for_a_limit_or_a_path_is_refused() {
     as_user(ALL, |t| {
         t.bundle().sh("cat /proc/self/cgroup").run().ok();
+        if t.is(&[Kind::Runb]) {
+            // The host's procfs is bound then.
+            let outcome = t.bundle().without_namespace("pid").args(["cat", "/proc/self/comm"]).run().ok();
+            assert_eq!(outcome.stdout, "cat\n");
+            assert!(outcome.log.contains("strongly discouraged"), "{outcome:?}");
+        }
         let limited = t.bundle().set("/linux/resources/pids", json!({"limit": 20}));
         match t.mode() {
             // Not every controller is there on this machine.

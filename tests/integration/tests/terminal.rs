@@ -83,7 +83,7 @@ fn the_console_size_is_nothing_without_a_terminal() {
 
 #[test]
 fn the_terminal_belongs_to_the_user() {
-    for_anyone(V2, |t| {
+    in_modes(V2, |t| {
         foreground_without_terminal(t);
         let user = json!({"uid": 1000, "gid": 1000});
         let bundle = with_terminal(t.bundle()).set("/process/user", user);

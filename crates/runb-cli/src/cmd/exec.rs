@@ -18,6 +18,7 @@ pub fn run(args: &args::Exec, context: &Context<'_>) -> Result<u8> {
     let Exec { workload, warnings, steps, .. } =
         container.exec(&options).map_err(|error| hint(error, args, &container))?;
     context.report.steps(&steps);
+    context.report.account().annotations(container.annotations());
     context.warn(&warnings);
     foreground.map_or(Ok(0), |foreground| Ok(foreground.wait(&workload)? as u8))
 }

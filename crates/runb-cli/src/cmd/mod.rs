@@ -7,7 +7,6 @@ pub mod exec;
 pub mod features;
 pub mod kill;
 pub mod list;
-pub mod log;
 pub mod options;
 pub mod pause;
 pub mod plan;
@@ -89,7 +88,7 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Spec(args) => spec::run(args),
         Verb::Features(args) => features::run(args, context),
         Verb::Seccomp(args) => seccomp::run(args, context),
-        Verb::Log(args) => log::run(args, context),
+        Verb::Log(args) => crate::log::run(args, context),
         _ => bail!("internal error: a verb that is neither delivered nor refused"),
     }
 }

@@ -15,5 +15,6 @@ pub fn run(args: &Id, context: &Context<'_>) -> Result<u8> {
         None => container.start()?,
     };
     context.report.steps(&steps);
+    context.report.account().annotations(container.annotations());
     Ok(0)
 }

@@ -83,6 +83,16 @@ impl Account {
         self.config(|_, config| Names::of(&annotations_in(config))).unwrap_or_default()
     }
 
+    /// All annotations that are known.
+    pub fn with_annotations<T>(&self, look: impl FnOnce(&HashMap<String, String>) -> T) -> T {
+        let inner = self.inner.borrow();
+        if !inner.annotations.is_empty() {
+            return look(&inner.annotations);
+        }
+        drop(inner);
+        look(&self.config(|_, config| annotations_in(config)).unwrap_or_default())
+    }
+
     /// The bundle and the bytes of its configuration, if they were read.
     pub fn config<T>(&self, look: impl FnOnce(&Path, &[u8]) -> T) -> Option<T> {
         let inner = self.inner.borrow();

@@ -202,7 +202,8 @@ pub struct Parent {
 impl Names {
     /// Those in the annotations of an engine: containerd's CRI, CRI-O, nerdctl.
     pub fn of(annotations: &HashMap<String, String>) -> Self {
-        let first = |keys: &[&str]| keys.iter().find_map(|key| annotations.get(*key)).cloned();
+        let given = |key: &&str| annotations.get(*key).filter(|name| !name.is_empty());
+        let first = |keys: &[&str]| keys.iter().find_map(given).cloned();
         Names {
             container: first(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name", "nerdctl/name"]),
             pod: first(&["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]),

@@ -5,24 +5,29 @@
 pub mod account;
 mod caller;
 pub mod entry;
+pub mod journal;
+pub mod keep;
+mod lost;
 pub mod quote;
 pub mod redact;
+mod spans;
+mod target;
 pub mod text;
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::OFlag;
 use sha2::{Digest, Sha256};
 
-use crate::args::Format;
-use crate::config::{Folder, Settings};
+use crate::config::Settings;
 use account::Account;
 use entry::{Caller, Entry, Event, Exit, seconds, timestamp};
+use target::Target;
 
 /// How many lines tell what a failed call did before.
 const DEBUG: usize = 12;
@@ -31,38 +36,48 @@ const DEBUG: usize = 12;
 #[derive(Debug)]
 pub struct Record {
     target: Option<Target>,
+    settings: Settings,
     invocation: String,
     began: Instant,
     caller: Caller,
-}
-
-#[derive(Debug)]
-struct Target {
-    path: PathBuf,
-    format: Format,
-    folder: Folder,
+    /// As they are written; kept where the end is told to others.
+    argv: Vec<String>,
 }
 
 /// Writes the line of a call; `own_length` of the arguments are runb's own.
 pub fn begin(settings: Settings, argv: &[OsString], own_length: usize) -> Record {
     let began = Instant::now();
-    let Settings { path, format, notes, folder, .. } = settings;
-    let Some(path) = path else {
-        return Record { target: None, invocation: String::new(), began, caller: Caller::default() };
-    };
+    let target = Target::new(&settings);
+    let others = settings.journal.is_some() || settings.spans.is_some();
+    if target.is_none() && !others {
+        let (invocation, caller) = (String::new(), Caller::default());
+        return Record { target, settings, invocation, began, caller, argv: Vec::new() };
+    }
     let now = SystemTime::now();
     let invocation = invocation(now);
-    let target = Target { path, format, folder };
-    let time = timestamp(now);
-    let cwd = std::env::current_dir().ok().map(|cwd| cwd.display().to_string());
-    let mut lines = entry::call(&time, &invocation, &redact::redact(argv, own_length), cwd.as_deref(), format);
-    for text in notes {
-        let event = Event::Note { text };
-        lines += &Entry { time: time.clone(), invocation: invocation.clone(), event }.line(format);
+    let redacted = redact::redact(argv, own_length);
+    if let Some(target) = &target {
+        let time = timestamp(now);
+        let note =
+            |text: String| Entry { time: time.clone(), invocation: invocation.clone(), event: Event::Note { text } };
+        let cwd = std::env::current_dir().ok().map(|cwd| cwd.display().to_string());
+        let mut lines = String::new();
+        let lost = target.lost();
+        if let Some(lost) = lost {
+            let text = format!("{} records could not be written, the last at {}", lost.count, timestamp(lost.last));
+            // One that was cut short may have no end.
+            lines = format!("\n{}", note(text).line(target.format));
+        }
+        lines += &entry::call(&time, &invocation, &redacted, cwd.as_deref(), target.format);
+        lines.extend(settings.notes.iter().map(|text| note(text.clone()).line(target.format)));
+        // One write for all: the descriptor is O_APPEND, so lines of other calls come before or after, not between.
+        target.append(&lines, lost.map_or(0, |lost| lost.count));
     }
-    // One write for all: the descriptor is O_APPEND, so lines of other calls come before or after, not between.
-    target.append(&lines);
-    Record { target: Some(target), invocation, began, caller: caller::caller() }
+    let argv = match others {
+        true => redacted.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        false => Vec::new(),
+    };
+    Record { target, settings, invocation, began, caller: caller::caller(), argv }
 }
 
 impl Record {
@@ -73,15 +88,11 @@ impl Record {
         (status, error): (u8, Option<String>),
         account: &Account,
     ) {
-        let Some(target) = self.target else { return };
-        let (seconds, now) = (seconds(self.began.elapsed()), SystemTime::now());
-        let debug = if error.is_some() { last(account.sentences()) } else { Vec::new() };
-        let mut lines = String::new();
-        for (at, text) in debug {
-            let time = timestamp(now.checked_sub(self.began.elapsed().saturating_sub(at)).unwrap_or(now));
-            let event = Event::Debug { text };
-            lines += &Entry { time, invocation: self.invocation.clone(), event }.line(target.format);
+        if self.invocation.is_empty() {
+            return;
         }
+        let (elapsed, now) = (self.began.elapsed(), SystemTime::now());
+        let debug = self.debug((verb.as_deref(), container.as_deref()), error.is_some(), account);
         let mut names = account.names();
         names.container = names.container.or_else(|| self.caller.name.clone());
         let exit = Exit {
@@ -89,8 +100,8 @@ impl Record {
             container,
             names,
             status,
-            seconds,
-            caller: self.caller,
+            seconds: seconds(elapsed),
+            caller: self.caller.clone(),
             bundle: account.config(|bundle, _| bundle.display().to_string()),
             config: account.config(|_, config| digest(config)),
             process: account.process(),
@@ -99,9 +110,53 @@ impl Record {
             phases: account.phases(),
             hooks: account.hooks(),
         };
-        let event = Event::Exit(exit.bounded());
-        lines += &Entry { time: timestamp(now), invocation: self.invocation, event }.line(target.format);
-        target.append(&lines);
+        let kept = match self.settings.keep {
+            keep::Keep::All => true,
+            _ => exit.error.is_some(),
+        };
+        if let (true, Some(digest), Some(target)) = (kept, &exit.config, &self.target) {
+            account.config(|_, config| keep::keep(target.path(), digest, config, self.settings.keep));
+        }
+        let entry =
+            Entry { time: timestamp(now), invocation: self.invocation.clone(), event: Event::Exit(exit.bounded()) };
+        if let Some(target) = &self.target {
+            let mut lines = String::new();
+            for (at, text) in debug {
+                let time = timestamp(now.checked_sub(elapsed.saturating_sub(at)).unwrap_or(now));
+                let event = Event::Debug { text };
+                lines += &Entry { time, invocation: self.invocation.clone(), event }.line(target.format);
+            }
+            target.append(&(lines + &entry.line(target.format)), 0);
+        }
+        self.tell_others(&entry, now.checked_sub(elapsed).unwrap_or(now), account);
+    }
+
+    /// What was done on the way: the last things, where the call failed; all, where it was asked for.
+    fn debug(&self, of: (Option<&str>, Option<&str>), failed: bool, account: &Account) -> Vec<(Duration, String)> {
+        let wanted = &self.settings.debug;
+        let asked = !wanted.is_empty()
+            && account.with_annotations(|annotations| wanted.iter().any(|one| one.holds(of.0, of.1, annotations)));
+        match (asked, failed) {
+            (true, _) => account.sentences(),
+            (false, true) => last(account.sentences()),
+            (false, false) => Vec::new(),
+        }
+    }
+
+    /// To journald and to a collector of traces, where they are set up.
+    fn tell_others(&self, entry: &Entry, began: SystemTime, account: &Account) {
+        if let Some(socket) = &self.settings.journal {
+            journal::send(socket, entry, &self.argv);
+        }
+        let (Some(path), Event::Exit(exit)) = (&self.settings.spans, &entry.event) else { return };
+        let own = self.settings.trace_annotation.as_deref();
+        let container = exit.container.as_deref().unwrap_or(&self.invocation);
+        let trace = account.with_annotations(|annotations| spans::Trace::of(annotations, own, container));
+        let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let line = spans::line(&self.invocation, began, exit, &self.argv, &trace);
+        if let Ok(mut file) = open(path) {
+            let _ = target::write(&mut file, line.as_bytes()).ok();
+        }
     }
 
     /// When the call began.
@@ -127,7 +182,7 @@ fn last(mut sentences: Vec<(Duration, String)>) -> Vec<(Duration, String)> {
 }
 
 /// The SHA-256 of a configuration, as sha256sum(1) prints it.
-fn digest(config: &[u8]) -> String {
+pub fn digest(config: &[u8]) -> String {
     use std::fmt::Write;
     Sha256::digest(config).iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -135,32 +190,11 @@ fn digest(config: &[u8]) -> String {
     })
 }
 
-impl Target {
-    fn append(&self, lines: &str) {
-        let Some(mut file) = self.open() else { return };
-        let _ = file.write(lines.as_bytes()).ok();
-    }
-
-    /// Opens the log; none if it cannot be had, or is no regular file.
-    fn open(&self) -> Option<File> {
-        let open = || {
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o600)
-                // O_NONBLOCK: a FIFO without a reader gives ENXIO instead of waiting (fifo(7)).
-                .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
-                .open(&self.path)
-        };
-        let file = match open() {
-            Err(error) if error.kind() == ErrorKind::NotFound && self.folder == Folder::Made => {
-                DirBuilder::new().recursive(true).mode(0o700).create(self.path.parent()?).ok()?;
-                open().ok()?
-            }
-            file => file.ok()?,
-        };
-        file.metadata().ok()?.is_file().then_some(file)
-    }
+/// Opens a file to append to; nothing waits for what is no regular file.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 #[cfg(test)]

@@ -158,6 +158,14 @@ pub fn readable(word: &[u8]) -> String {
     }
 }
 
+/// Reads one word back that [`quote`] has written.
+pub fn read_word(text: &str) -> Option<String> {
+    match unquote(text)?.as_slice() {
+        [Token::Word(word)] => Some(readable(word)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,11 @@
 
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
 
 use nix::sys::stat::Mode;
+
+use crate::config::Folder;
 
 use super::*;
 

@@ -71,7 +71,7 @@ fn fields(exit: &Exit) -> String {
 }
 
 /// Each phase with its milliseconds.
-fn phases(phases: &[Phase]) -> String {
+pub fn phases(phases: &[Phase]) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(256);
     for Phase { name, seconds, .. } in phases {

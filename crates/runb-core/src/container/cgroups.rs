@@ -11,6 +11,7 @@ use crate::plan::cgroup::CgroupPlan;
 use crate::plan::cgroup::systemd::{Unit, UnitKind};
 use crate::state::Saved;
 use crate::systemd::{Manager, Start};
+use crate::trace::{Trace, What};
 use crate::undo::{MadeUnit, UnitCgroup};
 
 /// What makes them.
@@ -41,10 +42,10 @@ impl<'a> Cgroups<'a> {
     }
 
     /// Makes them for a process that is not born yet; none where systemd wants one that is there.
-    pub(super) fn make(&self, saved: &mut Saved) -> Result<Option<Made>> {
+    pub(super) fn make(&self, saved: &mut Saved, trace: &mut Trace) -> Result<Option<Made>> {
         match self.unit {
             Some((unit, _)) if unit.kind == UnitKind::Scope => Ok(None),
-            Some(_) => self.make_unit(saved, None).map(Some),
+            Some(_) => self.make_unit(saved, None, trace).map(Some),
             None => {
                 let made = cgroup::make(self.plan, &self.claim)
                     .map_err(|error| denied(error).during("unable to apply cgroup configuration"))?;
@@ -56,15 +57,15 @@ impl<'a> Cgroups<'a> {
     }
 
     /// Makes them around the process `init`.
-    pub(super) fn make_around(&self, saved: &mut Saved, init: i32) -> Result<Made> {
-        let made = self.make_unit(saved, Some(init))?;
+    pub(super) fn make_around(&self, saved: &mut Saved, init: i32, trace: &mut Trace) -> Result<Made> {
+        let made = self.make_unit(saved, Some(init), trace)?;
         made.take_in(init, self.plan)?;
         Ok(made)
     }
 
     /// Has systemd make the unit, and makes what systemd does not: the hierarchies of version 1 that it does not have, and
     /// controllers that it does not know.
-    fn make_unit(&self, saved: &mut Saved, init: Option<i32>) -> Result<Made> {
+    fn make_unit(&self, saved: &mut Saved, init: Option<i32>, trace: &mut Trace) -> Result<Made> {
         let (Some((unit, systemd)), Some(made)) = (self.unit, self.made_unit(saved)) else {
             return Err(Error::internal("no unit is planned"));
         };
@@ -82,6 +83,7 @@ impl<'a> Cgroups<'a> {
             saved.journal.set_unit(made.clone());
         }
         started?;
+        trace.done(What::Unit { name: unit.name.clone() });
         let known = MadeUnit { cgroup: Some(UnitCgroup::at(&dir.path)?), ..made };
         // From here on the directories are this container's, as the unit is.
         let is_own = |dir: &MadeDir| self.plan.dirs.iter().any(|planned| planned.path == dir.path);

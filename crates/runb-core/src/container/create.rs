@@ -36,8 +36,10 @@ use crate::undo::{Journal, Ours, RootMount, Step};
 /// A plan with what it was made from.
 #[derive(Debug)]
 pub struct Planned {
-    bundle: Bundle,
-    rootfs: PathBuf,
+    /// What it was made from.
+    pub bundle: Bundle,
+    /// The root filesystem.
+    pub rootfs: PathBuf,
     /// The plan.
     pub plan: Plan,
 }
@@ -275,7 +277,7 @@ impl Launch<'_> {
 
     /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
     fn until_ready(&mut self, plan: &Plan, cgroups: &Cgroups<'_>, listener: Option<OwnedFd>) -> Result<launch::Ready> {
-        let made = cgroups.make(&mut self.saved)?;
+        let made = cgroups.make(&mut self.saved, self.trace)?;
         if let Some(intel_rdt) = &plan.intel_rdt {
             resctrl::make(intel_rdt)?;
         }
@@ -314,7 +316,7 @@ impl Launch<'_> {
                 }
                 Some(_) => running,
                 None => running.be_moved(trace, |init, trace| {
-                    let made = cgroups.make_around(&mut self.saved, init)?;
+                    let made = cgroups.make_around(&mut self.saved, init, trace)?;
                     trace.done(What::Cgroups);
                     made.apply(&plan.cgroup)?;
                     trace.done(What::Limits);

@@ -1,11 +1,12 @@
 //! `plan --strict`: all at once that is wrong with a configuration, and what of it is for nobody here.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::create::planned_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::options::Options;
 use crate::plan::Ending;
@@ -24,7 +25,7 @@ const OTHERS: [&str; 7] =
 pub fn strict(options: &Options, host: &Host) -> Result<Vec<String>> {
     let (path, text) = spec::read_bundle(&options.bundle)?;
     let mut value: Value =
-        serde_json::from_slice(&text).map_err(|e| Error::new(crate::error::Kind::Spec, format!("config.json: {e}")))?;
+        serde_json::from_slice(&text).map_err(|e| Error::new(Kind::Spec, format!("config.json: {e}")))?;
     let mut found = Vec::new();
     found.extend(
         OTHERS
@@ -32,46 +33,42 @@ pub fn strict(options: &Options, host: &Host) -> Result<Vec<String>> {
             .filter(|place| at(&value, place).is_some())
             .map(|place| format!("{place}: is for another platform, and passed over")),
     );
-    let mut unknown = spec::unknown(&value);
-    unknown.retain(|place| !OTHERS.contains(&place.as_str()));
-    found
-        .extend(unknown.into_iter().map(|place| format!("{place}: this version does not know it, and passes it over")));
     // What is wrong is taken out, and the rest looked at again: a plan ends at the first fault.
     let mut gone = Removed::default();
-    loop {
-        let bundle = Bundle::parse(path.clone(), value.to_string().into_bytes().into());
-        let planned = bundle.and_then(|bundle| {
-            let warnings = bundle.warnings.clone();
-            planned_of(bundle, options, host, Ending::Fifo).map(|planned| [warnings, planned.plan.warnings].concat())
-        });
-        let error = match planned {
-            Ok(warnings) => {
-                found.extend(warnings);
-                return Ok(found);
-            }
-            Err(error) => error,
-        };
+    while let Some(error) = fault(&path, &value, options, host, &mut found) {
         let place = error.origin().and_then(steps);
-        // What a field is missed for that was taken out is no fault of the configuration.
-        if place.as_ref().is_some_and(|place| gone.is_below(place)) {
-            return Ok(found);
+        let (Some(place), Some(origin)) = (place, error.origin()) else {
+            found.push(error.to_string());
+            break;
+        };
+        // That something is missed which was taken out is no fault of the configuration.
+        if !gone.is_below(&place) {
+            found.push(error.to_string().replacen(origin, &written(&gone.original(&place), origin), 1));
         }
-        let text = error.to_string();
-        match place {
-            Some(place) => {
-                let own = gone.original(&place);
-                found.push(
-                    error.origin().map_or(text.clone(), |origin| text.replacen(origin, &written(&own, origin), 1)),
-                );
-                if !gone.take(&mut value, &place) {
-                    return Ok(found);
-                }
-            }
-            None => {
-                found.push(text);
-                return Ok(found);
-            }
+        if !gone.take(&mut value, &place) {
+            break;
         }
+    }
+    // Only what can be read to its end tells every key that nobody asks for.
+    for place in spec::unknown(&value).iter().filter(|place| !OTHERS.contains(&place.as_str())) {
+        let original = steps(place).map_or(place.clone(), |steps| written(&gone.original(&steps), place));
+        found.push(format!("{original}: this version does not know it, and passes it over"));
+    }
+    Ok(found)
+}
+
+/// The first fault of a configuration; where there is none, what is only odd is found.
+fn fault(path: &Path, value: &Value, options: &Options, host: &Host, found: &mut Vec<String>) -> Option<Error> {
+    let planned = Bundle::parse(path.to_owned(), value.to_string().into_bytes().into()).and_then(|bundle| {
+        let warnings = bundle.warnings.clone();
+        planned_of(bundle, options, host, Ending::Fifo).map(|planned| [warnings, planned.plan.warnings].concat())
+    });
+    match planned {
+        Ok(warnings) => {
+            found.extend(warnings);
+            None
+        }
+        Err(error) => Some(error),
     }
 }
 
