@@ -193,6 +193,9 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     warnings.extend(cgroup.unit.iter().flat_map(|unit| unit.warnings.iter().cloned()));
     let intel_rdt = intel_rdt::plan(request.spec, &request.options.id, request.survey.resctrl.as_ref())?;
     let launch = Launch::of(request)?;
+    if cgroup.dirs.is_empty() && !launch.namespaces.has(libc::CLONE_NEWPID as u64) {
+        warnings.push(UNKILLABLE.to_owned());
+    }
     let filter = seccomp::of(request.spec, request.host)?;
     let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
     let p = &mut program;
@@ -245,6 +248,10 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
         warnings,
     })
 }
+
+/// In runc's words.
+const UNKILLABLE: &str = "a rootless container with no cgroup and no private pid namespace: Such configuration is strongly \
+                          discouraged, as nobody knows all its processes, to kill them";
 
 /// What the phases of a launch go by.
 struct Launch<'a> {

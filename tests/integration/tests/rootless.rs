@@ -151,6 +151,12 @@ fn a_user_without_a_user_namespace_is_told_to_have_one() {
 fn without_rights_to_cgroups_a_container_has_none_and_one_that_asks_for_a_limit_or_a_path_is_refused() {
     as_user(ALL, |t| {
         t.bundle().sh("cat /proc/self/cgroup").run().ok();
+        if t.is(&[Kind::Runb]) {
+            // The host's procfs is bound then.
+            let outcome = t.bundle().without_namespace("pid").args(["cat", "/proc/self/comm"]).run().ok();
+            assert_eq!(outcome.stdout, "cat\n");
+            assert!(outcome.log.contains("strongly discouraged"), "{outcome:?}");
+        }
         let limited = t.bundle().set("/linux/resources/pids", json!({"limit": 20}));
         match t.mode() {
             // Not every controller is there on this machine.

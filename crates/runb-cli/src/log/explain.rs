@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use anyhow::{Result, bail};
-
 use super::calls::{Call, Outcome};
 use super::config;
 use super::table::{BOLD, GREY, Look, RED, container_name, short_time};
@@ -15,19 +13,14 @@ use crate::record::quote::{one_line, quote};
 const FIELD: usize = 24;
 
 /// The explanation of the last call that failed.
-///
-/// # Errors
-/// None did.
-pub fn text(calls: &[Call], context: &Context<'_>, look: Look) -> Result<String> {
+pub fn text(calls: &[Call], context: &Context<'_>, look: Look) -> String {
     let is_bad = |call: &&Call| matches!(call.outcome(), Outcome::Failed | Outcome::Killed);
     // That an engine asks for a container which is gone follows from what failed before.
     let of_weight = |call: &&Call| !matches!(call.verb(), "state" | "kill" | "delete" | "list" | "log");
     let bad = || calls.iter().rev().filter(is_bad);
     let signalled = || calls.iter().rev().find(|call| signal(call).is_some());
     let Some(call) = bad().find(of_weight).or_else(signalled).or_else(|| bad().next()) else {
-        let last =
-            calls.last().map(|call| format!("{} at {}", call.verb(), short_time(&call.time))).unwrap_or_default();
-        bail!("none of its {} calls failed; the last was {last} UTC", calls.len());
+        return nothing_failed(calls, look);
     };
     let mut text = String::new();
     head(&mut text, call, look);
@@ -46,7 +39,37 @@ pub fn text(calls: &[Call], context: &Context<'_>, look: Look) -> Result<String>
     for advice in advice(call) {
         let _ = writeln!(text, "  - {advice}");
     }
-    Ok(text)
+    text
+}
+
+/// What there is to say where runb did all that it was asked for.
+fn nothing_failed(calls: &[Call], look: Look) -> String {
+    let container = calls.iter().map(container_name).max_by_key(String::len).unwrap_or_default();
+    let title = format!(
+        "None of the {} calls for {container} failed: if something is wrong, it is the workload that ended",
+        calls.len()
+    );
+    let mut text = look.paint(BOLD, &title) + "\n";
+    for call in calls.iter().filter(|call| !matches!(call.verb(), "state" | "list")) {
+        let took = call.seconds().map_or_else(|| "running".to_owned(), |seconds| format!("{:.1} ms", seconds * 1e3));
+        let _ = writeln!(text, "  {}  {:<8} {took}", short_time(&call.time), one_line(call.verb()));
+    }
+    let bundle = calls.iter().find_map(|call| call.exit.as_ref()?.1.bundle.as_deref()).unwrap_or("BUNDLE");
+    section(&mut text, "What to look at", look);
+    let _ = writeln!(
+        text,
+        "  - Its own output, and its exit status, which the engine knows: 128 and a signal's number, or its own."
+    );
+    let _ = writeln!(
+        text,
+        "  - Status 159 (SIGSYS), or an end without a word: a seccomp profile kills it. runb seccomp --bundle {bundle} execve \
+         (and other calls) says what the filter answers; journalctl -k | grep -i seccomp names the call."
+    );
+    let _ = writeln!(
+        text,
+        "  - Status 137 (SIGKILL): somebody killed it, or the out-of-memory killer; journalctl -k, memory.events."
+    );
+    text
 }
 
 fn section(text: &mut String, title: &str, look: Look) {

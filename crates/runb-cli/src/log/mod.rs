@@ -68,7 +68,7 @@ pub fn run(args: &Log, context: &Context<'_>) -> Result<u8> {
             match purpose {
                 Purpose::Timeline => timeline::run(args, &calls, &mut output)?,
                 Purpose::Replay => output.text(&replay::script(&calls, context)?)?,
-                _ => output.text(&explain::text(&calls, context, output.look)?)?,
+                _ => output.text(&explain::text(&calls, context, output.look))?,
             }
         }
     }
