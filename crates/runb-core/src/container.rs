@@ -244,7 +244,10 @@ fn traced<T>(work: impl FnOnce(&mut Trace) -> Result<T>) -> Result<(T, Vec<Step>
     let mut trace = Trace::begin();
     match work(&mut trace) {
         Ok(result) => Ok((result, trace.into_steps())),
-        Err(error) => Err(error.with_steps(trace.into_steps())),
+        Err(error) => {
+            trace.failed();
+            Err(error.with_steps(trace.into_steps()))
+        }
     }
 }
 

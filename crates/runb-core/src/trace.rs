@@ -116,7 +116,7 @@ pub enum What {
     Announced,
     /// The workload was executed.
     Executed,
-    /// It did not come to that: something failed, and what was made is taken back from now on.
+    /// Something failed; what was made is taken back from now on.
     Failed,
     /// Init, and whatever was in its cgroup, has ended.
     Ended,
@@ -136,6 +136,13 @@ impl Trace {
         let at = self.began.elapsed();
         let before = self.steps.last().map_or(Duration::ZERO, |step| step.at);
         self.steps.push(Step { what, at, took: at.saturating_sub(before) });
+    }
+
+    /// Notes that it came to nothing, unless that is noted already.
+    pub(crate) fn failed(&mut self) {
+        if !self.steps.iter().any(|step| step.what == What::Failed) {
+            self.done(What::Failed);
+        }
     }
 
     /// What was done, in order.
@@ -172,7 +179,7 @@ impl fmt::Display for What {
             }
             What::Announced => f.write_str("the state was written, and the caller told of init"),
             What::Executed => f.write_str("the workload was executed"),
-            What::Failed => f.write_str("it failed, and what was made is taken back"),
+            What::Failed => f.write_str("it failed"),
             What::Ended => f.write_str("init has ended, and nobody is left in the cgroup"),
             What::Removed => f.write_str("the cgroups and the folder were removed"),
         }

@@ -107,6 +107,8 @@ fn run_in_child(name: &str, site: Site, runtime: &Runtime) -> Option<String> {
         .map_or_else(|| Command::new("unshare"), Holder::unshare)
         .args(site.namespaces())
         .arg("--")
+        // Who has started the tests may ignore signals (nohup(1), a shell's background), and so would all that they start.
+        .args(["env", "--default-signal=HUP,INT,QUIT,ABRT,TERM"])
         .arg(std::env::current_exe().expect("own path"))
         .arg(name.split_once("::").expect("a crate's name").1)
         .args(["--exact", "--nocapture", "--test-threads=1", "--include-ignored"])

@@ -60,7 +60,12 @@ fn it_fails_an_error_has_its_errno_in_a_text_alone() {
 fn it_fails_an_address_comes_without_its_peer_its_label_its_metric_and_its_flags() {
     let (mut link, mut address) = with_a_device();
     let index = link.get_by_name("dev0").expect("a link").header.index;
-    for form in ["10.9.0.1 peer 10.9.0.2/32", "10.10.0.1/16 label dev0:1", "10.11.0.1/24 noprefixroute", "10.12.0.1/24 metric 77"] {
+    for form in [
+        "10.9.0.1 peer 10.9.0.2/32",
+        "10.10.0.1/16 label dev0:1",
+        "10.11.0.1/24 noprefixroute",
+        "10.12.0.1/24 metric 77",
+    ] {
         ip(&format!("address add {form} dev dev0"));
     }
     let found = address.get_by_index(index).expect("addresses");

@@ -34,6 +34,13 @@ impl Cgroup {
         Ok(Target { v1: v1.collect(), unified: self.unified.as_ref().map(unified).transpose()? })
     }
 
+    /// Writes what holds already, and somebody else has written in another form.
+    ///
+    /// Errors name the place in the resources, the file and the value.
+    pub fn write_again(writes: &[Write]) -> Result<()> {
+        apply::in_order(writes, |write| apply::put(write, &apply::by_path))
+    }
+
     /// Does what `update` says. If something fails, what was changed is taken back.
     ///
     /// Errors name the place in the resources, the file and the value; what cannot be taken back is beside.

@@ -71,12 +71,14 @@ impl Container {
             None => Vec::new(),
         };
         let updated = cgroup.update(&update, deadline())?;
-        // systemd takes all of it or nothing, and writes it once more.
+        // systemd takes all of it or nothing, and writes its own form of it.
         if let Err(error) = tell(unit.as_ref(), &told, &cgroup) {
             return Err(updated.undo(error));
         }
+        let again = unit.as_ref().map(|unit| systemd::again(&told, &update.effective, &target, &unit.name)).transpose();
+        let again = again.and_then(|writes| Cgroup::write_again(&writes.unwrap_or_default()));
         held.saved.resources = Some(Box::new(update.effective));
-        let changed = groups.map_or(Ok(()), |groups| groups.change(&lines));
+        let changed = again.and_then(|()| groups.map_or(Ok(()), |groups| groups.change(&lines)));
         if let Err(error) = changed.and_then(|()| held.dir.save(&held.saved)) {
             let former = unit.as_ref().map(|unit| systemd::former(&told, &before, &target, &unit.name)).transpose();
             let back = former.and_then(|former| tell(unit.as_ref(), &former.unwrap_or_default(), &cgroup));

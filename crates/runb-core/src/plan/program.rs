@@ -256,7 +256,7 @@ impl Program {
     }
 
     /// The bytes at an address of the program.
-    pub(super) fn bytes_at(&self, address: u64, length: usize) -> Option<&[u8]> {
+    pub fn bytes_at(&self, address: u64, length: usize) -> Option<&[u8]> {
         let at = (address as usize).checked_sub(PROGRAM_ADDRESS)?;
         self.memory.get(at..at.checked_add(length)?)
     }

@@ -19,7 +19,7 @@ use zbus::Variant;
 
 use super::devices::rules;
 use super::path::Place;
-use super::{CgroupPlan, Dir, DirKind, Target, Update};
+use super::{CgroupPlan, Dir, DirKind, Target, Update, Write};
 use crate::error::{Error, Kind, Result};
 use crate::options::{Systemd, Whose};
 pub(super) use name::Name;
@@ -133,17 +133,17 @@ pub(super) fn take_over(
     for property in annotations::properties(asked.annotations)? {
         replace(&mut properties, property);
     }
+    let mut warnings: Vec<String> = resources::weight_or_idle(&mut plan.limits.writes).into_iter().collect();
     for property in resources::properties(&mut plan.limits.writes, v1, name.kind)? {
         replace(&mut properties, property);
     }
-    let mut warnings = Vec::new();
     if of_a_user {
         // An unprivileged user may attach no device program, and opens no device that the host does not let him open.
         plan.limits.leave_devices();
     } else {
         let (devices, odd) = devices::properties(&rules(resources)?, v1);
         devices.into_iter().for_each(|property| replace(&mut properties, property));
-        warnings = odd;
+        warnings.extend(odd);
     }
     if name.kind == UnitKind::Scope {
         // Init is moved by systemd; it enters the hierarchies of version 1 that systemd does not have by itself.
@@ -159,9 +159,14 @@ pub(super) fn take_over(
 /// Errors: what it cannot be told, with its place.
 pub fn changed(update: &mut Update, change: &LinuxResources, target: &Target, unit: &str) -> Result<Vec<Property>> {
     let (v1, kind) = (!target.v1.is_empty(), UnitKind::of(unit));
+    update.warnings.extend(resources::weight_or_idle(&mut update.writes));
+    resources::end_idleness(&mut update.writes);
     let mut properties = Vec::new();
     for property in resources::properties(&mut update.writes, v1, kind)? {
         replace(&mut properties, property);
+    }
+    if !v1 && resources::ends_idleness(&update.writes) {
+        replace(&mut properties, resources::weight(&target.writes(&update.effective)?)?);
     }
     if update.devices.is_some() {
         let (devices, odd) = devices::properties(&rules(change)?, v1);
@@ -171,6 +176,19 @@ pub fn changed(update: &mut Update, change: &LinuxResources, target: &Target, un
         update.warnings.extend(odd);
     }
     Ok(properties)
+}
+
+/// What is written once more after systemd was told `changed`, as it has written its own form of it.
+///
+/// Errors: as for the writes of a launch.
+pub fn again(changed: &[Property], effective: &LinuxResources, target: &Target, unit: &str) -> Result<Vec<Write>> {
+    if !changed.iter().any(|property| property.name.starts_with("CPU")) {
+        return Ok(Vec::new());
+    }
+    let mut writes = target.writes(effective)?;
+    resources::properties(&mut writes, !target.v1.is_empty(), UnitKind::of(unit))?;
+    writes.retain(resources::is_quota);
+    Ok(writes)
 }
 
 /// The properties of these names as they are for `resources`, of a unit that has `before` been changed.

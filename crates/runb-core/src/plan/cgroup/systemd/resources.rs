@@ -4,7 +4,7 @@ use zbus::Variant;
 
 use super::{Property, UnitKind};
 use crate::error::{Error, Result};
-use crate::plan::cgroup::Write;
+use crate::plan::cgroup::{Absent, Write};
 
 /// USEC_INFINITY, CGROUP_LIMIT_MAX: no limit.
 const INFINITY: u64 = u64::MAX;
@@ -38,6 +38,48 @@ pub(super) fn unset(name: &str) -> Property {
         "AllowedCPUs" | "AllowedMemoryNodes" => Property::new(name, Vec::<u8>::new()),
         _ => Property::new(name, INFINITY),
     }
+}
+
+/// systemd has a weight or idle, and the kernel refuses a weight while a cgroup is idle: of both, idle counts.
+///
+/// Returns what is odd.
+pub(super) fn weight_or_idle(writes: &mut Vec<Write>) -> Option<String> {
+    let weight = writes.iter().find(|write| write.file == "cpu.weight")?;
+    if last(writes, "cpu.idle")?.value.trim() != "1" {
+        return None;
+    }
+    let warning = format!("{}: unable to apply both a weight and cpu.idle: the weight is left out", weight.origin);
+    writes.retain(|write| write.file != "cpu.weight");
+    Some(warning)
+}
+
+/// A weight ends the idleness of a cgroup: systemd takes it so, and the kernel refuses the weight before.
+pub(super) fn end_idleness(writes: &mut Vec<Write>) {
+    let Some(first) = writes.iter().position(|write| write.file == "cpu.weight") else { return };
+    if last(writes, "cpu.idle").is_none() {
+        let (file, value) = ("cpu.idle".to_owned(), "0".to_owned());
+        writes.insert(first, Write { file, value, absent: Absent::Skips, ..writes[first].clone() });
+    }
+}
+
+fn last<'a>(writes: &'a [Write], file: &str) -> Option<&'a Write> {
+    writes.iter().rfind(|write| write.file == file)
+}
+
+/// The weight in `writes`, of a cgroup that is not to be idle any more.
+pub(super) fn weight(writes: &[Write]) -> Result<Property> {
+    last(writes, "cpu.weight").map_or_else(|| Ok(unset("CPUWeight")), |write| limit(write, "CPUWeight"))
+}
+
+/// Whether `writes` end the idleness of a cgroup without giving it a weight.
+pub(super) fn ends_idleness(writes: &[Write]) -> bool {
+    last(writes, "cpu.idle").is_some_and(|write| write.value.trim() == "0") && last(writes, "cpu.weight").is_none()
+}
+
+/// Whether systemd writes its own form of this file with every property of the processor's: quotas in whole percents, which
+/// are so in `writes` as well, and where there is no quota the period that it likes.
+pub(super) fn is_quota(write: &Write) -> bool {
+    write.file.starts_with("cpu.max") || write.file.starts_with("cpu.cfs_")
 }
 
 fn is_idle(property: &Property) -> bool {
@@ -107,7 +149,6 @@ fn memparse(text: &str) -> Option<u64> {
 
 /// The weight of the cgroup; those of single devices systemd leaves alone as long as it has none itself.
 fn io_weight(write: &Write) -> Result<Option<Property>> {
-    use crate::plan::cgroup::Absent;
     let write = match &write.absent {
         Absent::Instead(other) => other,
         _ => write,

@@ -357,3 +357,34 @@ fn seconds_become_microseconds_and_what_is_no_property_is_refused() {
         assert_eq!(error.origin(), Some(format!("annotations[\"org.systemd.property.{name}\"]").as_str()), "{error}");
     }
 }
+
+#[test]
+fn an_update_has_a_weight_or_idle_and_writes_the_quota_and_its_period_once_more() {
+    let target = Target::of(&CASE.plan(&v2()).expect("a plan").dirs);
+    let of = |json: &str| serde_json::from_str::<LinuxResources>(json).expect("resources");
+    let told = |before: &str, change: &str| {
+        let (before, change) = (of(before), of(change));
+        let mut update = crate::plan::cgroup::update(&before, &change, &target).expect("an update");
+        let told = super::changed(&mut update, &change, &target, "a.scope").expect("what is told");
+        let again = super::again(&told, &update.effective, &target, "a.scope").expect("what is written");
+        let files = |writes: &[Write]| {
+            writes.iter().map(|write| format!("{}={}", write.file, write.value)).collect::<Vec<_>>().join(" ")
+        };
+        let told: Vec<_> = told.iter().map(|property| format!("{}={}", property.name, property.value)).collect();
+        (files(&update.writes), told.join(" "), files(&again), update.warnings.len())
+    };
+    let of = |writes: &str, told: &str, again: &str, warnings| (writes.into(), told.into(), again.into(), warnings);
+    assert_eq!(
+        told(r#"{"cpu":{"quota":1001,"period":3000}}"#, r#"{"cpu":{"shares":1024}}"#),
+        of("cpu.idle=0 cpu.weight=100", "CPUWeight=uint64 100", "cpu.max=1020 3000", 0)
+    );
+    assert_eq!(
+        told("{}", r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#),
+        of("cpu.idle=1", "CPUWeight=uint64 0", "", 1)
+    );
+    assert_eq!(
+        told(r#"{"cpu":{"shares":1024,"idle":1}}"#, r#"{"cpu":{"idle":0}}"#),
+        of("cpu.idle=0", "CPUWeight=uint64 100", "", 0)
+    );
+    assert_eq!(told(r#"{"cpu":{"period":50000}}"#, r#"{"pids":{"limit":3}}"#).2, "");
+}
