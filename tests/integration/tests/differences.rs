@@ -15,8 +15,8 @@ struct Row {
 
 fn rows() -> Vec<Row> {
     let text = include_str!("../../../docs/compatibility.md");
-    let (_, section) = text.split_once("## runc's own tests").expect("the section");
-    let lines = section.lines().filter(|line| line.starts_with("| `"));
+    let (_, section) = text.split_once("## runc's own tests\n").expect("the section");
+    let lines = section.lines().take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with("| `"));
     let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let row = |line: &str| {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
