@@ -46,12 +46,23 @@ impl Groups {
         [Some(&self.group), self.monitoring.as_ref()].into_iter().flatten().cloned().collect()
     }
 
-    /// Writes other lines to the schemata.
+    /// Writes other lines to the schemata, and does what follows; if that fails, what was there is put back.
     ///
     /// # Errors
-    /// The kernel does not take them; its own words are with it.
-    pub(crate) fn change(&self, lines: &[(String, String)]) -> Result<()> {
-        write_schemata(&self.root, &self.group, lines)
+    /// The kernel does not take them; its own words are with it. What follows fails.
+    pub(crate) fn change(&self, lines: &[(String, String)], then: impl FnOnce() -> Result<()>) -> Result<()> {
+        if lines.is_empty() {
+            return then();
+        }
+        let file = self.group.join("schemata");
+        let former = input::read(&file, RESCTRL_LONGEST)
+            .map_err(|e| Error::io(format!("read {}", file.display()), &e).at(RESCTRL))?;
+        write_schemata(&self.root, &self.group, lines)?;
+        then().map_err(|error| {
+            let former = String::from_utf8_lossy(&former);
+            let former: Vec<_> = former.lines().map(|line| (RESCTRL.to_owned(), line.trim().to_owned())).collect();
+            write_schemata(&self.root, &self.group, &former).err().into_iter().fold(error, Error::and_cleanup)
+        })
     }
 }
 

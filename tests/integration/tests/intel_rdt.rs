@@ -150,6 +150,16 @@ fn update_writes_other_schemata_or_nothing_at_all() {
         assert_eq!(resctrl.schemata(id), "    MB:0=100;1=30\n    L3:0=f;1=7ff\n");
         let stats = t.call(["events", "--stats", id]).ok().json();
         assert_ne!(stats["data"]["pids"]["limit"], 77, "{stats}");
+        // The kernel takes it, but the state cannot be written.
+        let folder = t.root().join(id);
+        let mount = |args: &[&str]| {
+            assert!(std::process::Command::new("mount").args(args).arg(&folder).status().expect("mount").success());
+        };
+        mount(&["--bind", &folder.display().to_string()]);
+        mount(&["-o", "remount,bind,ro"]);
+        t.call(["update", "--l3-cache-schema", "L3:0=3", id]).fails_with(&["EROFS"]);
+        assert_eq!(resctrl.schemata(id), "    MB:0=100;1=30\n    L3:0=f;1=7ff\n");
+        assert!(std::process::Command::new("umount").arg(&folder).status().expect("umount").success());
         container.delete_force().ok();
         let container = t.bundle().idle().create();
         let outcome = t.call(["update", "--l3-cache-schema", "L3:0=f", container.id()]);

@@ -78,8 +78,12 @@ impl Container {
         let again = unit.as_ref().map(|unit| systemd::again(&told, &update.effective, &target, &unit.name)).transpose();
         let again = again.and_then(|writes| Cgroup::write_again(&writes.unwrap_or_default()));
         held.saved.resources = Some(Box::new(update.effective));
-        let changed = again.and_then(|()| groups.map_or(Ok(()), |groups| groups.change(&lines)));
-        if let Err(error) = changed.and_then(|()| held.dir.save(&held.saved)) {
+        let mut save = || held.dir.save(&held.saved);
+        let saved = again.and_then(|()| match &groups {
+            Some(groups) => groups.change(&lines, save),
+            None => save(),
+        });
+        if let Err(error) = saved {
             let former = unit.as_ref().map(|unit| systemd::former(&told, &before, &target, &unit.name)).transpose();
             let back = former.and_then(|former| tell(unit.as_ref(), &former.unwrap_or_default(), &cgroup));
             return Err(updated.undo(back.err().into_iter().fold(error, Error::and_cleanup)));
