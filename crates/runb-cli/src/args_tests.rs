@@ -122,10 +122,18 @@ fn what_containerd_sends_to_checkpoint_and_restore_with_one_dash_too() {
     let line = "checkpoint --image-path /d --work-path /w --file-locks --leave-running --leave-running --parent-path /p \
                 --tcp-established --ext-unix-sk --shell-job --empty-ns network --empty-ns ipc ID";
     assert_eq!(verb(line), Verb::Checkpoint(expected));
-    let create = Create { bundle: Some("/b".into()), pid_file: Some("/f".into()), no_pivot: true, ..create() };
-    let run = Run { create, detach: true, no_subreaper: true, keep: false };
+    let restore = Restore {
+        criu,
+        bundle: Some("/b".into()),
+        pid_file: Some("/f".into()),
+        no_pivot: true,
+        detach: true,
+        no_subreaper: true,
+        id: "ID".into(),
+        ..Restore::default()
+    };
     let line = "restore --image-path /d --work-path /w --detach --pid-file /f --no-pivot -no-subreaper --bundle /b ID";
-    assert_eq!(verb(line), Verb::Restore(Restore { criu, run, ..Restore::default() }));
+    assert_eq!(verb(line), Verb::Restore(restore));
 }
 
 #[test]

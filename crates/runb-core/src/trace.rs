@@ -116,6 +116,15 @@ pub enum What {
     Announced,
     /// The workload was executed.
     Executed,
+    /// CRIU was started, and knows what it is to do.
+    CriuAsked,
+    /// CRIU has saved the processes.
+    Saved,
+    /// CRIU has brought the processes back, and they run.
+    Restored {
+        /// The process id of the first of them.
+        pid: i32,
+    },
     /// Something failed; what was made is taken back from now on.
     Failed,
     /// Init, and whatever was in its cgroup, has ended.
@@ -179,6 +188,9 @@ impl fmt::Display for What {
             }
             What::Announced => f.write_str("the state was written, and the caller told of init"),
             What::Executed => f.write_str("the workload was executed"),
+            What::CriuAsked => f.write_str("CRIU was started"),
+            What::Saved => f.write_str("CRIU has saved the processes"),
+            What::Restored { pid } => write!(f, "CRIU has restored the processes, process {pid} first"),
             What::Failed => f.write_str("it failed"),
             What::Ended => f.write_str("init has ended, and nobody is left in the cgroup"),
             What::Removed => f.write_str("the cgroups and the folder were removed"),
@@ -205,6 +217,9 @@ impl What {
             What::Hook { kind, index, .. } => return Cow::Owned(format!("{kind}[{index}]")),
             What::Announced => "hand-over",
             What::Executed => "execve",
+            What::CriuAsked => "criu-start",
+            What::Saved => "criu-dump",
+            What::Restored { .. } => "criu-restore",
             What::Failed => "until-failure",
             What::Ended => "ending",
             What::Removed => "clean-up",
