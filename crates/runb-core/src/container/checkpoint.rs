@@ -57,10 +57,14 @@ impl Folders {
         Ok(Folders { images, work: work.transpose()? })
     }
 
-    /// The error with the last ones of CRIU's log, if it was CRIU that failed.
-    pub(super) fn tell(&self, error: Error, log: &str) -> Error {
-        let errors = self.work.as_ref().unwrap_or(&self.images).errors_of(log);
-        errors.into_iter().fold(error, Error::with_hint)
+    /// The last errors of CRIU's log `name`.
+    pub(super) fn errors_of(&self, name: &str) -> Option<String> {
+        self.of_work().errors_of(name)
+    }
+
+    /// Where CRIU's own files go.
+    pub(super) fn of_work(&self) -> &Folder {
+        self.work.as_ref().unwrap_or(&self.images)
     }
 }
 
@@ -121,6 +125,7 @@ impl Held {
         let mut criu = Conversation::begin(&options.criu, &[], Stdio::Null)?;
         criu.has(&criu::dump_needs(options, &saved.annotations, &namespaces))?;
         criu.has_features(&criu::memory_needs(options))?;
+        let descriptors = Descriptors::of(pid, &saved.cgroup.procs()?);
         let dump = criu::Dump {
             options,
             annotations: &saved.annotations,
@@ -129,12 +134,13 @@ impl Held {
             cgroup: &saved.cgroup,
             mounts: if options.pre_dump { Vec::new() } else { mounts_of(&spec, pid, self)? },
             namespaces: inodes(&namespaces, pid)?,
+            descriptors: &descriptors,
             images: &folders.images,
             work: folders.work.as_ref(),
         };
         let opts = criu::dump(&dump, criu.version())?;
         if !options.pre_dump {
-            folders.images.write_descriptors(&Descriptors::of(pid, &saved.cgroup.procs()?))?;
+            folders.images.write_descriptors(&descriptors)?;
         }
         trace.done(What::CriuAsked);
         let mut work = |heard: Heard| {
@@ -145,9 +151,10 @@ impl Held {
             }
             Ok(())
         };
-        let answer = criu.ask(criu::dump_task(options), opts, &mut work);
+        let log = || folders.errors_of(criu::DUMP_LOG);
+        let answer = criu.ask(criu::dump_task(options), opts, &mut work, log);
         criu.end();
-        answer.map_err(|error| folders.tell(error, criu::DUMP_LOG))?;
+        answer?;
         trace.done(What::Saved);
         Ok(())
     }

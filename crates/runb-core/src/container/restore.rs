@@ -18,6 +18,7 @@ use super::{Container, Running, Workload, planned_step, traced};
 use crate::cgroup::Made;
 use crate::criu::{self, Conversation, Descriptors, External, Found, Heard, Namespaces, Seen, Stdio};
 use crate::error::{Error, Result};
+use crate::hearing::deadline;
 use crate::hooks;
 use crate::network::Inside;
 use crate::notify::{self, Readiness};
@@ -31,6 +32,9 @@ use crate::sys;
 use crate::terminal::{ConsoleSocket, Master};
 use crate::trace::{Trace, What};
 use crate::undo::{RootMount, Step};
+
+/// The socket of `criu lazy-pages` in the folder of CRIU's own files.
+const LAZY_PAGES: &str = "lazy-pages.socket";
 
 impl Container {
     /// Makes a container of what a checkpoint has saved: `restore`. It runs, or is paused, as it was.
@@ -134,12 +138,19 @@ impl Launch<'_> {
             (Some(callers), Caller::Waits) => Some(Readiness::listen(self.dir.path(), callers)?),
             _ => None,
         };
+        if self.restore.criu.lazy_pages {
+            // Who hands the pages out may have been started just now. If it is not there in time, CRIU says so.
+            self.folders.of_work().wait_for(LAZY_PAGES, deadline())?;
+        }
         self.trace.done(What::CriuAsked);
         let mut restored = Restored { terminal: None, process: None };
-        let answer = criu.ask(criu::Task::Restore, opts, &mut |heard| self.work(heard, &mut restored, console.as_ref()));
+        let (folders, console) = (self.folders, console.as_ref());
+        let log = || folders.errors_of(criu::RESTORE_LOG);
+        let answer =
+            criu.ask(criu::Task::Restore, opts, &mut |heard| self.work(heard, &mut restored, console), log);
         criu.end();
         let taken = mount.take_away();
-        answer.map_err(|error| self.folders.tell(error, criu::RESTORE_LOG))?;
+        answer?;
         taken?;
         let Some((pid, pidfd)) = restored.process else {
             return Err(Error::internal("CRIU has restored nobody"));

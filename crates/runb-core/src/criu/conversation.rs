@@ -129,7 +129,8 @@ impl Conversation {
         Ok(())
     }
 
-    /// Has it do `task`, and `work` what it wants done meanwhile. An error of `work` ends the task, and is what is told.
+    /// Has it do `task`, and `work` what it wants done meanwhile. An error of `work` ends the task, and is what is told; of CRIU's
+    /// own failure what `log` finds in its log.
     ///
     /// # Errors
     /// It fails, and says why; it ends without an answer.
@@ -138,19 +139,20 @@ impl Conversation {
         task: Type,
         opts: Opts,
         work: &mut dyn FnMut(Heard) -> Result<()>,
+        log: impl FnOnce() -> Option<String>,
     ) -> Result<Resp> {
         self.say(&Req { r#type: task.into(), opts: Some(opts), ..Req::default() })?;
         let mut cause = None;
         loop {
             let (answer, descriptor) = match self.hear() {
                 Ok(heard) => heard,
-                Err(error) => return Err(cause.unwrap_or(error)),
+                Err(error) => return Err(cause.unwrap_or_else(|| log().into_iter().fold(error, Error::with_hint))),
             };
             if answer.r#type != i32::from(Type::Notify) {
                 return match (cause, answer.success) {
                     (Some(error), _) => Err(error),
                     (None, true) => Ok(answer),
-                    (None, false) => Err(refusal(&answer)),
+                    (None, false) => Err(refusal(&answer, log())),
                 };
             }
             let notify = answer.notify.unwrap_or_default();
@@ -225,10 +227,12 @@ fn too_old(path: &Path) -> Error {
     Error::new(Kind::Host, text)
 }
 
-/// Why it has not done what it was asked for.
-fn refusal(answer: &wire::Resp) -> Error {
-    let said = answer.cr_errmsg.as_deref().map(str::trim).filter(|text| !text.is_empty());
-    let error = Error::new(Kind::Host, format!("CRIU failed{}", said.map(|text| format!(": {text}")).unwrap_or_default()));
+/// Why it has not done what it was asked for. Its log ends with that; what it says itself is the first thing that went wrong, which
+/// may be nothing.
+fn refusal(answer: &wire::Resp, log: Option<String>) -> Error {
+    let said = || answer.cr_errmsg.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let said = log.or_else(said).map(|text| format!(": {text}")).unwrap_or_default();
+    let error = Error::new(Kind::Host, format!("CRIU failed{said}"));
     match answer.cr_errno {
         Some(errno) if errno > 0 => error.with_errno(Errno::from_raw(errno)),
         _ => error,

@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::Descriptors;
 use crate::error::{Error, Kind, Result};
 use crate::input;
+use crate::socket::wait_for;
 
 /// The name of the file with what the standard descriptors of the container were.
 const DESCRIPTORS: &str = "descriptors.json";
@@ -58,11 +62,6 @@ impl Folder {
         let directory = File::options().read(true).custom_flags(flags).open(path).map_err(|e| failed("open", &e))?;
         let before = fs::read_dir(path).map_err(|e| failed("read", &e))?.flatten().map(|entry| entry.file_name());
         Ok(Folder { path: path.to_owned(), directory, before: before.collect(), made })
-    }
-
-    /// Its path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// The number of its descriptor: CRIU opens it by this process's.
@@ -125,6 +124,24 @@ impl Folder {
         let errors: Vec<_> = text.lines().filter_map(|line| line.find("Error (").map(|at| line[at..].trim())).collect();
         let last = &errors[errors.len().saturating_sub(ERRORS)..];
         (!last.is_empty()).then(|| format!("{} ends with: {}", path.display(), last.join(" | ")))
+    }
+
+    /// Waits until there is a file `name` in it; false, if there is none at `deadline`.
+    ///
+    /// # Errors
+    /// The folder cannot be watched.
+    pub(crate) fn wait_for(&self, name: &str, deadline: Instant) -> Result<bool> {
+        let failed = |call: &str, errno| Error::host(format!("{call} {}", self.path.display()), errno);
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(|e| failed("inotify_init of", e))?;
+        watch.add_watch(&self.path, AddWatchFlags::IN_CREATE).map_err(|e| failed("inotify_add_watch", e))?;
+        while !self.path.join(name).exists() {
+            let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+            if !wait_for(&mut fds, deadline).map_err(|e| failed("poll", e))? {
+                return Ok(false);
+            }
+            let _ = watch.read_events();
+        }
+        Ok(true)
     }
 
     /// Removes what a dump that has failed left beside its log, and the folder, if it was made for that and nothing is in it.

@@ -104,6 +104,8 @@ pub(crate) struct Dump<'a> {
     pub(crate) mounts: Vec<External>,
     /// The kinds and inodes of its namespaces that are not its own.
     pub(crate) namespaces: Vec<(LinuxNamespaceType, u64)>,
+    /// Its descriptors that are not its own.
+    pub(crate) descriptors: &'a Descriptors,
     /// Where the images go.
     pub(crate) images: &'a Folder,
     /// Where CRIU's own files go.
@@ -169,7 +171,7 @@ pub(crate) fn dump(dump: &Dump<'_>, version: Version) -> Result<Opts> {
         parent_img: parent_path.as_deref().map(text).transpose()?,
         track_mem: (parent_path.is_some() || dump.options.pre_dump).then_some(true),
         ps: page_server.as_ref().map(server),
-        external: external.collect(),
+        external: external.chain(dump.descriptors.external()).collect(),
         ext_mnt: dump.mounts.iter().map(External::for_dump).collect::<Result<_>>()?,
         ..common(criu, dump.images, dump.work, dump.annotations)
     })
