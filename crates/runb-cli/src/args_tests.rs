@@ -334,16 +334,3 @@ fn the_table_for_users_has_each_verb_and_each_flag_and_no_other() {
     global.sort();
     assert_eq!(said("Global"), global);
 }
-
-#[test]
-fn the_table_for_users_says_of_each_verb_whether_this_version_does_it() {
-    for (_, name, runb) in compatibility().into_iter().filter(|(section, ..)| section == "Verbs") {
-        let line = match name.as_str() {
-            "kill" | "delete" | "state" | "start" | "create" | "run" | "pause" | "resume" | "ps" | "events"
-            | "checkpoint" | "restore" | "update" => format!("{name} ID"),
-            _ => continue,
-        };
-        let refused = crate::cmd::undelivered::refuse(&verb(&line)).is_err();
-        assert_eq!(refused, runb == "not yet", "{name} is {runb:?} in docs/compatibility.md");
-    }
-}

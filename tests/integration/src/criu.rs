@@ -10,6 +10,7 @@ use crate::runtime::{Kind, Outcome};
 
 /// A CRIU that works here.
 pub struct Criu {
+    program: PathBuf,
     path: OsString,
 }
 
@@ -35,11 +36,17 @@ impl Test {
         }
         let own = program.parent().map(PathBuf::from).unwrap_or_default();
         let path = std::env::join_paths([own].into_iter().chain(std::env::split_paths(&search)));
-        Criu { path: path.expect("a search path") }
+        Criu { program, path: path.expect("a search path") }
     }
 }
 
 impl Criu {
+    /// Whether it knows, with this kernel, which memory has changed.
+    pub fn tracks_memory(&self) -> bool {
+        let check = Command::new(&self.program).args(["check", "--feature", "mem_dirty_track"]).output();
+        check.expect("start CRIU").status.success()
+    }
+
     /// Has `command` find it.
     pub fn found_by(&self, mut command: Command) -> Command {
         command.env("PATH", &self.path);
