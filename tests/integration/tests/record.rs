@@ -77,7 +77,7 @@ fn so_have_the_calls_in_between() {
         let _settings = in_json(t);
         let container = t.bundle().idle().run_detached();
         let id = container.id();
-        for call in [&["state"][..], &["pause"], &["resume"], &["update", "--memory", "64M"], &["kill"]] {
+        for call in [&["state"][..], &["pause"], &["resume"], &["update"], &["kill"]] {
             t.call([&call[..1], &[id], &call[1..]].concat()).ok();
         }
         let phases = |verb| names(&records(verb, "exit")[0])[1..].to_vec();
