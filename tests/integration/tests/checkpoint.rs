@@ -179,7 +179,10 @@ fn what_cannot_be_asked_for_is_refused_by_its_flag_and_the_container_runs_on() {
         let images = t.dir().join("images");
         let images = images.to_str().expect("text");
         for (flags, told) in [
-            (&["--manage-cgroups-mode", "hard"][..], "--manage-cgroups-mode: \"hard\" is not soft, full, strict or ignore"),
+            (
+                &["--manage-cgroups-mode", "hard"][..],
+                "--manage-cgroups-mode: \"hard\" is not soft, full, strict or ignore",
+            ),
             (&["--network-lock", "none"], "--network-lock: \"none\" is not iptables, nftables or skip"),
             (&["--page-server", "0.0.0.0"], "--page-server: \"0.0.0.0\" is not ADDRESS:PORT"),
             (&["--empty-ns", "ipc"], "--empty-ns: namespace \"ipc\" is not supported"),

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -45,12 +45,13 @@ fn keeper<'t>(t: &'t Test, bundle: Bundle<'t>) -> (Container<'t>, wait::Fifo, fs
     let mut said = t.fifo(&bundle, "said");
     drop(t.fifo(&bundle, "in"));
     let input = fs::File::options().read(true).write(true).open(share.join("in")).expect("open the fifo");
-    let system = |at: &str, source: &str| {
-        json!({"destination": at, "type": "bind", "source": source, "options": ["bind", "ro"]})
-    };
-    let bundle = ["/usr", "/lib", "/lib64"].iter().filter(|path| Path::new(path).exists()).fold(bundle, |bundle, path| {
-        bundle.rootfs_with(|rootfs| fs::create_dir_all(rootfs.join(&path[1..])).expect("a folder")).mount(system(path, path))
-    });
+    let system = |at: &str, source: &str| json!({"destination": at, "type": "bind", "source": source, "options": ["bind", "ro"]});
+    let bundle =
+        ["/usr", "/lib", "/lib64"].iter().filter(|path| Path::new(path).exists()).fold(bundle, |bundle, path| {
+            bundle
+                .rootfs_with(|rootfs| fs::create_dir_all(rootfs.join(&path[1..])).expect("a folder"))
+                .mount(system(path, path))
+        });
     let container = bundle.args(["perl", "/share/keeper.pl"]).run_detached();
     assert_eq!(said.line(), "ready");
     (container, said, input)
@@ -128,7 +129,9 @@ fn memory_that_was_saved_before_is_not_saved_again() {
 fn answering<'t>(t: &Test, bundle: Bundle<'t>) -> (Container<'t>, wait::Fifo, fs::File) {
     let mut said = t.fifo(&bundle, "said");
     drop(t.fifo(&bundle, "in"));
-    let input = fs::File::options().read(true).write(true).open(bundle.share_dir().join("in")).expect("open the fifo");
+    let path = bundle.share_dir().join("in");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("chmod");
+    let input = fs::File::options().read(true).write(true).open(path).expect("open the fifo");
     let script = "exec 3<>/share/in </dev/null >/dev/null 2>&1; echo ready >/share/said; n=0
         while read line <&3; do n=$((n+1)); echo $line $n $(id -u) $(hostname) >/share/said; done";
     let container = bundle.sh(script).run_detached();
@@ -215,9 +218,8 @@ fn nested_mounts_find_their_places_again() {
         fs::create_dir(&outer).expect("a folder");
         fs::create_dir(&inner).expect("a folder");
         fs::write(inner.join("file"), "text").expect("a file");
-        let bind = |source: &Path, at: &str| {
-            json!({"destination": at, "type": "bind", "source": source, "options": ["bind"]})
-        };
+        let bind =
+            |source: &Path, at: &str| json!({"destination": at, "type": "bind", "source": source, "options": ["bind"]});
         let bundle = t.bundle().writable().mount(bind(&outer, "/outer")).mount(bind(&inner, "/outer/for/inner"));
         let (container, mut said, mut input) = answering(t, bundle);
         let images = t.dir().join("images");
@@ -247,7 +249,9 @@ fn a_container_is_restored_into_another_cgroup() {
         container.reap(pid);
         let other = t.name("other");
         let config = container.bundle().dir().join("config.json");
-        let text = fs::read_to_string(&config).expect("config.json").replace(&format!("\"/{}\"", container.id()), &format!("\"/{other}\""));
+        let text = fs::read_to_string(&config)
+            .expect("config.json")
+            .replace(&format!("\"/{}\"", container.id()), &format!("\"/{other}\""));
         fs::write(&config, text).expect("config.json");
         criu.restore(t, container.bundle(), images, &flags).ok();
         let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroups");
@@ -264,7 +268,8 @@ fn the_foreground_of_a_restore_has_the_workloads_exit_status() {
         let bundle = t.bundle();
         let mut said = t.fifo(&bundle, "said");
         drop(t.fifo(&bundle, "in"));
-        let mut input = fs::File::options().read(true).write(true).open(bundle.share_dir().join("in")).expect("the fifo");
+        let mut input =
+            fs::File::options().read(true).write(true).open(bundle.share_dir().join("in")).expect("the fifo");
         let script = "exec 3<>/share/in </dev/null >/dev/null 2>&1; echo ready >/share/said; read line <&3; exit $line";
         let container = bundle.sh(script).run_detached();
         assert_eq!(said.line(), "ready");

@@ -155,7 +155,7 @@ impl Held {
         let answer = criu.ask(criu::dump_task(options), opts, &mut work, log);
         criu.end();
         answer?;
-        trace.done(What::Saved);
+        trace.done(What::Dumped);
         Ok(())
     }
 }
