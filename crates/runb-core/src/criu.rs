@@ -16,7 +16,7 @@ mod wire;
 pub(crate) use conversation::{Conversation, Heard, Stdio};
 pub(crate) use descriptors::Descriptors;
 pub(crate) use external::{External, Namespaces, Seen, short};
-pub(crate) use folder::{Folder, Found};
+pub(crate) use folder::{Folder, Found, PASSABLE, SECRET};
 pub(crate) use mountpoints::make as make_mountpoints;
 pub(crate) use request::{
     DUMP_LOG, Dump, RESTORE_LOG, Restore, Task, dump, dump_needs, dump_task, memory_needs, restore, restore_needs,

@@ -75,7 +75,9 @@ fn a_container_that_is_to_run_on_does_so() {
         assert_eq!((container.status().as_str(), container.pid()), ("running", pid));
         assert_eq!(ask(&mut said, &share, "a"), "a 1");
         assert!(images.join("inventory.img").exists());
-        assert_eq!(images.metadata().expect("a folder").mode() & 0o777, 0o700);
+        if t.is(&[Kind::Runb]) {
+            assert_eq!(images.metadata().expect("a folder").mode() & 0o777, 0o700);
+        }
         container.delete_force().ok();
     });
 }
@@ -210,7 +212,9 @@ fn a_restore_that_fails_leaves_nothing() {
         let images = t.dir().join("images");
         let text = images.to_str().expect("text");
         let restore = |flags: &[&str]| criu.restore(t, container.bundle(), text, flags);
-        restore(&[]).fails_with(&["images"]);
+        if t.is(&[Kind::Runb]) {
+            restore(&[]).fails_with(&["--image-path: open ", "images"]);
+        }
         let pid = container.pid();
         criu.checkpoint(t, container.id(), text, &["--leave-running"]).ok();
         restore(&[]).fails_with(&["already exists"]);

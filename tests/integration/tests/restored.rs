@@ -155,7 +155,17 @@ fn a_container_with_a_user_namespace_is_restored_into_one() {
         });
         let (container, mut said, mut input) = answering(t, bundle);
         answers(&mut said, &mut input, "a", "a 1 0 runb");
-        criu.round_trip(t, &container, &["--manage-cgroups-mode", "ignore"]);
+        let images = t.dir().join("images");
+        if !t.is(&[Kind::Runb]) {
+            // They make it for the host's root alone, and the restore fails.
+            fs::create_dir(&images).expect("a folder");
+            fs::set_permissions(&images, fs::Permissions::from_mode(0o711)).expect("chmod");
+        }
+        let images = images.to_str().expect("text");
+        let pid = container.pid();
+        criu.checkpoint(t, container.id(), images, &[]).ok();
+        container.reap(pid);
+        criu.restore(t, container.bundle(), images, &[]).ok();
         answers(&mut said, &mut input, "b", "b 2 0 runb");
         let map = fs::read_to_string(format!("/proc/{}/uid_map", container.pid())).expect("a map");
         assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);

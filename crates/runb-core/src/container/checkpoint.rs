@@ -14,7 +14,9 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use super::end::{Removal, removal};
 use super::{Container, Force, Held};
 use crate::cgroup::FreezerState;
-use crate::criu::{self, Conversation, Descriptors, External, Folder, Found, Heard, Namespaces, Seen, Stdio};
+use crate::criu::{
+    self, Conversation, Descriptors, External, Folder, Found, Heard, Namespaces, PASSABLE, SECRET, Seen, Stdio,
+};
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::host::cgroups::CgroupMounts;
@@ -53,7 +55,7 @@ impl Folders {
             return Err(Error::new(Kind::Usage, "no folder is named").at("options.image_path"));
         }
         let images = Folder::open(&criu.image_path, "options.image_path", images)?;
-        let work = criu.work_path.as_deref().map(|path| Folder::open(path, "options.work_path", Found::OrMade));
+        let work = criu.work_path.as_deref().map(|path| Folder::open(path, "options.work_path", Found::OrMade(SECRET)));
         Ok(Folders { images, work: work.transpose()? })
     }
 
@@ -82,7 +84,9 @@ impl Held {
             return Err(Error::new(Kind::State, text));
         }
         let status_fd = options.status_fd.map(StatusFd::of).transpose()?;
-        let folders = Folders::open(&options.criu, Found::OrMade)?;
+        // Its root opens some of the images when it is restored.
+        let mode = if self.saved.namespaces & libc::CLONE_NEWUSER as u64 == 0 { SECRET } else { PASSABLE };
+        let folders = Folders::open(&options.criu, Found::OrMade(mode))?;
         if let Err(error) = self.dump(options, &folders, status_fd, trace) {
             let error = self.let_run_on(status).err().into_iter().fold(error, Error::and_cleanup);
             folders.images.clean();

@@ -393,7 +393,6 @@ impl Launch<'_> {
         self.saved.phase = phase;
         self.dir.enter(phase)
     }
-
 }
 
 /// Takes a failed launch back, of which somebody was in the cgroup, if it is `used`; what fails in that is said beside the cause.
@@ -423,7 +422,11 @@ pub(super) fn take_back(
 }
 
 /// Gives the terminal's master to whoever awaits it: the socket, if the caller leaves; else the caller.
-pub(super) fn hand_over(master: Option<Master>, caller: Caller, console: Option<&ConsoleSocket>) -> Result<Option<Master>> {
+pub(super) fn hand_over(
+    master: Option<Master>,
+    caller: Caller,
+    console: Option<&ConsoleSocket>,
+) -> Result<Option<Master>> {
     match (master, console) {
         (Some(master), _) if caller == Caller::Waits => console::prepare(&master).map(|()| Some(master)),
         (Some(master), Some(console)) => console.send(&master).map(|()| None),

@@ -11,9 +11,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::cgroups::Cgroups;
 use super::checkpoint::{Folders, below, cgroups_of};
-use super::create::{
-    Planned, console_fits, hand_over, planned_traced, probe, saved as saved_of, take_back,
-};
+use super::create::{Planned, console_fits, hand_over, planned_traced, probe, saved as saved_of, take_back};
 use super::{Container, Running, Workload, planned_step, traced};
 use crate::cgroup::Made;
 use crate::criu::{self, Conversation, Descriptors, External, Found, Heard, Namespaces, Seen, Stdio};
@@ -77,8 +75,7 @@ fn launch(options: &Options, restore: &RestoreOptions, trace: &mut Trace) -> Res
     criu.has(&criu::restore_needs(restore, &saved.annotations, &namespaces))?;
     let dir = StateDir::create(&options.root, &options.id)?;
     let warnings = [planned.bundle.warnings.as_slice(), planned.plan.warnings.as_slice()].concat();
-    let mut launch =
-        Launch { options, restore, planned: &planned, folders: &folders, dir, saved, used: false, trace };
+    let mut launch = Launch { options, restore, planned: &planned, folders: &folders, dir, saved, used: false, trace };
     match launch.go(criu, &namespaces, &descriptors) {
         Ok(workload) => {
             let Launch { dir, saved, .. } = launch;
@@ -146,8 +143,7 @@ impl Launch<'_> {
         let mut restored = Restored { terminal: None, process: None };
         let (folders, console) = (self.folders, console.as_ref());
         let log = || folders.errors_of(criu::RESTORE_LOG);
-        let answer =
-            criu.ask(criu::Task::Restore, opts, &mut |heard| self.work(heard, &mut restored, console), log);
+        let answer = criu.ask(criu::Task::Restore, opts, &mut |heard| self.work(heard, &mut restored, console), log);
         criu.end();
         let taken = mount.take_away();
         answer?;
@@ -215,6 +211,10 @@ impl Launch<'_> {
             masked: masked.map(|path| clean(path.as_ref())).collect(),
         }
         .mounts();
+        // CRIU follows no link there.
+        for mount in &mut mounts {
+            mount.source = fs::canonicalize(&mount.source).unwrap_or_else(|_| mount.source.clone());
+        }
         // It may have been made for a caller that awaited its readiness.
         let notify = PathBuf::from(notify::INSIDE);
         mounts.push(External { at: notify.clone(), name: notify, source: self.dir.path().join(notify::FOLDER) });

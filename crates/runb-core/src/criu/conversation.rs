@@ -158,8 +158,11 @@ impl Conversation {
             let notify = answer.notify.unwrap_or_default();
             let heard = Heard { script: notify.script.unwrap_or_default(), pid: notify.pid, descriptor };
             let done = if cause.is_none() { work(heard) } else { Ok(()) };
-            let reply =
-                Req { r#type: Type::Notify.into(), notify_success: Some(done.is_ok() && cause.is_none()), ..Req::default() };
+            let reply = Req {
+                r#type: Type::Notify.into(),
+                notify_success: Some(done.is_ok() && cause.is_none()),
+                ..Req::default()
+            };
             cause = cause.or(done.err());
             self.say(&reply).or_else(|error| cause.take().map_or(Err(error), Err))?;
         }

@@ -148,7 +148,10 @@ impl Namespaces {
                     namespaces.external.push((typ, Joined { place, path: path.clone(), key }));
                 }
                 LinuxNamespaceType::Cgroup => {
-                    return Err(Error::spec(place, "CRIU cannot restore a container into a cgroup namespace of others"));
+                    return Err(Error::spec(
+                        place,
+                        "CRIU cannot restore a container into a cgroup namespace of others",
+                    ));
                 }
                 _ => namespaces.joined.push(JoinNamespace { ns: short(typ).to_owned(), ns_file: text(path)? }),
             }
@@ -217,7 +220,11 @@ mod tests {
             masked: vec!["/proc/kcore".into()],
         };
         let mounts = seen.mounts();
-        let all: Vec<_> = mounts.iter().take(4).map(|m| [&m.at, &m.name, &m.source].map(|path| path.to_str().expect("text"))).collect();
+        let all: Vec<_> = mounts
+            .iter()
+            .take(4)
+            .map(|m| [&m.at, &m.name, &m.source].map(|path| path.to_str().expect("text")))
+            .collect();
         assert_eq!(
             all,
             [
@@ -234,7 +241,8 @@ mod tests {
     }
 
     #[test]
-    fn network_and_pid_namespaces_of_others_are_handed_over_the_others_entered_by_path_and_a_cgroup_namespace_refused() {
+    fn network_and_pid_namespaces_of_others_are_handed_over_the_others_entered_by_path_and_a_cgroup_namespace_refused()
+    {
         let of = |typ: &str| {
             let list = serde_json::json!([{"type": "mount"}, {"type": typ, "path": "/n"}]);
             Namespaces::of(&spec(serde_json::json!({"ociVersion": "1.0.2", "linux": {"namespaces": list}})))

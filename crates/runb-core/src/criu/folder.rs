@@ -32,9 +32,14 @@ const ERRORS: usize = 3;
 pub(crate) enum Found {
     /// It does.
     Expected,
-    /// It is made if it is missing, for root alone: images have all that was in memory.
-    OrMade,
+    /// It is made if it is missing, with this mode.
+    OrMade(u32),
 }
+
+/// The mode of a folder that is for root alone: images have all that was in memory.
+pub(crate) const SECRET: u32 = 0o700;
+/// The mode of a folder through which the root of a user namespace, who is nobody, finds its way; the images in it are for root alone.
+pub(crate) const PASSABLE: u32 = 0o711;
 
 /// A folder that CRIU works in.
 #[derive(Debug)]
@@ -54,10 +59,12 @@ impl Folder {
     /// It is no folder, or cannot be made or opened.
     pub(crate) fn open(path: &Path, option: &'static str, found: Found) -> Result<Self> {
         let failed = |call: &str, e: &std::io::Error| Error::io(format!("{call} {}", path.display()), e).at(option);
-        let made = found == Found::OrMade && !path.exists();
-        if made {
-            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed("mkdir", &e))?;
+        let mode = if let Found::OrMade(mode) = found { Some(mode) } else { None };
+        let mode = mode.filter(|_| !path.exists());
+        if let Some(mode) = mode {
+            DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|e| failed("mkdir", &e))?;
         }
+        let made = mode.is_some();
         let flags = libc::O_DIRECTORY;
         let directory = File::options().read(true).custom_flags(flags).open(path).map_err(|e| failed("open", &e))?;
         let before = fs::read_dir(path).map_err(|e| failed("read", &e))?.flatten().map(|entry| entry.file_name());
@@ -81,7 +88,9 @@ impl Folder {
         let path = self.path.join(parent);
         match fs::metadata(&path) {
             Ok(meta) if meta.is_dir() => Ok(()),
-            Ok(_) => Err(Error::host(format!("{} is no folder", path.display()), nix::errno::Errno::ENOTDIR).at(OPTION)),
+            Ok(_) => {
+                Err(Error::host(format!("{} is no folder", path.display()), nix::errno::Errno::ENOTDIR).at(OPTION))
+            }
             Err(e) => Err(Error::io(format!("stat {}", path.display()), &e).at(OPTION)),
         }
     }
@@ -132,7 +141,8 @@ impl Folder {
     /// The folder cannot be watched.
     pub(crate) fn wait_for(&self, name: &str, deadline: Instant) -> Result<bool> {
         let failed = |call: &str, errno| Error::host(format!("{call} {}", self.path.display()), errno);
-        let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(|e| failed("inotify_init of", e))?;
+        let watch =
+            Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(|e| failed("inotify_init of", e))?;
         watch.add_watch(&self.path, AddWatchFlags::IN_CREATE).map_err(|e| failed("inotify_add_watch", e))?;
         while !self.path.join(name).exists() {
             let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
@@ -177,16 +187,17 @@ mod tests {
         let path = folder("clean");
         fs::create_dir(&path).expect("a folder");
         fs::write(path.join("old.img"), "").expect("a file");
-        let images = Folder::open(&path, "options.image_path", Found::OrMade).expect("opened");
+        let images = Folder::open(&path, "options.image_path", Found::OrMade(SECRET)).expect("opened");
         for name in ["core-1.img", "stats-dump", DESCRIPTORS, "dump.log", "mine"] {
             fs::write(path.join(name), "").expect("a file");
         }
         images.clean();
-        let mut left: Vec<_> = fs::read_dir(&path).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+        let mut left: Vec<_> =
+            fs::read_dir(&path).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
         left.sort();
         assert_eq!(left, ["dump.log", "mine", "old.img"]);
         fs::remove_dir_all(&path).expect("removed");
-        let images = Folder::open(&path, "options.image_path", Found::OrMade).expect("made");
+        let images = Folder::open(&path, "options.image_path", Found::OrMade(SECRET)).expect("made");
         images.clean();
         assert!(!path.exists());
     }
@@ -194,12 +205,13 @@ mod tests {
     #[test]
     fn the_last_errors_of_a_log_are_told() {
         let path = folder("log");
-        let images = Folder::open(&path, "options.image_path", Found::OrMade).expect("made");
+        let images = Folder::open(&path, "options.image_path", Found::OrMade(SECRET)).expect("made");
         assert_eq!(images.errors_of("dump.log"), None);
         let line = |n: u32| format!("(00.1)      {n}: Error (criu/x.c:{n}): what {n}\n(00.2) Warn (criu/y.c:1): no\n");
         fs::write(path.join("dump.log"), (1..=4).map(line).collect::<String>()).expect("a log");
         let told = images.errors_of("dump.log").expect("errors");
-        let expected = "dump.log ends with: Error (criu/x.c:2): what 2 | Error (criu/x.c:3): what 3 | Error (criu/x.c:4): what 4";
+        let expected =
+            "dump.log ends with: Error (criu/x.c:2): what 2 | Error (criu/x.c:3): what 3 | Error (criu/x.c:4): what 4";
         assert!(told.ends_with(expected), "{told}");
         fs::remove_dir_all(&path).expect("removed");
     }
@@ -207,7 +219,7 @@ mod tests {
     #[test]
     fn a_parent_is_a_folder_and_relative() {
         let path = folder("parent");
-        let images = Folder::open(&path.join("two"), "options.image_path", Found::OrMade).expect("made");
+        let images = Folder::open(&path.join("two"), "options.image_path", Found::OrMade(SECRET)).expect("made");
         fs::create_dir(path.join("one")).expect("a folder");
         assert!(images.has_parent(Path::new("../one")).is_ok());
         assert!(images.has_parent(Path::new("../none")).expect_err("missing").to_string().contains("ENOENT"));

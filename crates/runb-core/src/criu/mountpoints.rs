@@ -120,9 +120,7 @@ mod tests {
         fs::write(bundle.join("file"), "").expect("a file");
         symlink("/real", rootfs.join("link")).expect("a link");
         symlink("../../../../out", rootfs.join("away")).expect("a link");
-        let bind = |source: &str, destination: &str| {
-            serde_json::json!({"destination": destination, "source": source, "options": ["bind"]})
-        };
+        let bind = |source: &str, destination: &str| serde_json::json!({"destination": destination, "source": source, "options": ["bind"]});
         let spec: Spec = serde_json::from_value(serde_json::json!({"ociVersion": "1.0.2", "mounts": [
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
             bind("bound", "/link/conf"),

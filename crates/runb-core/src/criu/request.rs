@@ -214,10 +214,8 @@ pub(crate) fn restore_needs(options: &RestoreOptions, annotations: &Annotations,
 /// # Errors
 /// A path is not UTF-8.
 pub(crate) fn restore(restore: &Restore<'_>) -> Result<Opts> {
-    let cgroup = |(controllers, path): &(String, String)| CgroupRoot {
-        ctrl: Some(controllers.clone()),
-        path: path.clone(),
-    };
+    let cgroup =
+        |(controllers, path): &(String, String)| CgroupRoot { ctrl: Some(controllers.clone()), path: path.clone() };
     Ok(Opts {
         log_file: Some(RESTORE_LOG.to_owned()),
         root: Some(text(restore.root)?),

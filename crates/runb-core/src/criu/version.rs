@@ -71,7 +71,8 @@ impl Version {
     /// # Errors
     /// It is too old for one of them, which is told with the version that it wants.
     pub(crate) fn has(self, needs: &[Need]) -> Result<()> {
-        let too_old = |since| Error::new(Kind::Host, format!("CRIU {since} or newer is needed, and this one is {self}"));
+        let too_old =
+            |since| Error::new(Kind::Host, format!("CRIU {since} or newer is needed, and this one is {self}"));
         if self < OLDEST {
             return Err(too_old(OLDEST));
         }
@@ -88,7 +89,8 @@ mod tests {
 
     #[test]
     fn what_a_criu_is_too_old_for_is_named_with_the_version_that_it_wants() {
-        let needs = [Need { of: "options.tcp_close", since: TCP_CLOSE }, Need { of: "options.lsm_profile", since: LSM }];
+        let needs =
+            [Need { of: "options.tcp_close", since: TCP_CLOSE }, Need { of: "options.lsm_profile", since: LSM }];
         assert!(Version(4, 2, 0).has(&needs).is_ok());
         assert!(Version(3, 16, 0).has(&needs).is_ok());
         let error = Version(3, 15, 1).has(&needs).expect_err("it is too old").to_string();
