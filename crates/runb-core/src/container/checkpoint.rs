@@ -1,6 +1,5 @@
 //! `checkpoint`: CRIU saves the container's processes in a folder, and ends them, or lets them run on.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -270,15 +269,18 @@ fn masked(spec: &Spec, pid: i32) -> Result<Vec<PathBuf>> {
     Ok(list.map(|path| clean(Path::new(path))).filter(is_null).collect())
 }
 
-/// The cgroups of the process `pid`, as CRIU takes them for roots: the controllers, and the path.
+/// The cgroups of the process `pid`, as CRIU takes them for roots: each controller, or `name=…`, or nothing for version 2, and the path.
 pub(super) fn cgroups_of(pid: i32) -> Result<Vec<(String, String)>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = fs::read_to_string(&path).map_err(|e| Error::io(format!("read {path}"), &e))?;
     let parts = text.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
-        Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
+        Some((parts.next()?, parts.next()?))
     });
-    // The same controllers twice there are not.
-    let known: HashMap<_, _> = parts.collect();
-    Ok(known.into_iter().collect())
+    let each = |(controllers, path): (&str, &str)| {
+        let path = path.to_owned();
+        let named: Vec<_> = controllers.split(',').map(|name| (name.to_owned(), path.clone())).collect();
+        named
+    };
+    Ok(parts.flat_map(each).collect())
 }
