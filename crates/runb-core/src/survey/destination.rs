@@ -95,6 +95,10 @@ impl Cover {
 
 /// The path as an absolute one without `.` and `..`.
 pub(crate) fn clean(path: &Path) -> PathBuf {
+    // Most are: the others' way takes thirty times as long.
+    if is_clean(path.as_os_str().as_bytes()) {
+        return path.to_owned();
+    }
     let mut out = PathBuf::from("/");
     for part in path.components() {
         match part {
@@ -106,6 +110,21 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
         }
     }
     out
+}
+
+/// Whether a path is absolute and its names are neither empty nor `.` nor `..`.
+fn is_clean(path: &[u8]) -> bool {
+    let name_after = |slash: usize| match path.get(slash + 1) {
+        None => path.len() == 1,
+        Some(b'/') => false,
+        Some(b'.') => {
+            let rest = &path[slash + 2..];
+            let length = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+            !(length == 0 || (length == 1 && rest[0] == b'.'))
+        }
+        Some(_) => true,
+    };
+    path.first() == Some(&b'/') && path.iter().enumerate().all(|(at, byte)| *byte != b'/' || name_after(at))
 }
 
 /// Looks for `path` below `root`, where `covers` are mounted.
@@ -316,6 +335,24 @@ mod tests {
         assert_eq!(seen(&dir, "/out", &none), ("/etc/new".into(), 0, None));
         assert_eq!(seen(&dir, "/loop/a", &none), ("/loop/a".into(), 0, None));
         fs::remove_dir_all(&dir).expect("removed");
+    }
+
+    #[test]
+    fn a_path_is_clean_when_cleaning_would_change_nothing() {
+        let paths = [
+            "/", "/a", "/a/b.c", "/.a/..b", "/a/...", "/a/..b", "", "a", "//", "/a/", "/a//b", "/./a", "/a/.", "/a/..", "/../a", "/a/./b",
+        ];
+        for path in paths {
+            let by_names: PathBuf = Path::new("/").join(path).components().fold(PathBuf::new(), |mut out, part| {
+                match part {
+                    Component::ParentDir => drop(out.pop()),
+                    part => out.push(part),
+                }
+                out
+            });
+            assert_eq!(clean(Path::new(path)), by_names, "{path}");
+            assert_eq!(is_clean(path.as_bytes()), by_names.as_os_str() == path, "{path}");
+        }
     }
 
     #[test]
