@@ -23,7 +23,9 @@ pub fn caller() -> Caller {
 fn read(pid: i32, file: &str) -> Option<String> {
     let mut text = [0; 4096];
     let length = File::open(format!("/proc/{pid}/{file}")).and_then(|mut file| file.read(&mut text)).ok()?;
-    Some(String::from_utf8_lossy(&text[..length]).into_owned())
+    // As a rule it is UTF-8, and to see that takes a tenth of the time that mending does.
+    let text = &text[..length];
+    Some(std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text).into_owned(), str::to_owned))
 }
 
 /// The name and the parent of proc_pid_stat(5): the name is in brackets, and may have brackets in it.
