@@ -101,6 +101,7 @@ fn length(layout: Layout) -> Option<usize> {
 // caller has to repeat. Lists are of one thread; a block that another one frees goes to that one's. Nothing here panics or allocates
 // by itself: the indices of lists are below `LONGEST / STEP`, as no layout is empty.
 unsafe impl GlobalAlloc for Heap {
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match length(layout) {
             Some(length) => POOL.with(|pool| pool.take(length)),
@@ -109,6 +110,7 @@ unsafe impl GlobalAlloc for Heap {
         }
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match length(layout) {
             // SAFETY: the caller's block is one of `alloc` for the same layout.
@@ -118,6 +120,7 @@ unsafe impl GlobalAlloc for Heap {
         }
     }
 
+    #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let Some(length) = length(layout) else {
             // SAFETY: as the caller's.
@@ -131,6 +134,7 @@ unsafe impl GlobalAlloc for Heap {
         block
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller says that `size`, rounded up to the alignment, is no overflow.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
