@@ -112,19 +112,12 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
     out
 }
 
-/// Whether a path is absolute and its names are neither empty nor `.` nor `..`.
+/// Whether a path is absolute and its names are neither empty nor begin with a dot: cleaning changes nothing. Without a branch for
+/// each byte, so that the compiler takes many at once.
 fn is_clean(path: &[u8]) -> bool {
-    let name_after = |slash: usize| match path.get(slash + 1) {
-        None => path.len() == 1,
-        Some(b'/') => false,
-        Some(b'.') => {
-            let rest = &path[slash + 2..];
-            let length = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
-            !(length == 0 || (length == 1 && rest[0] == b'.'))
-        }
-        Some(_) => true,
-    };
-    path.first() == Some(&b'/') && path.iter().enumerate().all(|(at, byte)| *byte != b'/' || name_after(at))
+    let is_odd = |pair: &[u8]| (pair[0] == b'/') & ((pair[1] == b'/') | (pair[1] == b'.'));
+    let odd = path.windows(2).fold(false, |odd, pair| odd | is_odd(pair));
+    path.first() == Some(&b'/') && !odd && (path.len() == 1 || path.last() != Some(&b'/'))
 }
 
 /// What is left of a clean path below a clean `above`, or at it; none if it is elsewhere. By their bytes: Path::strip_prefix goes
@@ -364,7 +357,7 @@ mod tests {
                 out
             });
             assert_eq!(clean(Path::new(path)), by_names, "{path}");
-            assert_eq!(is_clean(path.as_bytes()), by_names.as_os_str() == path, "{path}");
+            assert!(!is_clean(path.as_bytes()) || by_names.as_os_str() == path, "{path}");
         }
     }
 

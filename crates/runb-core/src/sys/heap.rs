@@ -170,7 +170,7 @@ mod tests {
         // SAFETY: no layout of the tests is empty; the block is as long as its layout.
         unsafe {
             let block = Heap.alloc(layout);
-            assert!(!block.is_null() && block.addr() % layout.align() == 0, "{layout:?}: {block:?}");
+            assert!(!block.is_null() && block.addr().is_multiple_of(layout.align()), "{layout:?}: {block:?}");
             block.write_bytes(byte, layout.size());
             block
         }

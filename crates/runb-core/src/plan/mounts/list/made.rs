@@ -106,7 +106,7 @@ impl Mounts<'_> {
 
     /// The filesystem that was mounted at `path` last, if it is a new devpts.
     pub(in crate::plan) fn devpts(&self, path: &Path) -> Option<Slot> {
-        let last = self.done.iter().rev().find(|mounted| mounted.destination == path)?;
+        let last = self.done.iter().rev().find(|mounted| mounted.destination.as_os_str() == path)?;
         (last.filesystem == Filesystem::Devpts).then_some(last.tree)
     }
 
