@@ -36,9 +36,11 @@ fn all_capabilities() -> Value {
 /// The container to run `script` in: it finds the runtime as `$r`, and the bundle `inner` at /inner.
 fn engines<'t>(t: &'t Test, inner: &Bundle<'_>, script: &str) -> Bundle<'t> {
     inner.write();
-    let outer = t.bundle().writable().sh(&format!("r='/share/runtime --root /tmp/state --no-invocation-log'; {script}"));
+    let outer =
+        t.bundle().writable().sh(&format!("r='/share/runtime --root /tmp/state --no-invocation-log'; {script}"));
     fs::copy(t.runtime().path(), outer.share_dir().join("runtime")).expect("copy the runtime");
     outer
+        .mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}))
         .mount(json!({"destination": "/inner", "type": "bind", "source": inner.dir(), "options": ["bind"]}))
         .spec(|spec| spec["process"]["noNewPrivileges"] = json!(false))
 }
@@ -58,6 +60,11 @@ fn privileged(bundle: Bundle<'_>) -> Bundle<'_> {
             options.retain(|option| option != "ro");
         }
     })
+}
+
+/// Masks on the procfs of the container.
+fn masked(bundle: Bundle<'_>) -> Bundle<'_> {
+    bundle.spec(|spec| spec["linux"]["maskedPaths"] = json!(["/proc/keys", "/proc/timer_list"]))
 }
 
 /// The user namespace of a remapped engine's containers.
@@ -117,40 +124,70 @@ fn in_a_privileged_container_a_container_lives_from_create_to_delete() {
     });
 }
 
+/// Of a container that an engine makes without any flag.
+fn common(bundle: Bundle<'_>) -> Bundle<'_> {
+    let names = json!(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP"]);
+    bundle.spec(|spec| {
+        for set in ["bounding", "effective", "permitted"] {
+            spec["process"]["capabilities"][set] = names.clone();
+        }
+        spec["process"]["capabilities"]["ambient"] = json!([]);
+    })
+}
+
+fn unmasked(bundle: Bundle<'_>) -> Bundle<'_> {
+    bundle.spec(|spec| {
+        spec["linux"]["maskedPaths"] = json!([]);
+        spec["linux"]["readonlyPaths"] = json!([]);
+    })
+}
+
 #[test]
 fn in_a_container_with_the_rights_of_any_the_masks_of_proc_are_named_with_the_engines_flag_that_helps() {
     in_modes(LIFECYCLE, |t| {
         t.runb_only("the peers say EPERM");
         let inner = inner_of_a_user(t);
-        let script = "$r run --bundle /inner inside 2>&1";
-        let masked = engines(t, &inner, script).with_id(&t.name("m")).run();
+        let engine =
+            |name: &str| common(engines(t, &inner, "$r run --bundle /inner inside 2>&1")).with_id(&t.name(name));
+        let masked = engine("m").run();
         assert_ne!(masked.code, 0, "{masked:?}");
-        for words in ["mounts[0] (/proc)", "/proc/kcore", "--security-opt systempaths=unconfined", "procMount"] {
+        for words in ["mounts[0] (/proc)", "/proc/bus", "covered", "--security-opt systempaths=unconfined", "procMount"]
+        {
             assert!(masked.stdout.contains(words), "{words}: {masked:?}");
         }
         // And that flag is the one.
-        let unmasked = engines(t, &inner, script).with_id(&t.name("u")).spec(|spec| {
-            spec["linux"]["maskedPaths"] = json!([]);
-            spec["linux"]["readonlyPaths"] = json!([]);
-        });
-        let unmasked = unmasked.run().ok();
-        assert!(unmasked.stdout.ends_with("0\n"), "{unmasked:?}");
+        let unmasked = unmasked(engine("u")).run().ok();
+        assert!(unmasked.stdout.lines().any(|line| line == "0"), "{unmasked:?}");
     });
 }
 
 #[test]
-fn a_privileged_container_whose_proc_has_masks_nests_one_without_a_user_namespace_only() {
+fn in_a_container_without_the_right_to_map_root_or_with_few_ids_the_error_says_so() {
     in_modes(V2, |t| {
         t.runb_only("the peers say EPERM");
-        let masks = |bundle: Bundle<'_>| -> Bundle<'_> {
-            bundle.spec(|spec| spec["linux"]["maskedPaths"] = json!(["/proc/kcore", "/proc/keys"]))
-        };
-        let plain = inner(t).args(["id", "-u"]);
-        let outer = masks(privileged(engines(t, &plain, "$r run --bundle /inner inside"))).with_id(&t.name("p"));
-        assert_eq!(outer.run().ok().stdout, "0\n");
-        let outer = masks(privileged(engines(t, &plain, "$r run --bundle /inner inside 2>&1"))).with_id(&t.name("q"));
-        let refused = remapped(outer).run();
-        assert_ne!(refused.code, 0, "{refused:?}");
-        assert!(refused.stdout.contains("/proc/kcore, /proc/keys covered"), "{refused:?}");
+        let inner = inner_of_a_user(t);
+        // What the runtime's own template gives.
+        let outer = unmasked(engines(t, &inner, "$r run --bundle /inner inside 2>&1")).with_id(&t.name("f"));
+        let outcome = outer.run();
+        let words = "/uid_map (0 is mapped by who has CAP_SETFCAP, since Linux 5.12): operation not permitted (EPERM)";
+        assert!(outcome.code != 0 && outcome.stdout.contains(words), "{outcome:?}");
+
+        let inner = inner.set("/linux/uidMappings/0/size", json!(70_000));
+        let outer = privileged(engines(t, &inner, "$r run --bundle /inner inside 2>&1")).with_id(&t.name("i"));
+        let outcome = remapped(outer).run();
+        let words = "the runtime's own user namespace has not all of 0 to 69999 in one range of /proc/self/uid_map";
+        assert!(outcome.code != 0 && outcome.stdout.contains(words), "{outcome:?}");
+    });
+}
+
+#[test]
+fn masks_of_a_privileged_container_are_in_the_way_of_user_namespaces_alone() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers say EPERM");
+        let engine = |inner: &Bundle<'_>| masked(privileged(engines(t, inner, "$r run --bundle /inner inside 2>&1")));
+        let outcome = engine(&inner(t).args(["id", "-u"])).with_id(&t.name("p")).run().ok();
+        assert!(outcome.stdout.lines().any(|line| line == "0"), "{outcome:?}");
+        let refused = engine(&inner_of_a_user(t)).with_id(&t.name("q")).run();
+        assert!(refused.code != 0 && refused.stdout.contains("/proc/keys, /proc/timer_list covered"), "{refused:?}");
     });
 }
