@@ -229,6 +229,20 @@ fn in_the_hosts_network_and_ipc_namespaces_the_hosts_sys_and_mqueue_are_bound_an
 }
 
 #[test]
+fn where_the_host_has_no_mqueue_that_could_be_bound_the_error_says_so() {
+    as_user(V2, |t| {
+        t.runb_only("runc fails with the kernel's EPERM");
+        if Path::new("/dev/mqueue").exists() {
+            t.skip("this machine has one");
+        }
+        let outcome = t.bundle().without_namespace("ipc").args(["true"]).run();
+        outcome.fails_with(&[
+            "(/dev/mqueue): bind source /dev/mqueue, the host's, as the container can mount no mqueue: no such file or directory",
+        ]);
+    });
+}
+
+#[test]
 fn a_procfs_that_is_masked_is_named_with_the_flag_that_helps() {
     as_user(V2, |t| {
         t.runb_only("the peers say EPERM");

@@ -103,8 +103,9 @@ impl<'a> Mounts<'a> {
         let seen = request.survey.destinations.get(i).cloned().unwrap_or_else(|| Destination::unseen(&destination));
         let disk = !self.user_namespace && request.survey.disks.get(i).copied().unwrap_or_default();
         let reader = request.survey.source_readers.get(i).copied().unwrap_or_default();
+        let stands_in = !bound && matches!(what, What::Source(_));
         let mut planned =
-            Planned { disk, place, mount, destination, source, seen, options, what, kind, reader, work, had };
+            Planned { disk, place, mount, destination, source, seen, options, what, kind, reader, stands_in, work, had };
         if matches!(planned.what, What::Source(_)) {
             // Of what nobody has asked for nothing is known to be locked.
             let locks = if self.user_namespace && flags != 0 { Locks::Locked } else { Locks::Free };
