@@ -139,13 +139,12 @@ impl<'a> Mounts<'a> {
     }
 
     /// A tmpfs that the runtime is to fill is created in the runtime's user namespace: in one of the container's the runtime's
-    /// own ids would not be mapped (EOVERFLOW). Its root belongs to the container's.
+    /// own ids would not be mapped (EOVERFLOW). Its root belongs to the container's. A user's own id is always mapped, and init is in
+    /// the container's user namespace before it makes anything.
     pub(super) fn prepare_copy(&mut self, p: &mut Program, planned: &mut Planned<'_>) -> Result<()> {
-        let linux = self.request.spec.linux().as_ref();
-        for (name, maps) in [
-            ("uid", linux.and_then(|l| l.uid_mappings().as_ref())),
-            ("gid", linux.and_then(|l| l.gid_mappings().as_ref())),
-        ] {
+        let linux = self.request.spec.linux().as_ref().filter(|_| self.request.host.standing.may_mount());
+        let maps = linux.map(|linux| [("uid", linux.uid_mappings().as_ref()), ("gid", linux.gid_mappings().as_ref())]);
+        for (name, maps) in maps.into_iter().flatten() {
             let Some(root) = maps.into_iter().flatten().find(|map| map.container_id() == 0) else {
                 return Err(Error::spec(
                     planned.place.as_str(),
