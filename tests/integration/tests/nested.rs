@@ -124,6 +124,24 @@ fn in_a_privileged_container_a_container_lives_from_create_to_delete() {
     });
 }
 
+#[test]
+fn a_limit_beside_the_engines_own_processes_is_refused_by_its_reason_and_holds_where_they_have_gone_aside() {
+    in_modes(V2, |t| {
+        t.runb_only("the peers have other words");
+        t.needs_controller("memory");
+        let inner = inner(t).args(["cat", "/sys/fs/cgroup/memory.max"]);
+        let inner = inner.set("/linux/resources/memory", json!({"limit": 64 << 20}));
+        let run = "$r run --bundle /inner inside 2>&1";
+        let refused = privileged(engines(t, &inner, run)).with_id(&t.name("b")).run();
+        let words = "/sys/fs/cgroup has processes in it, and gives no controllers on";
+        assert!(refused.code != 0 && refused.stdout.contains(words), "{refused:?}");
+        // As the images of Docker in Docker do.
+        let aside = format!("mkdir /sys/fs/cgroup/init; echo 1 >/sys/fs/cgroup/init/cgroup.procs; {run}");
+        let outcome = privileged(engines(t, &inner, &aside)).with_id(&t.name("a")).run().ok();
+        assert!(outcome.stdout.lines().any(|line| line == "67108864"), "{outcome:?}");
+    });
+}
+
 /// Of a container that an engine makes without any flag.
 fn common(bundle: Bundle<'_>) -> Bundle<'_> {
     let names = json!(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP"]);
@@ -151,7 +169,8 @@ fn in_a_container_with_the_rights_of_any_the_masks_of_proc_are_named_with_the_en
             |name: &str| common(engines(t, &inner, "$r run --bundle /inner inside 2>&1")).with_id(&t.name(name));
         let masked = engine("m").run();
         assert_ne!(masked.code, 0, "{masked:?}");
-        for words in ["mounts[0] (/proc)", "/proc/bus", "covered", "--security-opt systempaths=unconfined", "procMount"]
+        for words in
+            ["mounts[0] (/proc)", "not whole, /proc/", "covered", "--security-opt systempaths=unconfined", "procMount"]
         {
             assert!(masked.stdout.contains(words), "{words}: {masked:?}");
         }
