@@ -23,6 +23,7 @@ mod watch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use oci_spec::runtime::Spec;
 use serde::Serialize;
@@ -44,7 +45,7 @@ pub use foreground::{Foreground, Subreaper, Workload};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use strict::strict;
-pub use update::Schemata;
+pub use update::{Schemata, Updated};
 pub use watch::{Happening, Watch};
 
 /// What `state` prints (runtime.md "State", and runc's fields).
@@ -125,9 +126,11 @@ impl Container {
     pub fn load(root: &Path, id: &str) -> Result<Container> {
         state::check_id(id)?;
         let dir = root.join(id);
+        let began = Instant::now();
         let saved = state::read(&dir)?;
-        let hook_environment = HookEnvironment::default();
-        Ok(Container { dir, saved, warnings: Vec::new(), hook_environment, steps: Vec::new() })
+        let took = began.elapsed();
+        let steps = vec![Step { what: What::Looked, at: took, took }];
+        Ok(Container { dir, saved, warnings: Vec::new(), hook_environment: HookEnvironment::default(), steps })
     }
 
     /// Gives hooks in the runtime's namespaces that name no environment this one; a container that was loaded has none for
@@ -169,7 +172,7 @@ impl Container {
         &self.warnings
     }
 
-    /// What its `create` or `run` did, and how long that took; nothing, where it was loaded.
+    /// What its `create` or `run` did, and how long that took; where it was loaded, that.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
@@ -228,6 +231,15 @@ impl Container {
         };
         let saved = dir.load()?;
         self.same(Held { dir, saved })
+    }
+
+    /// Does `work` with it locked; what was done comes back with the result, or with the error.
+    fn held_traced<T>(&self, work: impl FnOnce(Held, &mut Trace) -> Result<T>) -> Result<(T, Vec<Step>)> {
+        traced(|trace| {
+            let held = self.hold()?;
+            trace.done(What::Loaded);
+            work(held, trace)
+        })
     }
 
     /// Another container may have this one's id by now.

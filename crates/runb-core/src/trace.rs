@@ -61,6 +61,8 @@ pub enum What {
         /// The bytes of its config.json.
         config: Arc<Vec<u8>>,
     },
+    /// The state of a container was read; it was not locked.
+    Looked,
     /// The container was locked, and its state was read.
     Loaded,
     /// Which process is to be added is known.
@@ -116,6 +118,18 @@ pub enum What {
     Announced,
     /// The workload was executed.
     Executed,
+    /// Other limits were planned for a container that exists.
+    Change,
+    /// systemd was told of other limits.
+    Told,
+    /// The state was written.
+    Saved,
+    /// A signal was sent.
+    Signalled,
+    /// All processes of the container stand still.
+    Frozen,
+    /// They run again.
+    Thawed,
     /// Something failed; what was made is taken back from now on.
     Failed,
     /// Init, and whatever was in its cgroup, has ended.
@@ -158,6 +172,7 @@ impl fmt::Display for What {
             What::Read { bundle, config } => {
                 write!(f, "{}/config.json was read, {} bytes", bundle.display(), config.len())
             }
+            What::Looked => f.write_str("the container's state was read"),
             What::Loaded => f.write_str("the container was locked, and its state was read"),
             What::Process { args } => write!(f, "the process is {args:?}"),
             What::Plan { calls, filter: None } => write!(f, "planned: {calls} calls of init, no seccomp filter"),
@@ -179,6 +194,12 @@ impl fmt::Display for What {
             }
             What::Announced => f.write_str("the state was written, and the caller told of init"),
             What::Executed => f.write_str("the workload was executed"),
+            What::Change => f.write_str("the change of the limits was planned"),
+            What::Told => f.write_str("systemd was told of the limits"),
+            What::Saved => f.write_str("the state was written"),
+            What::Signalled => f.write_str("the signal was sent"),
+            What::Frozen => f.write_str("all processes stand still"),
+            What::Thawed => f.write_str("the processes run again"),
             What::Failed => f.write_str("it failed"),
             What::Ended => f.write_str("init has ended, and nobody is left in the cgroup"),
             What::Removed => f.write_str("the cgroups and the folder were removed"),
@@ -191,9 +212,13 @@ impl What {
     pub fn phase(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             What::Host => "looking",
-            What::Read { .. } | What::Loaded => "reading",
-            What::Process { .. } | What::Plan { .. } => "planning",
-            What::Folder => "state",
+            What::Read { .. } | What::Looked | What::Loaded => "reading",
+            What::Process { .. } | What::Plan { .. } | What::Change => "planning",
+            What::Folder | What::Saved => "state",
+            What::Told => "systemd",
+            What::Signalled => "signal",
+            What::Frozen => "freeze",
+            What::Thawed => "thaw",
             What::Unit { .. } => "systemd-job",
             What::Cgroups => "cgroup",
             What::Limits => "limits",

@@ -79,21 +79,27 @@ fn a_table_is_plain_in_a_pipe_and_names_what_went_wrong() {
 #[test]
 fn rotated_and_compressed_files_are_read_in_order() {
     in_modes(V2, |t| {
-        for name in ["oldest", "older", "newest"] {
+        for name in ["oldest", "old", "older", "newest"] {
             t.call(["state", name]);
             match name {
                 "oldest" => {
                     Command::new("gzip").arg(LOG).status().expect("start gzip");
-                    fs::rename(format!("{LOG}.gz"), format!("{LOG}.2.gz")).expect("rename");
+                    fs::rename(format!("{LOG}.gz"), format!("{LOG}.3.gz")).expect("rename");
+                }
+                "old" => {
+                    let zipped = format!("{LOG}.2.zst");
+                    Command::new("zstd").args(["-q", "--rm", LOG, "-o", &zipped]).status().expect("start zstd");
                 }
                 "older" => fs::rename(LOG, format!("{LOG}.1")).expect("rename"),
                 _ => {}
             }
         }
         let ids: Vec<Value> = objects(t, &["--verb", "state"]).iter().map(|call| call["container"].clone()).collect();
-        assert_eq!(ids, ["oldest", "older", "newest"]);
-        let file = format!("{LOG}.2.gz");
-        assert_eq!(objects(t, &["--file", &file]).len(), 1);
+        assert_eq!(ids, ["oldest", "old", "older", "newest"]);
+        for name in ["3.gz", "2.zst"] {
+            let file = format!("{LOG}.{name}");
+            assert_eq!(objects(t, &["--file", &file]).len(), 1, "{file}");
+        }
     });
 }
 
@@ -151,7 +157,10 @@ fn a_timeline_is_text_a_picture_or_a_page() {
     in_modes(V2, |t| {
         let id = life(t);
         let text = log(t, &["timeline", &id]).ok().stdout;
-        for part in ["create", "start", "delete", "█", "spawn", "clean-up"] {
+        let create = &objects(t, &["--verb", "create"])[0];
+        let took = |phase: &&Value| (phase["seconds"].as_f64().expect("a number") * 1e9) as u64;
+        let longest = create["phases"].as_array().expect("phases").iter().max_by_key(took).expect("one");
+        for part in ["create", "start", "delete", "█", longest["name"].as_str().expect("a name")] {
             assert!(text.contains(part), "{part}: {text}");
         }
         let (svg, html) = (t.dir().join("life.svg"), t.dir().join("life.html"));
@@ -212,12 +221,17 @@ fn an_explanation_names_the_cause_of_each_kind_of_failing_start() {
         let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo no such GPU; exit 7"]});
         let mount = json!({"destination": "/data", "type": "none", "source": "/no/such/source", "options": ["bind"]});
         let kills = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_KILL_PROCESS"}]});
-        let cases: [(Bundle<'_>, &[&str]); 4] = [
+        let mixed_up = json!({"destination": "/etc", "type": "none", "source": "/etc/passwd", "options": ["bind"]});
+        let cases: [(Bundle<'_>, &[&str]); 5] = [
             (
                 t.bundle().args(["/no/such/command"]),
                 &["process.args[0]", "\"/no/such/command\"", "ENOENT", "root filesystem"],
             ),
             (t.bundle().args(["true"]).mount(mount), &["mounts[", "/no/such/source", "ENOENT", "source"]),
+            (
+                t.bundle().args(["true"]).mount(mixed_up),
+                &["the source is not a directory", "compare source and destination"],
+            ),
             (
                 t.bundle().args(["true"]).hook("createRuntime", hook),
                 &["hooks.createRuntime[0]", "exit status 7", "no such GPU", "own words"],

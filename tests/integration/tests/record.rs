@@ -72,6 +72,25 @@ fn the_start_and_the_delete_have_their_phases_too() {
 }
 
 #[test]
+fn so_have_the_calls_in_between() {
+    in_modes(LIFECYCLE, |t| {
+        let _settings = in_json(t);
+        let container = t.bundle().idle().run_detached();
+        let id = container.id();
+        for call in [&["state"][..], &["pause"], &["resume"], &["update"], &["kill"]] {
+            t.call([&call[..1], &[id], &call[1..]].concat()).ok();
+        }
+        let phases = |verb| names(&records(verb, "exit")[0])[1..].to_vec();
+        assert_eq!(phases("state"), ["reading"]);
+        assert_eq!(phases("pause"), ["reading", "freeze"]);
+        assert_eq!(phases("resume"), ["reading", "thaw"]);
+        assert_eq!(phases("update"), ["reading", "planning", "limits", "state"]);
+        assert_eq!(phases("kill"), ["signal"]);
+        container.delete_force().ok();
+    });
+}
+
+#[test]
 fn each_hook_is_on_record_with_its_time_and_the_end_of_its_output_also_when_all_is_well() {
     in_modes(LIFECYCLE, |t| {
         let _settings = in_json(t);
@@ -179,6 +198,14 @@ fn as_text_a_call_is_one_readable_line_and_its_exit_another() {
         assert!(call.contains("] call runb: ") && exit.contains("] exit runb: verb=run "), "{text}");
         for field in [" status=0 ", " caller=", " bundle=/", " config=", " phases='beginning "] {
             assert!(exit.contains(field), "{field}: {exit}");
+        }
+        t.bundle().args(["true"]).hook("createRuntime", sh("echo the GPU is there")).run().ok();
+        let text = fs::read_to_string(LOG).expect("the log");
+        let hook = text.lines().last().expect("an exit").split(" hook=").nth(1).expect("a hook");
+        for field in
+            ["'createRuntime[0]' hook-path=/bin/sh ", " hook-status='exit status 0' hook-output='the GPU is there' #"]
+        {
+            assert!(hook.contains(field), "{field}: {hook}");
         }
     });
 }

@@ -10,6 +10,7 @@ use crate::args::Kill;
 pub fn run(args: &Kill, context: &Context<'_>) -> Result<u8> {
     let signal = args.signal.parse()?;
     let scope = if args.all { Scope::All } else { Scope::Init };
-    Container::load(&options::root(context.global, context.environment)?, &args.id)?.kill(signal, scope)?;
+    let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
+    context.report.steps(&container.kill(signal, scope)?);
     Ok(0)
 }

@@ -8,12 +8,14 @@ use crate::args::Id;
 
 /// Stops every process of the container.
 pub fn pause(args: &Id, context: &Context<'_>) -> Result<u8> {
-    Container::load(&options::root(context.global, context.environment)?, &args.id)?.pause()?;
+    let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
+    context.report.steps(&container.pause()?);
     Ok(0)
 }
 
 /// Lets them run again.
 pub fn resume(args: &Id, context: &Context<'_>) -> Result<u8> {
-    Container::load(&options::root(context.global, context.environment)?, &args.id)?.resume()?;
+    let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
+    context.report.steps(&container.resume()?);
     Ok(0)
 }

@@ -8,8 +8,9 @@ use crate::args::Id;
 
 /// Prints the state as JSON.
 pub fn run(args: &Id, context: &Context<'_>) -> Result<u8> {
-    let state = Container::load(&options::root(context.global, context.environment)?, &args.id)?.state();
-    let text = serde_json::to_string_pretty(&state).context("internal error: the state")?;
+    let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
+    context.report.steps(container.steps());
+    let text = serde_json::to_string_pretty(&container.state()).context("internal error: the state")?;
     context.print(&format!("{text}\n"))?;
     Ok(0)
 }

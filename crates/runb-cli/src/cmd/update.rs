@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
-use runb_core::container::{Container, Schemata};
+use runb_core::container::{Container, Schemata, Updated};
 use runb_core::input;
 use runb_core::spec::{MAX_CONFIG, parse_resources};
 
@@ -30,7 +30,9 @@ pub fn run(args: &Update, context: &Context<'_>) -> Result<u8> {
     context.warn(&warnings);
     let schemata =
         Schemata { l3_cache_schema: args.l3_cache_schema.clone(), mem_bw_schema: args.mem_bw_schema.clone() };
-    context.warn(&container.update_with(&change, &schemata)?);
+    let Updated { warnings, steps, .. } = container.update_with(&change, &schemata)?;
+    context.report.steps(&steps);
+    context.warn(&warnings);
     Ok(0)
 }
 

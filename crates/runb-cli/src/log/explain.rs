@@ -221,12 +221,12 @@ fn advice(call: &Call) -> Vec<String> {
         "Is the mount's source there, as the runtime sees it? A source that an engine makes may have gone in the meantime.",
     );
     say(
-        mount && errno == "ENOTDIR",
+        mount && (errno == "ENOTDIR" || error.contains("is not a directory")),
         "A file cannot be mounted over a folder, nor a folder over a file: compare source and destination.",
     );
     say(mount && errno == "ENODEV", "This kernel does not know the type of filesystem: /proc/filesystems, modprobe.");
     say(
-        mount && errno == "EINVAL",
+        mount && errno == "EINVAL" && !error.contains("is not a directory"),
         "Are the options those of this filesystem? The kernel's own words are in the error, or in: dmesg.",
     );
     say(
@@ -244,9 +244,11 @@ fn advice(call: &Call) -> Vec<String> {
     );
     say(hook && error.contains("timeout"), "It took longer than its timeout in config.json allows.");
     say(hook && errno == "ENOENT", "Is the hook's file there? Hooks but startContainer are files of the host.");
+    let above = place == "linux.cgroupsPath" && error.contains("out of memory");
     let memory = error.contains("out of memory") || place.contains("resources.memory");
+    say(above, "The limit is that of the engine's parent cgroup (a pod's, a slice's), for all that are below it.");
     say(
-        memory,
+        memory && !above,
         "linux.resources.memory.limit is too small for what was to be started; the peak is in the error. journalctl -k has the kernel's report.",
     );
     let sigsys = error.contains("SIGSYS") || signal(call) == Some("SIGSYS") || place.starts_with("linux.seccomp");

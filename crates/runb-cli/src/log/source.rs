@@ -9,6 +9,8 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 use flate2::read::MultiGzDecoder;
 use runb_core::input;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use crate::record::entry::LINE;
 
@@ -60,11 +62,47 @@ fn decompressed(file: impl Read + 'static) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::with_capacity(BUFFER, file);
     Ok(match file.fill_buf()? {
         [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(file)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Box::new(ruzstd::decoding::StreamingDecoder::new(file).map_err(io::Error::other)?)
+        // Any of the first frame's magic numbers: pzstd(1) begins with one that is to be skipped.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            Box::new(Zstd { file, decoder: FrameDecoder::new() })
         }
         _ => Box::new(file),
     })
+}
+
+/// What zstd has compressed, frame by frame: zstd(1) appends them to one another, and the decoder knows one.
+struct Zstd<R> {
+    file: BufReader<R>,
+    decoder: FrameDecoder,
+}
+
+impl<R: Read> Zstd<R> {
+    /// Goes to the next frame that has something in it, if there is one.
+    fn next(&mut self) -> io::Result<bool> {
+        while !self.file.fill_buf()?.is_empty() {
+            match self.decoder.init(&mut self.file) {
+                Ok(()) => return Ok(true),
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                    io::copy(&mut self.file.by_ref().take(length.into()), &mut io::sink())?;
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl<R: Read> Read for Zstd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.decoder.can_collect() == 0 {
+            if self.decoder.is_finished() && !self.next()? {
+                return Ok(0);
+            }
+            let enough = BlockDecodingStrategy::UptoBytes(buffer.len());
+            self.decoder.decode_blocks(&mut self.file, enough).map_err(io::Error::other)?;
+        }
+        self.decoder.read(buffer)
+    }
 }
 
 /// Calls `take` with each line of a file, its newline left out, as long as it says so. A line that is longer than any of runb's comes in
@@ -171,14 +209,20 @@ mod tests {
         );
         zipped.write_all(b"oldest\nold\n").unwrap();
         zipped.finish().unwrap();
-        std::fs::write(folder.path().join("runb.log.1"), "newer\n").unwrap();
+        let frame = |text: &'static str| {
+            ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest)
+        };
+        // As pzstd(1) writes it: before each frame one that says how long it is.
+        let size = [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 9, 9, 9, 9].to_vec();
+        let frames = [size.clone(), frame("newer\nne"), size, frame("wer still\n")].concat();
+        std::fs::write(folder.path().join("runb.log.1.zst"), frames).unwrap();
         std::fs::write(&log, "newest\nbegun").unwrap();
         let old = |name: &str, seconds| {
             let file = File::options().append(true).open(folder.path().join(name)).unwrap();
             file.set_modified(SystemTime::now() - std::time::Duration::from_secs(seconds)).unwrap();
         };
         old("runb.log.2.gz", 20);
-        old("runb.log.1", 10);
+        old("runb.log.1.zst", 10);
         let mut all = Vec::new();
         for file in generations(&log).unwrap() {
             lines(&file, |line| {
@@ -187,6 +231,6 @@ mod tests {
             })
             .unwrap();
         }
-        assert_eq!(all, ["oldest", "old", "newer", "newest", "begun"]);
+        assert_eq!(all, ["oldest", "old", "newer", "newer still", "newest", "begun"]);
     }
 }

@@ -23,6 +23,18 @@ fn exit() -> Exit {
     }
 }
 
+fn with_hooks(output: &str, count: usize) -> Exit {
+    let run = |index| HookRun {
+        kind: "createRuntime".into(),
+        index,
+        path: "/usr/bin/gpu hook".into(),
+        seconds: 0.0031,
+        status: "exit status 7".into(),
+        output: output.into(),
+    };
+    Exit { hooks: (0..count).map(run).collect(), ..exit() }
+}
+
 fn entry(event: Event) -> Entry {
     Entry { time: TIME.into(), invocation: "17-2b".into(), event }
 }
@@ -42,6 +54,14 @@ fn an_exit_as_text() {
         "[2026-11-22T18:00:00.123456+00:00] exit runb: verb=create container=web1 status=1 seconds=0.001234 \
          caller=4241 comm='containerd shim' uid=0 error='exec: \"/no\": no such file' # 17-2b\n"
     );
+}
+
+#[test]
+fn a_hook_as_text_is_words_behind_all_others() {
+    let line = entry(Event::Exit(with_hooks("no\nGPU", 1))).line(Format::Text);
+    let hook = " hook='createRuntime[0]' hook-path='/usr/bin/gpu hook' hook-seconds=0.003100 hook-status='exit status 7' \
+                hook-output=$'no\\nGPU' # 17-2b\n";
+    assert!(line.ends_with(hook), "{line}");
 }
 
 #[test]
@@ -72,7 +92,8 @@ fn what_is_written_in_either_form_is_read_back() {
         let Event::Call { argv, cut, .. } = call_of(&["exec", &long, "end"], format).event else { panic!() };
         assert_eq!(argv.len(), 2);
         assert!(argv[1].len() + cut == 9003 && argv[1].len() > 7500, "{cut} {}", argv[1].len());
-        for event in [Event::Exit(exit()), Event::Exit(Exit::default()), Event::Note { text: "a 'b'".into() }] {
+        let hooks = Event::Exit(with_hooks("no such GPU\n'quoted' # 1-1", 2));
+        for event in [hooks, Event::Exit(exit()), Event::Exit(Exit::default()), Event::Note { text: "a 'b'".into() }] {
             assert_eq!(Entry::parse(&entry(event.clone()).line(format)), Some(entry(event)));
         }
         let cut = call_of(&["exec", &long, "end"], format);
@@ -117,7 +138,7 @@ fn no_line_is_longer_than_its_bound() {
                 verb: Some(argument.clone()),
                 container: Some(argument.clone()),
                 error: Some(argument.clone()),
-                ..exit()
+                ..with_hooks(&argument, 20)
             };
             let line = entry(Event::Exit(exit.bounded())).line(format);
             assert!(line.len() <= LINE, "{}", line.len());

@@ -1,6 +1,6 @@
 //! A line as text: for a person, on one line, and exact enough to be read back.
 
-use super::entry::{Entry, Event, Exit, Failure, Parent, Phase};
+use super::entry::{Entry, Event, Exit, Failure, HookRun, Parent, Phase};
 use super::quote::{Token, fit, quote, readable, unquote};
 
 /// The most of a text that is written, in bytes.
@@ -23,7 +23,10 @@ pub fn line(entry: &Entry) -> String {
     }
 }
 
-/// An exit, as `name=value` words. What is not known is not there; hooks and the output of those that went well are in JSON alone.
+/// The most of a hook's output that is written, in bytes.
+const OUTPUT: usize = 1536;
+
+/// An exit, as `name=value` words. What is not known is not there.
 fn fields(exit: &Exit) -> String {
     let mut text = String::with_capacity(512);
     let mut field = |name: &str, value: Option<&str>| {
@@ -67,7 +70,19 @@ fn fields(exit: &Exit) -> String {
     if !exit.phases.is_empty() {
         field("phases", Some(&phases(&exit.phases)));
     }
+    exit.hooks.iter().for_each(|run| hook(&mut text, run));
     text
+}
+
+/// A hook, as words that all begin with its name.
+fn hook(text: &mut String, HookRun { kind, index, path, seconds, status, output }: &HookRun) {
+    use std::fmt::Write;
+    let word = |value: &str| fit(value.as_bytes(), OUTPUT, quote).0;
+    let (name, path, status) = (word(&format!("{kind}[{index}]")), word(path), word(status));
+    let _ = write!(text, " hook={name} hook-path={path} hook-seconds={seconds:.6} hook-status={status}");
+    if !output.is_empty() {
+        let _ = write!(text, " hook-output={}", word(output));
+    }
 }
 
 /// Each phase with its milliseconds.
@@ -153,6 +168,15 @@ fn exit(tokens: Vec<Token>) -> Option<Exit> {
             "index" => failure.index = Some(value.parse().ok()?),
             "failed" => failure.call = text(),
             "phases" => exit.phases = read_phases(value)?,
+            "hook" => {
+                let (kind, index) = value.strip_suffix(']')?.split_once('[')?;
+                let run = HookRun { kind: kind.to_owned(), index: index.parse().ok()?, ..HookRun::default() };
+                exit.hooks.push(run);
+            }
+            "hook-path" => exit.hooks.last_mut()?.path = value.to_owned(),
+            "hook-seconds" => exit.hooks.last_mut()?.seconds = value.parse().ok()?,
+            "hook-status" => exit.hooks.last_mut()?.status = value.to_owned(),
+            "hook-output" => exit.hooks.last_mut()?.output = value.to_owned(),
             // Of a later version.
             _ => {}
         }

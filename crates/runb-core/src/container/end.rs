@@ -53,11 +53,17 @@ fn removal(work: impl FnOnce(&mut Trace) -> Result<Vec<Error>>) -> Result<Remova
 }
 
 impl Container {
-    /// Sends a signal: `kill`. It waits for no other verb: what is signalled is the init that this handle knows.
+    /// Sends a signal: `kill`. It waits for no other verb: what is signalled is the init that this handle knows. Returns what
+    /// was done.
     ///
     /// # Errors
     /// It does not run (kind state).
-    pub fn kill(&self, signal: Signal, scope: Scope) -> Result<()> {
+    pub fn kill(&self, signal: Signal, scope: Scope) -> Result<Vec<Step>> {
+        let signalled = |trace: &mut Trace| self.signal(signal, scope).map(|()| trace.done(What::Signalled));
+        traced(signalled).map(|((), steps)| steps)
+    }
+
+    fn signal(&self, signal: Signal, scope: Scope) -> Result<()> {
         if self.saved.phase == Phase::Creating {
             return Err(not_running());
         }

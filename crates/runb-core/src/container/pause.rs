@@ -7,34 +7,43 @@ use crate::cgroup::FreezerState;
 use crate::error::{Error, Kind, Result};
 use crate::hearing::deadline;
 use crate::state::Status;
+use crate::trace::{Step, Trace, What};
 
 impl Container {
-    /// Stops every process in the container's cgroup and below, and returns when all stand still: `pause`.
+    /// Stops every process in the container's cgroup and below, and returns when all stand still: `pause`. Returns what was
+    /// done.
     ///
     /// # Errors
     /// It neither runs nor is created (kind state); it has no cgroup with a freezer; some process does not stop in time
     /// (ETIMEDOUT), and all run again then.
-    pub fn pause(&self) -> Result<()> {
-        let held = self.hold()?;
-        match held.status() {
-            Status::Created | Status::Running => {}
-            Status::Paused => return refused("container not running: it is paused"),
-            Status::Creating | Status::Stopped => return refused("container not running"),
-        }
-        held.saved.cgroup.freeze(deadline())?;
-        held.let_a_killed_init_die()
+    pub fn pause(&self) -> Result<Vec<Step>> {
+        let freeze = |held: Held, trace: &mut Trace| {
+            match held.status() {
+                Status::Created | Status::Running => {}
+                Status::Paused => return refused("container not running: it is paused"),
+                Status::Creating | Status::Stopped => return refused("container not running"),
+            }
+            held.saved.cgroup.freeze(deadline())?;
+            trace.done(What::Frozen);
+            held.let_a_killed_init_die()
+        };
+        self.held_traced(freeze).map(|((), steps)| steps)
     }
 
-    /// Lets the processes of a paused container run again, and returns when they do: `resume`.
+    /// Lets the processes of a paused container run again, and returns when they do: `resume`. Returns what was done.
     ///
     /// # Errors
     /// It is not paused (kind state); a cgroup above the container's is frozen.
-    pub fn resume(&self) -> Result<()> {
-        let held = self.hold()?;
-        match held.status() {
-            Status::Paused => held.saved.cgroup.thaw_and_wait(deadline()),
-            _ => refused("container not paused"),
-        }
+    pub fn resume(&self) -> Result<Vec<Step>> {
+        let thaw = |held: Held, trace: &mut Trace| {
+            match held.status() {
+                Status::Paused => held.saved.cgroup.thaw_and_wait(deadline())?,
+                _ => return refused("container not paused"),
+            }
+            trace.done(What::Thawed);
+            Ok(())
+        };
+        self.held_traced(thaw).map(|((), steps)| steps)
     }
 }
 

@@ -26,12 +26,7 @@ impl Container {
     /// # Errors
     /// The status is not `created`; a hook failed; the execve failed. The container is stopped in the last two cases.
     pub fn start(&self) -> Result<Vec<Step>> {
-        traced(|trace| {
-            let mut held = self.hold()?;
-            trace.done(What::Loaded);
-            held.start(&self.hook_environment, trace)
-        })
-        .map(|((), steps)| steps)
+        self.held_traced(|mut held, trace| held.start(&self.hook_environment, trace)).map(|((), steps)| steps)
     }
 
     /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
@@ -139,7 +134,7 @@ impl Held {
             Some(report) => Err(self.late(&Report::from_bytes(*report))),
             None if !byte || before == Phase::Starting => Ok(()),
             None => Err(match self.saved.cgroup.oom().filter(|oom| oom.kills > 0) {
-                Some(oom) => Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit"),
+                Some(oom) => out_of_memory(&oom),
                 None => Error::new(Kind::Init, "init was killed before it started the workload"),
             }),
         }

@@ -10,6 +10,7 @@ use crate::host::standing::in_user_namespace;
 use crate::plan;
 use crate::plan::cgroup::systemd::{self, Property};
 use crate::state::Status;
+use crate::trace::{Step, Trace, What};
 use crate::undo::MadeUnit;
 
 /// Lines of the schemata of a resctrl group, as linux.intelRdt has them; what is not given stays as it is.
@@ -29,9 +30,19 @@ impl Schemata {
     }
 }
 
+/// What an update came to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Updated {
+    /// What is odd and no error.
+    pub warnings: Vec<String>,
+    /// What was done, and how long it took.
+    pub steps: Vec<Step>,
+}
+
 impl Container {
     /// Changes the container's limits: what `change` gives is set, the rest stays as it was. If something fails, everything
-    /// is as it was before. What is odd and no error is returned.
+    /// is as it was before.
     ///
     /// Numbers for which 0 means "not set" in config.json are left alone where they are 0. Device rules are replaced as a
     /// whole, unless they are those that were given last. A memory limit below what is in use is reached by reclaiming, or
@@ -39,7 +50,7 @@ impl Container {
     ///
     /// # Errors
     /// It does not run (kind state); what cannot be done, by its place in the resources.
-    pub fn update(&self, change: &LinuxResources) -> Result<Vec<String>> {
+    pub fn update(&self, change: &LinuxResources) -> Result<Updated> {
         self.update_with(change, &Schemata::default())
     }
 
@@ -47,38 +58,53 @@ impl Container {
     ///
     /// # Errors
     /// As [`Container::update`]; lines for a container that has no linux.intelRdt.
-    pub fn update_with(&self, change: &LinuxResources, schemata: &Schemata) -> Result<Vec<String>> {
-        let mut held = self.hold()?;
-        if matches!(held.status(), Status::Stopped | Status::Creating) {
+    pub fn update_with(&self, change: &LinuxResources, schemata: &Schemata) -> Result<Updated> {
+        let updated = self.held_traced(|mut held, trace| held.update(change, schemata.lines(), trace));
+        updated.map(|(warnings, steps)| Updated { warnings, steps })
+    }
+}
+
+impl Held {
+    fn update(
+        &mut self,
+        change: &LinuxResources,
+        lines: Vec<(String, String)>,
+        trace: &mut Trace,
+    ) -> Result<Vec<String>> {
+        if matches!(self.status(), Status::Stopped | Status::Creating) {
             return Err(Error::new(Kind::State, "container not running"));
         }
-        let cgroup = held.saved.cgroup.clone();
-        let lines = schemata.lines();
-        let groups = held.saved.resctrl.clone();
+        let cgroup = self.saved.cgroup.clone();
+        let groups = self.saved.resctrl.clone();
         if groups.is_none() && !lines.is_empty() {
             let text = "updating a non-existent Intel RDT configuration is not supported: there is no linux.intelRdt";
             return Err(Error::new(Kind::Usage, text));
         }
-        let (before, target) = (held.resources()?, cgroup.target()?);
+        let (before, target) = (self.resources()?, cgroup.target()?);
         let mut update = plan::cgroup::update(&before, change, &target)?;
         if update.devices.is_some() && in_user_namespace() {
             // As at create.
             update.devices = None;
         }
-        let unit = held.saved.journal.unit().cloned();
+        let unit = self.saved.journal.unit().cloned();
         let told = match &unit {
             Some(unit) => systemd::changed(&mut update, change, &target, &unit.name)?,
             None => Vec::new(),
         };
+        trace.done(What::Change);
         let updated = cgroup.update(&update, deadline())?;
+        trace.done(What::Limits);
         // systemd takes all of it or nothing, and writes its own form of it.
         if let Err(error) = tell(unit.as_ref(), &told, &cgroup) {
             return Err(updated.undo(error));
         }
+        if unit.is_some() {
+            trace.done(What::Told);
+        }
         let again = unit.as_ref().map(|unit| systemd::again(&told, &update.effective, &target, &unit.name)).transpose();
         let again = again.and_then(|writes| Cgroup::write_again(&writes.unwrap_or_default()));
-        held.saved.resources = Some(Box::new(update.effective));
-        let mut save = || held.dir.save(&held.saved);
+        self.saved.resources = Some(Box::new(update.effective));
+        let mut save = || self.dir.save(&self.saved);
         let saved = again.and_then(|()| match &groups {
             Some(groups) => groups.change(&lines, save),
             None => save(),
@@ -88,6 +114,7 @@ impl Container {
             let back = former.and_then(|former| tell(unit.as_ref(), &former.unwrap_or_default(), &cgroup));
             return Err(updated.undo(back.err().into_iter().fold(error, Error::and_cleanup)));
         }
+        trace.done(What::Saved);
         Ok(update.warnings)
     }
 }

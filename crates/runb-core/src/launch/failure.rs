@@ -11,7 +11,7 @@ use nix::libc;
 use nix::sys::wait::WaitStatus;
 use runb_init::Report;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, OomReport};
 use crate::child::Child;
 use crate::error::{Error, Kind};
 use crate::host::standing::{MOST_USER_NAMESPACES, denied_user_namespaces};
@@ -56,6 +56,13 @@ pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i
         }
         (Some(Hint::MountedBelow), libc::EINVAL) => {
             format!("{what}: below it others have mounted what must not be uncovered in a user namespace: \"rbind\" takes it along")
+        }
+        // mount(2) has ENOTDIR for it, by whose words Docker knows what its user may have mixed up.
+        (Some(Hint::Onto { directory: true }), libc::EINVAL) => {
+            format!("{what}: the source is a directory, and the destination is not a directory")
+        }
+        (Some(Hint::Onto { directory: false }), libc::EINVAL) => {
+            format!("{what}: the destination is a directory, and the source is not a directory")
         }
         (Some(Hint::MemoryPolicy), libc::EINVAL) => format!(
             "this kernel does not have the mode, or not with these flags, or no node of the list is there and in the \
@@ -114,7 +121,7 @@ pub(super) fn died(init: &mut Child, cgroup: &Cgroup) -> Error {
         Err(error) => return error,
     };
     if let Some(oom) = oom {
-        return Error::new(Kind::Init, out_of_memory(&oom)).at("linux.resources.memory.limit");
+        return out_of_memory(&oom);
     }
     let how = match status {
         Some(WaitStatus::Signaled(_, signal, _)) => killed_by(signal),
@@ -124,8 +131,16 @@ pub(super) fn died(init: &mut Child, cgroup: &Cgroup) -> Error {
     Error::new(Kind::Init, format!("init has ended before the container was ready: {how}"))
 }
 
-/// The sentence on an OOM kill.
-pub(crate) fn out_of_memory(oom: &crate::cgroup::OomReport) -> String {
+/// The error of an OOM kill, at the limit that was reached.
+pub(crate) fn out_of_memory(oom: &OomReport) -> Error {
     let bytes = |number: Option<u64>| number.map_or_else(|| "unknown".to_owned(), |number| format!("{number} bytes"));
-    format!("init was killed, out of memory: limit {}, peak {}", bytes(oom.limit), bytes(oom.peak))
+    let (limit, peak) = (bytes(oom.limit), bytes(oom.peak));
+    let error = |text: String| Error::new(Kind::Init, format!("init was killed, out of memory: {text}"));
+    match &oom.above {
+        None => error(format!("limit {limit}, peak {peak}")).at("linux.resources.memory.limit"),
+        Some((path, above)) => {
+            error(format!("the limit of {}, which is above the container's cgroup, is {above} bytes", path.display()))
+                .at("linux.cgroupsPath")
+        }
+    }
 }

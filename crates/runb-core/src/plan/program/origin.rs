@@ -28,6 +28,8 @@ pub enum Hint {
     Hidden,
     /// EINVAL: what is mounted below must stay there in a user namespace.
     MountedBelow,
+    /// EINVAL: a directory goes onto a directory, and a file onto none; whether this is one.
+    Onto { directory: bool },
     /// EPERM: a deadline task has the right to be one, and all CPUs of its root domain (sched_setattr(2)).
     Deadline,
     /// EINVAL: the kernel does not know the mode, takes it not with these flags, or none of the nodes is allowed.

@@ -6,7 +6,7 @@ use nix::libc;
 
 use super::{Filesystem, Mounts, Planned, Start};
 use crate::plan::program::{
-    AT_FDCWD, Added, Data, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MoveFlags, Number, O_DIRECTORY,
+    AT_FDCWD, Added, Data, Hint, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MoveFlags, Number, O_DIRECTORY,
     O_NOFOLLOW, O_PATH, OpenFlags, Program, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, Resolve, Slot,
 };
 use crate::survey::Kind;
@@ -65,7 +65,10 @@ impl Mounts<'_> {
             _ => self.target(p, &planned.seen.path, planned.kind, planned.seen.there),
         };
         p.doing(format!("attach {}", if typ.is_empty() { "bind" } else { typ }));
-        target.attach(p, tree, self.empty);
+        let attached = target.attach(p, tree, self.empty);
+        if planned.kind != Kind::Unknown {
+            attached.hint(Hint::Onto { directory: planned.kind == Kind::Directory });
+        }
     }
 
     fn ordinary_directory(&self, p: &mut Program, planned: &Planned<'_>) -> Target {
