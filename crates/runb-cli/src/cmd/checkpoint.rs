@@ -8,6 +8,7 @@ use runb_core::options::{CheckpointOptions, Criu};
 
 use super::{Context, options};
 use crate::args;
+use crate::environment::Environment;
 
 /// The folder of the images where none is named, as with runc.
 const IMAGES: &str = "checkpoint";
@@ -25,7 +26,7 @@ pub fn run(args: &args::Checkpoint, context: &Context<'_>) -> Result<u8> {
     options.status_fd = args.status_fd.filter(|number| *number != -1);
     options.page_server = args.page_server.as_deref().map(str::parse).transpose()?;
     let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?
-        .with_hook_environment(context.environment.of_hooks()?);
+        .with_hook_environment(Environment::of_hooks()?);
     context.report.account().annotations(container.annotations());
     super::delete::report(container.checkpoint(&options), context)?;
     Ok(0)
@@ -47,6 +48,6 @@ pub fn criu(args: &args::Criu, context: &Context<'_>) -> Result<Criu> {
     criu.auto_dedup = args.auto_dedup;
     criu.manage_cgroups_mode = args.manage_cgroups_mode.as_deref().map(str::parse).transpose()?.unwrap_or_default();
     criu.network_lock = args.network_lock.as_deref().map(str::parse).transpose()?;
-    criu.environment = context.environment.of_hooks()?;
+    criu.environment = Environment::of_hooks()?;
     Ok(criu)
 }

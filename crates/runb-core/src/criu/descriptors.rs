@@ -124,8 +124,13 @@ mod tests {
     #[test]
     fn a_pipe_to_the_outside_is_inherited_and_one_within_is_not() {
         let (read, write) = pipe().expect("a pipe");
-        let mut outer = Command::new("sleep").arg("1000").stdin(Stdio::null()).stdout(write).spawn().expect("sleep");
-        let mut reader = Command::new("sleep").arg("1000").stdin(read).spawn().expect("sleep");
+        let sleep = || {
+            let mut sleep = Command::new("sleep");
+            sleep.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            sleep
+        };
+        let mut outer = sleep().stdout(write).spawn().expect("sleep");
+        let mut reader = sleep().stdin(read).spawn().expect("sleep");
         let (first, second) = (outer.id() as i32, reader.id() as i32);
         let outside = Descriptors::of(first, &[first]);
         let within = Descriptors::of(first, &[first, second]);
