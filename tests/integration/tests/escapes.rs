@@ -29,3 +29,5 @@ mod races;
 mod renames;
 #[path = "escapes/sources.rs"]
 mod sources;
+#[path = "escapes/users.rs"]
+mod users;

@@ -162,6 +162,33 @@ fn the_offsets_of_a_new_time_namespace_are_set_beside_each_kind_of_user_namespac
     });
 }
 
+#[test]
+fn the_filesystems_of_joined_namespaces_that_another_user_namespace_has_made_are_the_hosts_with_a_warning() {
+    in_modes(V2, |t| {
+        t.runb_only("runc fails with the kernel's EPERM");
+        // The machine's user namespace has made its namespaces.
+        let holder = holder(t, Hosts);
+        let mqueue = std::path::Path::new("/dev/mqueue").exists();
+        let joined: &[&str] = if mqueue { &["network", "ipc"] } else { &["network"] };
+        let mut bundle = t.bundle().writable().sh("ls /dev/mqueue; ls -d /sys/kernel; readlink /proc/self/ns/net");
+        for path in [bundle.dir(), &bundle.rootfs()] {
+            chown(path, Some(100_000), Some(100_000)).expect("chown");
+        }
+        bundle = with(bundle, "user", New, &holder);
+        for kind in joined {
+            bundle = with(bundle.without_namespace(kind), kind, Joined, &holder);
+        }
+        let outcome = bundle.run().ok();
+        assert!(outcome.stdout.contains(&namespace(holder.pid(), "net")), "{outcome:?}");
+        assert!(outcome.stdout.contains("/sys/kernel"), "{outcome:?}");
+        for (typ, path) in [("sysfs", "/sys"), ("mqueue", "/dev/mqueue")].into_iter().take(joined.len()) {
+            let words = format!("no {typ} can be mounted for it: the host's {path} is bound in its place");
+            assert!(outcome.log.contains(&words), "{words}: {outcome:?}");
+        }
+        holder.delete_force().ok();
+    });
+}
+
 /// A bundle with all of the host's namespaces.
 fn without_any(t: &Test) -> Bundle<'_> {
     t.bundle().spec(|spec| {

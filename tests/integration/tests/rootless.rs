@@ -1,7 +1,7 @@
 //! The runtime as a plain user, and in a user namespace that somebody else has made.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -229,6 +229,20 @@ fn in_the_hosts_network_and_ipc_namespaces_the_hosts_sys_and_mqueue_are_bound_an
 }
 
 #[test]
+fn where_the_host_has_no_mqueue_that_could_be_bound_the_error_says_so() {
+    as_user(V2, |t| {
+        t.runb_only("runc fails with the kernel's EPERM");
+        if Path::new("/dev/mqueue").exists() {
+            t.skip("this machine has one");
+        }
+        let outcome = t.bundle().without_namespace("ipc").args(["true"]).run();
+        outcome.fails_with(&[
+            "(/dev/mqueue): bind source /dev/mqueue, the host's, as the container can mount no mqueue: no such file or directory",
+        ]);
+    });
+}
+
+#[test]
 fn a_procfs_that_is_masked_is_named_with_the_flag_that_helps() {
     as_user(V2, |t| {
         t.runb_only("the peers say EPERM");
@@ -252,6 +266,33 @@ fn an_oom_score_below_the_own_takes_a_right_and_stays_as_it_is() {
             t.bundle().set("/process/oomScoreAdj", json!(-500)).args(["cat", "/proc/self/oom_score_adj"]).run().ok();
         let own = fs::read_to_string("/proc/self/oom_score_adj").expect("read");
         assert_eq!(outcome.stdout, own);
+    });
+}
+
+#[test]
+fn tmpcopyup_copies_what_is_the_users_own_and_names_what_is_not() {
+    for_anyone(V2, |t| {
+        let fill = |root: &Path| {
+            fs::create_dir_all(root.join("data/sub")).expect("make directories");
+            fs::write(root.join("data/sub/file"), "content\n").expect("write");
+            if matches!(t.site(), Site::User(_)) {
+                user::own(&root.join("data"));
+            }
+            for (path, mode) in [("data", 0o755), ("data/sub", 0o2755)] {
+                fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).expect("chmod");
+            }
+        };
+        let mount = json!({"destination": "/data", "type": "tmpfs", "options": ["tmpcopyup", "size=1m"]});
+        let bundle = t.bundle().rootfs_with(fill).mount(mount);
+        let script = "cat /data/sub/file; stat -c '%a %u:%g' /data /data/sub; : >/data/new; stat -fc %T /data";
+        let bundle = bundle.sh(script);
+        assert_eq!(bundle.run().ok().stdout, "content\n755 0:0\n2755 0:0\ntmpfs\n");
+        if t.is(&[Kind::Runb]) && matches!(t.site(), Site::User(_)) {
+            let bundle = bundle.with_id(&t.name("o")).rootfs_with(|root| {
+                std::os::unix::fs::chown(root.join("data/sub/file"), Some(0), Some(0)).expect("chown");
+            });
+            bundle.run().fails_with(&["(/data): tmpcopyup: copy /data/sub/file", "(EPERM)"]);
+        }
     });
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::files::{read_path, write_path};
+use super::make::busy;
 use crate::error::{Error, Result};
 use crate::plan::cgroup::{Absent, Write};
 
@@ -83,7 +84,11 @@ fn failed(write: &Write, errno: Errno) -> Error {
         },
         // cgroup-v2.rst, "No Internal Process Constraint"; a controller that was not given on has no files.
         Errno::ENOENT if !write.dir.join(&write.file).exists() && fs::exists(&write.dir).unwrap_or(false) => {
-            error.during("this kernel, or this cgroup, has no such file")
+            let above = write.dir.ancestors().skip(1).find(|above| busy(above));
+            error.during(match above {
+                Some(above) => format!("{} has processes in it, and gives no controllers on", above.display()),
+                None => "this kernel, or this cgroup, has no such file".to_owned(),
+            })
         }
         _ => error,
     }

@@ -134,6 +134,9 @@ fn enable_controllers(dir: &Dir, fd: &OwnedFd, enable: &[String]) {
     let all: Vec<String> = enable.iter().map(|name| format!("+{name}")).collect();
     let chain = dir.chain();
     for parent in std::iter::once(dir.mountpoint.as_path()).chain(chain[..chain.len() - 1].iter().copied()) {
+        if busy(parent) {
+            break;
+        }
         if write_path(parent, "cgroup.subtree_control", &all.join(" ")).is_err() {
             // All or nothing for one write, so each by itself.
             for one in &all {
@@ -141,6 +144,13 @@ fn enable_controllers(dir: &Dir, fd: &OwnedFd, enable: &[String]) {
             }
         }
     }
+}
+
+/// Whether there are processes in a cgroup that is not the machine's first, so that it can give no controllers on but those for
+/// threads; with these nobody could enter the cgroups below it (cgroup-v2.rst, "No Internal Process Constraint", "Threads").
+pub(super) fn busy(dir: &Path) -> bool {
+    let has_type = dir.join("cgroup.type").exists();
+    has_type && !matches!(read_path(dir, "cgroup.procs").as_deref(), Ok("") | Err(Errno::ENOENT))
 }
 
 impl Made {

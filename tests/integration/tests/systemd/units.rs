@@ -245,10 +245,14 @@ fn what_systemd_makes_is_printed_before_it_is() {
     under_systemd(|t| {
         t.runb_only("a verb of its own");
         let bundle = with_limits(t.bundle().idle());
-        let outcome = t.finish(bundle.write().command("plan", &[])).ok();
-        let unit = format!("StartTransientUnit runbtest-{}.scope, with init as PIDs and", bundle.id());
-        for line in [&unit, "Delegate=true", "TasksMax=uint64 33 # linux.resources.pids.limit"] {
-            assert!(outcome.stdout.contains(line), "{line}: {}", outcome.stdout);
+        let unit = format!("runbtest-{}.scope", bundle.id());
+        let calls = format!("StartTransientUnit {unit}, with init as PIDs and");
+        for (flags, first) in [(&[] as &[&str], &unit), (&["--calls"], &calls)] {
+            let outcome = t.finish(bundle.write().command("plan", flags)).ok();
+            for line in [first, "Delegate=true", "TasksMax=uint64 33 # linux.resources.pids.limit"] {
+                assert!(outcome.stdout.contains(line), "{line}: {}", outcome.stdout);
+            }
+            assert!(!outcome.stdout.contains("nothing is done for it"), "{}", outcome.stdout);
         }
         assert!(!Path::new("/sys/fs/cgroup/system.slice").join(unit).exists());
         assert_eq!(systemd::units(&format!("*{}*", bundle.id())), [""; 0]);

@@ -222,6 +222,8 @@ fn limits(text: &mut String, planned: &Planned) {
     title(text, "Limits");
     if let Some(unit) = &cgroup.unit {
         line(text, "systemd", &unit.name);
+        // The first says that it is made.
+        unit.steps().iter().skip(1).for_each(|property| line(text, "", property.trim_start()));
     }
     if let Some(dir) = cgroup.dirs.first() {
         line(text, "cgroup", &dir.path.display().to_string());

@@ -17,6 +17,8 @@ const PARTS: [&str; 8] = [
     "linux.netDevices",
     "process.rlimits",
 ];
+/// A part that is written together with another one, which stands for both.
+const TOGETHER: [(&str, &str); 1] = [("linux.resources.cpu.period", "linux.resources.cpu.quota")];
 /// What is for other platforms.
 const OTHERS: [&str; 5] = ["windows", "solaris", "vm", "zos", "freebsd"];
 
@@ -37,7 +39,8 @@ pub fn without_effect(planned: &Planned) -> Vec<String> {
             continue;
         };
         let unit = unit(part, place);
-        let used = origins.iter().any(|origin| covers(origin, &unit));
+        let stands_for = |origin: &String| TOGETHER.contains(&(unit.as_str(), origin.as_str()));
+        let used = origins.iter().any(|origin| covers(origin, &unit) || stands_for(origin));
         let said = format!("{unit}: nothing is done for it");
         let off = matches!(value.as_str(), "null" | "[]" | "{}");
         if !used && !off && !idle.contains(&said) {

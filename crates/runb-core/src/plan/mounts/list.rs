@@ -128,6 +128,8 @@ struct Planned<'a> {
     kind: Kind,
     /// Who can look at what is bound.
     reader: Reader,
+    /// Whether what is bound is the host's, in the place of what was asked for.
+    stands_in: bool,
     work: Vec<MountWork>,
     /// The attributes of what is bound.
     had: u64,

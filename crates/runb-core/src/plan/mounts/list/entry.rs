@@ -12,7 +12,7 @@ use crate::host::mounts::MountCalls;
 use crate::plan::mounts::options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
 use crate::plan::namespaces::id_maps::{IdMaps, id_map};
 use crate::plan::program::Program;
-use crate::survey::{Destination, Kind, clean, is_bind};
+use crate::survey::{Destination, Kind, clean, is_bind, rest};
 
 /// Files below /proc that may be mounted over, as lxcfs does; everything else there is the kernel's word to the runtime.
 const PROC_EXCEPTIONS: [&str; 10] = [
@@ -103,8 +103,9 @@ impl<'a> Mounts<'a> {
         let seen = request.survey.destinations.get(i).cloned().unwrap_or_else(|| Destination::unseen(&destination));
         let disk = !self.user_namespace && request.survey.disks.get(i).copied().unwrap_or_default();
         let reader = request.survey.source_readers.get(i).copied().unwrap_or_default();
+        let stands_in = !bound && matches!(what, What::Source(_));
         let mut planned =
-            Planned { disk, place, mount, destination, source, seen, options, what, kind, reader, work, had };
+            Planned { disk, place, mount, destination, source, seen, options, what, kind, reader, stands_in, work, had };
         if matches!(planned.what, What::Source(_)) {
             // Of what nobody has asked for nothing is known to be locked.
             let locks = if self.user_namespace && flags != 0 { Locks::Locked } else { Locks::Free };
@@ -138,13 +139,12 @@ impl<'a> Mounts<'a> {
     }
 
     /// A tmpfs that the runtime is to fill is created in the runtime's user namespace: in one of the container's the runtime's
-    /// own ids would not be mapped (EOVERFLOW). Its root belongs to the container's.
+    /// own ids would not be mapped (EOVERFLOW). Its root belongs to the container's. A user's own id is always mapped, and init is in
+    /// the container's user namespace before it makes anything.
     pub(super) fn prepare_copy(&mut self, p: &mut Program, planned: &mut Planned<'_>) -> Result<()> {
-        let linux = self.request.spec.linux().as_ref();
-        for (name, maps) in [
-            ("uid", linux.and_then(|l| l.uid_mappings().as_ref())),
-            ("gid", linux.and_then(|l| l.gid_mappings().as_ref())),
-        ] {
+        let linux = self.request.spec.linux().as_ref().filter(|_| self.request.host.standing.may_mount());
+        let maps = linux.map(|linux| [("uid", linux.uid_mappings().as_ref()), ("gid", linux.gid_mappings().as_ref())]);
+        for (name, maps) in maps.into_iter().flatten() {
             let Some(root) = maps.into_iter().flatten().find(|map| map.container_id() == 0) else {
                 return Err(Error::spec(
                     planned.place.as_str(),
@@ -179,13 +179,13 @@ impl<'a> Mounts<'a> {
     }
 }
 
-/// What is wrong with mounting at `destination`.
+/// What is wrong with mounting at `destination`, which is clean.
 fn check_destination(destination: &Path, mount: &Mount) -> std::result::Result<(), &'static str> {
     let proc = Path::new("/proc");
-    if destination == Path::new("/") {
+    if destination.as_os_str() == "/" {
         return Err("the root itself cannot be mounted over");
     }
-    if !destination.starts_with(proc) || PROC_EXCEPTIONS.iter().any(|path| destination == Path::new(path)) {
+    if rest(destination, proc).is_none() || PROC_EXCEPTIONS.iter().any(|path| destination == Path::new(path)) {
         return Ok(());
     }
     let whole = is_bind(mount) && mount.source().as_deref() == Some(proc);

@@ -43,23 +43,30 @@ pub struct Source {
     pub reach: Reach,
     /// Who can look at it.
     reader: Reader,
+    /// The type of the filesystem that it is bound for, where the entry is of no bind mount.
+    instead_of: Option<String>,
 }
 
 impl Source {
     /// What is at a path of the host's that is in sight of the runtime.
     pub(super) fn at(place: &str, path: PathBuf, reach: Reach) -> Self {
-        Source { place: place.to_owned(), path, reach, reader: Reader::Runtime }
+        Source { place: place.to_owned(), path, reach, reader: Reader::Runtime, instead_of: None }
     }
 
     fn of(planned: &Planned<'_>) -> Option<Self> {
         let What::Source(path) = &planned.what else { return None };
         let reach = if planned.options.recursive_bind { Reach::Below } else { Reach::Top };
-        Some(Source { place: planned.place.clone(), path: path.clone(), reach, reader: planned.reader })
+        let instead_of = planned.stands_in.then(|| planned.typ().to_owned());
+        Some(Source { place: planned.place.clone(), path: path.clone(), reach, reader: planned.reader, instead_of })
     }
 
     /// What is done, in words.
     pub(crate) fn what(&self) -> String {
-        format!("bind source {}", self.path.display())
+        let path = self.path.display();
+        match &self.instead_of {
+            Some(typ) => format!("bind source {path}, the host's, as the container can mount no {typ}"),
+            None => format!("bind source {path}"),
+        }
     }
 
     fn open(&self, p: &mut Program) -> Slot {
