@@ -28,8 +28,6 @@ pub struct Environment {
     pub runb_log_format: Option<OsString>,
     /// `PATH`, split: where other programs are looked for.
     pub search: Vec<PathBuf>,
-    /// All of it, for hooks in the runtime's namespaces that name none.
-    pub variables: Vec<(OsString, OsString)>,
     /// Whether the caller is a user rather than the machine's root.
     pub caller: Caller,
 }
@@ -61,14 +59,13 @@ impl Environment {
             runb_log: variable("RUNB_LOG"),
             runb_log_format: variable("RUNB_LOG_FORMAT"),
             search: std::env::var_os("PATH").map_or_else(Vec::new, |path| std::env::split_paths(&path).collect()),
-            variables: std::env::vars_os().collect(),
             caller,
         }
     }
 
-    /// What a hook in the runtime's namespaces has where it names no environment.
-    pub fn of_hooks(&self) -> Result<HookEnvironment> {
-        HookEnvironment::of(self.variables.iter().cloned())
+    /// All of it, which is what a hook in the runtime's namespaces has where it names none.
+    pub fn of_hooks() -> Result<HookEnvironment> {
+        HookEnvironment::of(std::env::vars_os())
     }
 
     /// The folder of the containers' state when `--root` is not given.

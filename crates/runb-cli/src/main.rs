@@ -20,7 +20,11 @@ use config::Settings;
 use environment::Environment;
 use record::account::Account;
 use report::Report;
-use runb_core::Stdout;
+use runb_core::{Heap, Stdout};
+
+/// The C library's malloc and free took a third of the instructions of a `create` (docs/decisions/heap.md).
+#[global_allocator]
+static HEAP: Heap = Heap;
 
 /// The C library calls it directly: Rust's own start costs 60 µs (it reads /proc/self/maps for a guard page), a tenth of what
 /// `state` takes. What it would have done and is needed, [`runb_core::begin_process`] does.

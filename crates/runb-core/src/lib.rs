@@ -54,4 +54,4 @@ internals! { cgroup hooks host input launch plan spec state survey terminal undo
 pub use error::{Errno, Error, Kind, Result};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
-pub use sys::{Stdout, begin_process};
+pub use sys::{Heap, Stdout, begin_process};

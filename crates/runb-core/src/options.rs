@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -103,7 +104,7 @@ pub enum DeniedCgroups {
 /// What a hook in the runtime's namespaces has for an environment where it names none. runc and crun give it their own; a
 /// program that embeds the library says what it wants to be seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HookEnvironment(Vec<Vec<u8>>);
+pub struct HookEnvironment(Arc<[Vec<u8>]>);
 
 impl HookEnvironment {
     /// These variables, for instance those of `std::env::vars_os()`.

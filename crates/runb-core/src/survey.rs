@@ -32,7 +32,7 @@ use crate::sys::{Resolve, mount_flags, openat2, rlimit};
 pub(crate) use covers::Covers;
 use destination::Cover;
 pub use destination::Destination;
-pub(crate) use destination::clean;
+pub(crate) use destination::{clean, rest};
 pub(crate) use inside::{enter_destinations, inside};
 pub use resctrl::Resctrl;
 pub(crate) use resctrl::{LONGEST as RESCTRL_LONGEST, group as resctrl_group};
@@ -190,7 +190,7 @@ fn is_of_a_disk(mount: &Mount) -> bool {
 impl Survey {
     /// What is at the path of a device.
     pub fn found(&self, path: &Path) -> Found {
-        self.nodes.iter().find(|(other, _)| other == path).map(|(_, found)| *found).unwrap_or_default()
+        self.nodes.iter().find(|(other, _)| other.as_os_str() == path.as_os_str()).map(|(_, found)| *found).unwrap_or_default()
     }
 
     /// Looks at the files that `spec` names; `bundle` is what relative sources are relative to.

@@ -15,7 +15,11 @@ use nix::libc;
 #[cfg(feature = "internals")]
 mod begin;
 #[cfg(feature = "internals")]
+mod heap;
+#[cfg(feature = "internals")]
 pub use begin::{Stdout, begin_process};
+#[cfg(feature = "internals")]
+pub use heap::Heap;
 
 /// sigaction(2): whether this process ignores a signal.
 pub fn is_ignored(signal: i32) -> bool {

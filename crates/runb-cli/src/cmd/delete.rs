@@ -6,12 +6,13 @@ use runb_core::container::{Container, Force, Removal};
 
 use super::{Context, options};
 use crate::args::Delete;
+use crate::environment::Environment;
 
 /// Removes the container.
 pub fn run(args: &Delete, context: &Context<'_>) -> Result<u8> {
     let root = options::root(context.global, context.environment)?;
     let force = if args.force { Force::Yes } else { Force::No };
-    report(Container::remove(&root, &args.id, force, &context.environment.of_hooks()?), context)?;
+    report(Container::remove(&root, &args.id, force, &Environment::of_hooks()?), context)?;
     Ok(0)
 }
 

@@ -39,7 +39,7 @@ fn read(global: &Global, environment: &Environment, settings: &Settings, create:
     options.cgroup_manager = cgroup_manager(global, environment, settings);
     options.denied_cgroups = if global.rootless == Rootless::False { DeniedCgroups::Fail } else { DeniedCgroups::Stay };
     options.search = environment.search.clone();
-    options.hook_environment = environment.of_hooks()?;
+    options.hook_environment = Environment::of_hooks()?;
     Ok(options)
 }
 

@@ -5,11 +5,12 @@ use runb_core::container::Container;
 
 use super::{Context, options};
 use crate::args::Id;
+use crate::environment::Environment;
 
 /// Starts the container.
 pub fn run(args: &Id, context: &Context<'_>) -> Result<u8> {
     let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?
-        .with_hook_environment(context.environment.of_hooks()?);
+        .with_hook_environment(Environment::of_hooks()?);
     let steps = match &context.environment.notify_socket {
         Some(socket) => container.start_until_ready(socket)?,
         None => container.start()?,

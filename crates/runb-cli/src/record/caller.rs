@@ -9,6 +9,9 @@ use super::entry::{Caller, Parent};
 pub fn caller() -> Caller {
     let pid = nix::unistd::getppid().as_raw();
     let uid = nix::unistd::getuid().as_raw();
+    // A page holds all that is looked for.
+    let mut buffer = [0; 4096];
+    let mut read = |pid: i32, file: &str| read(pid, file, &mut buffer);
     let (comm, parent) = read(pid, "stat").as_deref().and_then(stat).unwrap_or_default();
     let parent = (parent > 0).then(|| Parent {
         pid: parent,
@@ -19,11 +22,12 @@ pub fn caller() -> Caller {
     Caller { pid, comm, uid, parent, unit, name }
 }
 
-/// The beginning of a file of a process; a page holds all that is looked for.
-fn read(pid: i32, file: &str) -> Option<String> {
-    let mut text = [0; 4096];
-    let length = File::open(format!("/proc/{pid}/{file}")).and_then(|mut file| file.read(&mut text)).ok()?;
-    Some(String::from_utf8_lossy(&text[..length]).into_owned())
+/// The beginning of a file of a process.
+fn read(pid: i32, file: &str, buffer: &mut [u8]) -> Option<String> {
+    let length = File::open(format!("/proc/{pid}/{file}")).and_then(|mut file| file.read(buffer)).ok()?;
+    // As a rule it is UTF-8, and to see that takes a tenth of the time that mending does.
+    let text = &buffer[..length];
+    Some(std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text).into_owned(), str::to_owned))
 }
 
 /// The name and the parent of proc_pid_stat(5): the name is in brackets, and may have brackets in it.

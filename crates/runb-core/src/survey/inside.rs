@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
-use super::clean;
+use super::{clean, rest};
 
 /// The path in the container of what `path` names on the host, if by its name it lies in the root filesystem `rootfs`. Where the
 /// host's root is the container's as well, all is the host's.
 pub(crate) fn inside(rootfs: &Path, path: &Path) -> Option<PathBuf> {
     let rootfs = clean(rootfs);
-    if rootfs == Path::new("/") {
+    if rootfs.as_os_str() == "/" {
         return None;
     }
-    clean(path).strip_prefix(&rootfs).ok().map(|rest| Path::new("/").join(rest))
+    rest(&clean(path), &rootfs).map(|rest| Path::new("/").join(rest))
 }
 
 /// A destination may be the path on the host of a place in the root filesystem: it is taken for the place, as with runc.

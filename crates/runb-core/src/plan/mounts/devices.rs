@@ -129,7 +129,7 @@ impl Devices {
     /// Lists them. A user namespace forbids mknod(2): then the host's nodes are bound, and they are opened here.
     pub(in crate::plan) fn open(p: &mut Program, request: &Request<'_>, namespaces: &Namespaces) -> Result<Self> {
         let (spec, survey) = (request.spec, request.survey);
-        let at_dev = spec.mounts().iter().flatten().rfind(|mount| clean(mount.destination()) == Path::new("/dev"));
+        let at_dev = spec.mounts().iter().flatten().rfind(|mount| clean(mount.destination()).as_os_str() == "/dev");
         let dev = match at_dev {
             Some(mount) if is_bind(mount) => Dev::Bound,
             Some(mount) if mount.typ().as_deref() == Some("tmpfs") => Dev::Fresh,
@@ -147,7 +147,7 @@ impl Devices {
             }
         }
         for default in DEFAULT_DEVICES.map(Device::default) {
-            if !devices.list.iter().any(|device| device.path == default.path) {
+            if !devices.list.iter().any(|device| device.path.as_os_str() == default.path.as_os_str()) {
                 devices.list.push(default);
             }
         }
@@ -168,10 +168,10 @@ impl Devices {
 
     /// Whose /dev/null the container will have: what an image has could be exchanged while this program runs.
     pub(in crate::plan) fn null(&self, spec: &Spec) -> Null {
-        let null = Path::new("/dev/null");
-        let covered = spec.mounts().iter().flatten().any(|mount| clean(mount.destination()) == null);
+        let null = "/dev/null";
+        let covered = spec.mounts().iter().flatten().any(|mount| clean(mount.destination()).as_os_str() == null);
         let kernels = |device: &Device| {
-            device.path == null && device.number == libc::makedev(1, 3) && device.mode & libc::S_IFMT == libc::S_IFCHR
+            device.path.as_os_str() == null && device.number == libc::makedev(1, 3) && device.mode & libc::S_IFMT == libc::S_IFCHR
         };
         match self.dev == Dev::Fresh && !covered && self.list.iter().any(kernels) {
             true => Null::Made,

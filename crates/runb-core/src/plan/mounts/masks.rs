@@ -20,7 +20,7 @@ use crate::plan::program::{
     OPEN_TREE_CLONE, Program, Slot,
 };
 use crate::plan::request::Request;
-use crate::survey::{Kind, clean};
+use crate::survey::{Kind, clean, rest};
 
 const ABSENT: [i32; 2] = [libc::ENOENT, libc::ENOTDIR];
 /// A directory as well: a file's mount does not go onto it.
@@ -67,7 +67,8 @@ fn each_once(name: &str, list: Option<&[String]>) -> Vec<(usize, String, PathBuf
     let mut known = BTreeSet::new();
     let all = list.unwrap_or_default().iter().enumerate();
     all.map(|(i, path)| (i, format!("linux.{name}[{i}] ({path})"), clean(Path::new(path))))
-        .filter(|(.., path)| known.insert(path.clone()))
+        // By their bytes: they are clean, and paths are compared name by name.
+        .filter(|(.., path)| known.insert(path.as_os_str().to_owned()))
         .collect()
 }
 
@@ -241,7 +242,7 @@ impl<'a> Masks<'a> {
             return;
         }
         for (place, had) in mounts.below(path) {
-            let name = place.strip_prefix(path).unwrap_or(place);
+            let name = rest(place, path).unwrap_or(place);
             let name = p.text(name.as_os_str().as_encoded_bytes());
             let below = resolve(p, tree.into(), name, O_PATH);
             let change = Change { attributes: Attributes::setting(RDONLY), had, ..Change::default() };

@@ -12,7 +12,7 @@ use crate::host::mounts::MountCalls;
 use crate::plan::mounts::options::{Parsed, Reach, of_statfs, parse, recursive_word, symfollow_word};
 use crate::plan::namespaces::id_maps::{IdMaps, id_map};
 use crate::plan::program::Program;
-use crate::survey::{Destination, Kind, clean, is_bind};
+use crate::survey::{Destination, Kind, clean, is_bind, rest};
 
 /// Files below /proc that may be mounted over, as lxcfs does; everything else there is the kernel's word to the runtime.
 const PROC_EXCEPTIONS: [&str; 10] = [
@@ -179,13 +179,13 @@ impl<'a> Mounts<'a> {
     }
 }
 
-/// What is wrong with mounting at `destination`.
+/// What is wrong with mounting at `destination`, which is clean.
 fn check_destination(destination: &Path, mount: &Mount) -> std::result::Result<(), &'static str> {
     let proc = Path::new("/proc");
-    if destination == Path::new("/") {
+    if destination.as_os_str() == "/" {
         return Err("the root itself cannot be mounted over");
     }
-    if !destination.starts_with(proc) || PROC_EXCEPTIONS.iter().any(|path| destination == Path::new(path)) {
+    if rest(destination, proc).is_none() || PROC_EXCEPTIONS.iter().any(|path| destination == Path::new(path)) {
         return Ok(());
     }
     let whole = is_bind(mount) && mount.source().as_deref() == Some(proc);

@@ -8,7 +8,7 @@ use nix::libc;
 
 use super::{Mounts, Planned};
 use crate::plan::program::{AT_FDCWD, Data, MountIds, Number, O_DIRECTORY, O_PATH, Program, RESOLVE_IN_ROOT, Slot};
-use crate::survey::Kind;
+use crate::survey::{Kind, rest};
 
 /// What is at a destination that was mounted.
 pub(in crate::plan) struct Mounted {
@@ -101,19 +101,19 @@ impl Mounts<'_> {
     pub(in crate::plan) fn start<'p>(&self, path: &'p Path) -> Start<'_, 'p> {
         let mount = self.done.over(path);
         let above = mount.map_or(Path::new("/"), |mounted| &mounted.at);
-        Start { mount, rest: path.strip_prefix(above).unwrap_or(path) }
+        Start { mount, rest: rest(path, above).unwrap_or(path) }
     }
 
     /// The filesystem that was mounted at `path` last, if it is a new devpts.
     pub(in crate::plan) fn devpts(&self, path: &Path) -> Option<Slot> {
-        let last = self.done.iter().rev().find(|mounted| mounted.destination == path)?;
+        let last = self.done.iter().rev().find(|mounted| mounted.destination.as_os_str() == path)?;
         (last.filesystem == Filesystem::Devpts).then_some(last.tree)
     }
 
     /// What is mounted below `path` and not covered, with its attributes, as far as they are known.
     pub(in crate::plan) fn below(&self, path: &Path) -> impl Iterator<Item = (&Path, u64)> {
         let below =
-            move |mounted: &&Mounted| mounted.at != path && mounted.at.starts_with(path) && self.is_seen(mounted);
+            move |mounted: &&Mounted| rest(&mounted.at, path).is_some_and(|rest| !rest.as_os_str().is_empty()) && self.is_seen(mounted);
         self.done.iter().filter(below).map(|mounted| (mounted.at.as_path(), mounted.attributes))
     }
 
@@ -150,7 +150,7 @@ impl Mounts<'_> {
             }
             let start = Start {
                 mount: above,
-                rest: mounted.at.strip_prefix(above.map_or(Path::new("/"), |above| &above.at)).unwrap_or(&mounted.at),
+                rest: rest(&mounted.at, above.map_or(Path::new("/"), |above| &above.at)).unwrap_or(&mounted.at),
             };
             p.section(mounted.place.as_str());
             let name = mounted.at.display();
