@@ -361,10 +361,10 @@ pub struct Events {
 /// What `checkpoint` and `restore` have in common.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Criu {
-    /// Folder of the images
+    /// Folder of the images [default: checkpoint]
     #[arg(long)]
     pub image_path: Option<PathBuf>,
-    /// Folder of CRIU's own files
+    /// Folder of CRIU's own files, as its log [default: that of the images]
     #[arg(long)]
     pub work_path: Option<PathBuf>,
     /// Allow open TCP connections
@@ -379,16 +379,19 @@ pub struct Criu {
     /// Allow file locks
     #[arg(long)]
     pub file_locks: bool,
-    /// Copy memory when it is asked for
+    /// Hand memory out, or ask for it, when it is used
     #[arg(long)]
     pub lazy_pages: bool,
-    /// soft, full, strict or ignore
+    /// What becomes of the cgroups' files: soft, full, strict or ignore [default: soft]
     #[arg(long)]
     pub manage_cgroups_mode: Option<String>,
-    /// A namespace that is made but not filled
+    /// By what open TCP connections are kept silent: iptables, nftables or skip [default: CRIU's own]
+    #[arg(long)]
+    pub network_lock: Option<String>,
+    /// A namespace that is made, and nothing in it restored: network, which always is so
     #[arg(long)]
     pub empty_ns: Vec<String>,
-    /// Free the memory images on the way
+    /// Take out of the images what is saved twice, or restored
     #[arg(long)]
     pub auto_dedup: bool,
 }
@@ -398,7 +401,7 @@ pub struct Criu {
 pub struct Checkpoint {
     #[command(flatten)]
     pub criu: Criu,
-    /// Folder of an earlier --pre-dump
+    /// Folder of an earlier --pre-dump, seen from the images
     #[arg(long)]
     pub parent_path: Option<PathBuf>,
     /// Let the container run on
@@ -416,7 +419,7 @@ pub struct Checkpoint {
     /// ADDRESS:PORT of the page server
     #[arg(long)]
     pub page_server: Option<String>,
-    /// Dump the memory alone
+    /// Save the memory alone, and let the container run on
     #[arg(long)]
     pub pre_dump: bool,
     /// The container's id
@@ -428,14 +431,35 @@ pub struct Checkpoint {
 pub struct Restore {
     #[command(flatten)]
     pub criu: Criu,
-    #[command(flatten)]
-    pub run: Run,
-    /// TYPE:NAME of the LSM profile
+    /// Close open TCP connections
+    #[arg(long)]
+    pub tcp_close: bool,
+    /// TYPE:NAME of the LSM profile, in place of the one that was saved
     #[arg(long)]
     pub lsm_profile: Option<String>,
-    /// LSM context of the mounts
+    /// LSM context of mounts that have one
     #[arg(long)]
     pub lsm_mount_context: Option<String>,
+    /// The bundle's folder [default: the current one]
+    #[arg(long, short)]
+    pub bundle: Option<PathBuf>,
+    /// Unix socket that receives the master of the terminal
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// File that receives the process id of the container's init
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// As with create; CRIU changes the root by its own means
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Do not wait for the container
+    #[arg(long, short)]
+    pub detach: bool,
+    /// Do not become the reaper of the container's orphans
+    #[arg(long)]
+    pub no_subreaper: bool,
+    /// The container's id
+    pub id: String,
 }
 
 /// `plan`: what `create` would do, printed.
@@ -781,9 +805,6 @@ pub fn version() -> String {
     )
 }
 
-/// What runb takes and refuses; README.md says the same.
-const NOT_THERE_YET: &str = "Not there yet: checkpoint and restore.\n";
-
 fn overview() -> String {
     let mut text = "runb, an OCI container runtime\n\nUsage: runb [FLAGS] VERB [ARGUMENTS]\n\nVerbs:\n".to_owned();
     for definition in VERBS {
@@ -791,8 +812,7 @@ fn overview() -> String {
     }
     let mut globals = Global::augment_args(command("runb")).help_template("{options}");
     text + &format!("\nFlags:\n{}\n", globals.render_help().to_string().trim_end())
-        + "  -h, --help     Print this, or what a verb takes\n  -v, --version  Print the version\n\n"
-        + NOT_THERE_YET
+        + "  -h, --help     Print this, or what a verb takes\n  -v, --version  Print the version\n"
 }
 
 fn explain(definition: &Definition) -> String {

@@ -4,6 +4,7 @@
 //! the state anew, and goes by that (`Held`).
 
 mod cgroups;
+mod checkpoint;
 mod console;
 mod create;
 mod end;
@@ -14,6 +15,7 @@ mod pause;
 mod pidfd_socket;
 mod processes;
 mod remains;
+mod restore;
 mod start;
 mod stats;
 #[cfg(feature = "internals")]

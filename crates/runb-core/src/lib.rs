@@ -30,6 +30,7 @@ pub mod trace;
 
 mod ask;
 mod child;
+mod criu;
 mod hearing;
 mod network;
 mod notify;

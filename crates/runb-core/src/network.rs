@@ -142,6 +142,15 @@ impl Inside {
         }
     }
 
+    /// Brings up the loopback device, as a launch does.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(crate) fn bring_loopback_up(&mut self) -> Result<()> {
+        let lo = self.netlink.link("lo").map_err(|errno| Error::host("look for lo in the container", errno))?;
+        self.netlink.change(up(lo.index), 0).map_err(|errno| Error::host("bring lo up in the container", errno))
+    }
+
     /// Moves the devices in: all of them, or the error tells why not, and what was moved is still to be taken back.
     ///
     /// # Errors

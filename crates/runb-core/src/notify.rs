@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::socket::{self, PATIENCE};
 
 /// The folder in the container.
-const INSIDE: &str = "/run/notify";
+pub(crate) const INSIDE: &str = "/run/notify";
 /// The name of the folder in the state's.
 pub(crate) const FOLDER: &str = "notify";
 /// The name of the socket in it.

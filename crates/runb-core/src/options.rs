@@ -1,5 +1,7 @@
 //! What the caller wants beside the configuration. The library reads no environment: a program fills this in.
 
+mod criu;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind};
+
+pub use criu::{CheckpointOptions, Criu, ManageCgroups, NetworkLock, PageServer, RestoreOptions};
 
 /// How the root filesystem becomes `/`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 pub mod begin;
 pub mod cgroup;
 mod check;
+pub(crate) mod criu;
 mod environment;
 pub mod exec;
 pub mod hooks;

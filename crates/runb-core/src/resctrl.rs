@@ -46,6 +46,18 @@ impl Groups {
         [Some(&self.group), self.monitoring.as_ref()].into_iter().flatten().cloned().collect()
     }
 
+    /// Takes the process `pid` in, and with it whom it makes.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(crate) fn take_in(&self, pid: i32) -> Result<()> {
+        self.joined().iter().try_for_each(|group| {
+            let file = group.join("tasks");
+            fs::write(&file, pid.to_string())
+                .map_err(|e| Error::io(format!("write {pid} to {}", file.display()), &e).at(RESCTRL))
+        })
+    }
+
     /// Writes other lines to the schemata, and does what follows; if that fails, what was there is put back.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ use crate::sys;
 use crate::undo::{Holder, Journal};
 
 pub(crate) use dir::Opened;
+pub(crate) use dir::CRIU_ROOT;
 pub use dir::StateDir;
 pub(crate) use files::{config, read, write_whole};
 

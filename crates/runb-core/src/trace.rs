@@ -118,6 +118,15 @@ pub enum What {
     Announced,
     /// The workload was executed.
     Executed,
+    /// CRIU was started, and knows what it is to do.
+    CriuAsked,
+    /// CRIU has saved the processes.
+    Dumped,
+    /// CRIU has brought the processes back, and they run.
+    Restored {
+        /// The process id of the first of them.
+        pid: i32,
+    },
     /// Other limits were planned for a container that exists.
     Change,
     /// systemd was told of other limits.
@@ -194,6 +203,9 @@ impl fmt::Display for What {
             }
             What::Announced => f.write_str("the state was written, and the caller told of init"),
             What::Executed => f.write_str("the workload was executed"),
+            What::CriuAsked => f.write_str("CRIU was started"),
+            What::Dumped => f.write_str("CRIU has saved the processes"),
+            What::Restored { pid } => write!(f, "CRIU has restored the processes, process {pid} first"),
             What::Change => f.write_str("the change of the limits was planned"),
             What::Told => f.write_str("systemd was told of the limits"),
             What::Saved => f.write_str("the state was written"),
@@ -230,6 +242,9 @@ impl What {
             What::Hook { kind, index, .. } => return Cow::Owned(format!("{kind}[{index}]")),
             What::Announced => "hand-over",
             What::Executed => "execve",
+            What::CriuAsked => "criu-start",
+            What::Dumped => "criu-dump",
+            What::Restored { .. } => "criu-restore",
             What::Failed => "until-failure",
             What::Ended => "ending",
             What::Removed => "clean-up",

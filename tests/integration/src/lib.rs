@@ -27,10 +27,12 @@
 //! skipped; each skip is printed with a running number. `RUNB_TESTS_REPORT` names a file for a line about each test and site: `ran …` or
 //! `skipped …`. `RUNB_TESTS_SITES=v2,systemd` runs the tests in those sites alone. `RUNB_TESTS_PATIENCE=10` waits ten times as
 //! long for what has a deadline. `hack/vm-tests` sets them for a virtual machine.
+//! `RUNB_TESTS_CRIU` names a CRIU that works with the machine's kernel, where that of the search path does not.
 //! What would take long is sampled (see [`sample`]); `RUNB_TESTS_ALL=1` leaves nothing out.
 
 pub mod agent;
 pub mod bundle;
+pub mod criu;
 pub mod host;
 pub mod leftovers;
 pub mod modes;
@@ -51,6 +53,7 @@ pub mod wait;
 
 pub use agent::{Agent, Answer, Heard};
 pub use bundle::{Bundle, Container, default_spec};
+pub use criu::Criu;
 pub use host::Test;
 pub use modes::{ALL, HYBRID, LIFECYCLE, V1, V2, as_user, for_anyone, in_modes, inside, under_systemd};
 pub use runtime::{Kind, Outcome};

@@ -1,5 +1,6 @@
 //! The verbs, one file each: arguments in, calls of runb-core, output.
 
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -11,12 +12,12 @@ pub mod options;
 pub mod pause;
 pub mod plan;
 pub mod ps;
+pub mod restore;
 pub mod run;
 pub mod seccomp;
 pub mod spec;
 pub mod start;
 pub mod state;
-pub mod undelivered;
 pub mod update;
 
 use anyhow::{Context as _, Result, bail};
@@ -69,7 +70,6 @@ impl Context<'_> {
 
 /// Runs a verb; returns the exit status.
 pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
-    undelivered::refuse(verb)?;
     match verb {
         Verb::Create(args) => create::run(args, context),
         Verb::Start(args) => start::run(args, context),
@@ -83,12 +83,14 @@ pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
         Verb::Ps(args) => ps::run(args, context),
         Verb::Events(args) => events::run(args, context),
         Verb::Update(args) => update::run(args, context),
+        Verb::Checkpoint(args) => checkpoint::run(args, context),
+        Verb::Restore(args) => restore::run(args, context),
         Verb::Plan(args) => plan::run(args, context),
         Verb::Exec(args) => exec::run(args, context),
         Verb::Spec(args) => spec::run(args),
         Verb::Features(args) => features::run(args, context),
         Verb::Seccomp(args) => seccomp::run(args, context),
         Verb::Log(args) => crate::log::run(args, context),
-        _ => bail!("internal error: a verb that is neither delivered nor refused"),
+        Verb::Help(_) => bail!("internal error: help is printed where it is parsed"),
     }
 }

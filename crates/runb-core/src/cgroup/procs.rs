@@ -21,6 +21,15 @@ impl Cgroup {
         pids_below(path).map_err(|errno| Error::host(format!("read the processes of {}", path.display()), errno))
     }
 
+    /// Moves the process `pid` into the cgroup, in each hierarchy.
+    pub fn take_in(&self, pid: i32) -> Result<()> {
+        let dirs = self.unified.iter().chain(self.v1.iter().map(|dir| &dir.path));
+        dirs.into_iter().try_for_each(|dir| {
+            let text = || format!("write {pid} to {}/cgroup.procs", dir.display());
+            write_path(dir, "cgroup.procs", &pid.to_string()).map_err(|errno| Error::host(text(), errno))
+        })
+    }
+
     /// Sends a signal to every process that is there.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let Some(path) = self.census() else { return Ok(()) };

@@ -65,7 +65,7 @@ pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned
     planned_traced(options, host, ending, &mut Trace::begin())
 }
 
-fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Trace) -> Result<Planned> {
+pub(super) fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Trace) -> Result<Planned> {
     state::check_id(&options.id)?;
     planned_of(Bundle::load_traced(&options.bundle, trace)?, options, host, ending)
 }
@@ -179,7 +179,12 @@ fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Runnin
                 workload: Workload { pid, pidfd, terminal, readiness },
             })
         }
-        Err(error) => Err(launch.take_back(error)),
+        Err(error) => {
+            let Launch { dir, saved, inside, trace, .. } = launch;
+            // Without an init nobody in the cgroups is this container's.
+            let used = saved.init.is_some();
+            Err(take_back((dir, saved), inside, used, trace, error))
+        }
     }
 }
 
@@ -197,7 +202,7 @@ pub(super) fn console_fits(process: Option<&Process>, caller: Caller, socket: Op
     Err(Error::new(Kind::Usage, text).at("process.terminal"))
 }
 
-fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
+pub(super) fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
     let spec = &planned.bundle.spec;
     let later = ["startContainer", "poststart", "poststop"];
     Saved {
@@ -241,7 +246,7 @@ impl Launch<'_> {
         let mut ready = self.until_ready(plan, &cgroups, listener)?;
         drop(cgroups);
         self.saved.journal.find_mounts()?;
-        let terminal = hand_over(ready.take_terminal(), self.options.caller, console)?;
+        let terminal = hand_over(ready.take_terminal(), self.options.caller, console.as_ref())?;
         self.tell(ready.pid())?;
         if let Some(socket) = &socket {
             socket.send(ready.pidfd())?;
@@ -388,32 +393,40 @@ impl Launch<'_> {
         self.saved.phase = phase;
         self.dir.enter(phase)
     }
+}
 
-    /// Takes a failed launch back; what fails in that is said beside the cause.
-    fn take_back(self, mut error: Error) -> Error {
-        let Launch { dir, saved, inside, trace, .. } = self;
-        trace.done(What::Failed);
-        let mut note = |result: Result<()>| {
-            if let Err(more) = result {
-                error = std::mem::replace(&mut error, Error::internal("")).and_cleanup(more);
-            }
-        };
-        // Without an init nobody in the cgroups is this container's.
-        if saved.init.is_some() {
-            note(saved.cgroup.kill(deadline()));
+/// Takes a failed launch back, of which somebody was in the cgroup, if it is `used`; what fails in that is said beside the cause.
+pub(super) fn take_back(
+    (dir, saved): (StateDir, Saved),
+    inside: Option<Inside>,
+    used: bool,
+    trace: &mut Trace,
+    mut error: Error,
+) -> Error {
+    trace.done(What::Failed);
+    let mut note = |result: Result<()>| {
+        if let Err(more) = result {
+            error = std::mem::replace(&mut error, Error::internal("")).and_cleanup(more);
         }
-        let own = if saved.init.is_some() { Own::Used } else { Own::Unused };
-        note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }, inside));
-        note(dir.remove());
-        if error.cleanup().is_empty() {
-            trace.done(What::Removed);
-        }
-        error
+    };
+    if used {
+        note(saved.cgroup.kill(deadline()));
     }
+    let own = if used { Own::Used } else { Own::Unused };
+    note(saved.journal.undo(Ours { init: saved.init.map(|init| init.pid), own, deadline: deadline() }, inside));
+    note(dir.remove());
+    if error.cleanup().is_empty() {
+        trace.done(What::Removed);
+    }
+    error
 }
 
 /// Gives the terminal's master to whoever awaits it: the socket, if the caller leaves; else the caller.
-fn hand_over(master: Option<Master>, caller: Caller, console: Option<ConsoleSocket>) -> Result<Option<Master>> {
+pub(super) fn hand_over(
+    master: Option<Master>,
+    caller: Caller,
+    console: Option<&ConsoleSocket>,
+) -> Result<Option<Master>> {
     match (master, console) {
         (Some(master), _) if caller == Caller::Waits => console::prepare(&master).map(|()| Some(master)),
         (Some(master), Some(console)) => console.send(&master).map(|()| None),

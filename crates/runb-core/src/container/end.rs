@@ -48,7 +48,7 @@ pub struct Removal {
     pub steps: Vec<Step>,
 }
 
-fn removal(work: impl FnOnce(&mut Trace) -> Result<Vec<Error>>) -> Result<Removal> {
+pub(super) fn removal(work: impl FnOnce(&mut Trace) -> Result<Vec<Error>>) -> Result<Removal> {
     traced(work).map(|(warnings, steps)| Removal { warnings, steps })
 }
 
@@ -211,7 +211,7 @@ impl Held {
     }
 
     /// Returns what went wrong in poststop hooks.
-    fn delete(self, force: Force, environment: &HookEnvironment, trace: &mut Trace) -> Result<Vec<Error>> {
+    pub(super) fn delete(self, force: Force, environment: &HookEnvironment, trace: &mut Trace) -> Result<Vec<Error>> {
         let status = self.status();
         if force == Force::No && matches!(status, Status::Running | Status::Paused) {
             let text = format!("cannot delete container {} that is not stopped: {status}", self.saved.id);

@@ -38,6 +38,11 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// One that was made otherwise than by a plan.
+    pub(super) fn of(pid: i32, pidfd: OwnedFd, terminal: Option<Master>, readiness: Option<Readiness>) -> Self {
+        Workload { pid, pidfd, terminal, readiness }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.pid

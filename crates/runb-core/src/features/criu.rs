@@ -7,7 +7,7 @@ use crate::ask::{PATIENCE, ask, find};
 
 /// Whether there is one in `search`.
 pub(super) fn criu(search: &[PathBuf]) -> Ability {
-    let (name, purpose) = ("CRIU", "none yet: this version of runb has no checkpoint and no restore");
+    let (name, purpose) = ("CRIU", "checkpoint, restore");
     let Some(program) = find("criu", search) else {
         return ability(name, purpose, Err("there is no criu in the search path".to_owned()));
     };

@@ -14,6 +14,9 @@ use crate::error::{Error, Kind, Result};
 use crate::notify;
 use crate::plan::FIFO;
 
+/// The name of the folder in which a restore mounts the root filesystem for CRIU.
+pub(crate) const CRIU_ROOT: &str = "criu-root";
+
 /// How often a folder is made that others take away before it is locked.
 const ATTEMPTS: u32 = 16;
 
@@ -268,7 +271,8 @@ impl StateDir {
     /// Removes everything in it that is ours.
     fn clear(&self) -> Result<()> {
         let folder = self.path.join(notify::FOLDER);
-        for result in [fs::remove_file(folder.join(notify::SOCKET)), fs::remove_dir(&folder)] {
+        let criu = fs::remove_dir(self.path.join(CRIU_ROOT));
+        for result in [fs::remove_file(folder.join(notify::SOCKET)), fs::remove_dir(&folder), criu] {
             match result {
                 Err(e) if e.kind() != ErrorKind::NotFound => {
                     return Err(Error::io(format!("remove {}", folder.display()), &e));
