@@ -52,8 +52,15 @@ impl Child {
         let executable = spawn::executable(&program.image()).map_err(failed)?;
         let (executable, socket) = (executable.as_fd(), theirs.as_fd());
         let Place { namespaces, cgroup, more, preserve, stdio } = place;
-        let spawned =
-            spawn::spawn(&Spawn { namespaces, cgroup, executable, socket, more, preserve, stdio }).map_err(failed)?;
+        let spawned = spawn::spawn(&Spawn { namespaces, cgroup, executable, socket, more, preserve, stdio });
+        let spawned = spawned.map_err(|(call, errno)| match errno {
+            // cgroup-v2.rst, "Threads".
+            Errno::EOPNOTSUPP if cgroup.is_some() => failed((call, errno)).with_hint(
+                "its cgroup takes none, see cgroup.type there: a cgroup above has processes in it, and gives on controllers for \
+                 threads",
+            ),
+            _ => failed((call, errno)),
+        })?;
         Ok(Child { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours })
     }
 

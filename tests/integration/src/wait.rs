@@ -24,11 +24,19 @@ pub fn deadline() -> Instant {
 
 /// A time that is enough on a common machine, as many times as `RUNB_TESTS_PATIENCE` tells.
 pub fn slowly(time: Duration) -> Duration {
+    time * factor()
+}
+
+/// How often that is tried which a common machine tries `count` times: about as long.
+pub fn tries(count: u32) -> u32 {
+    count.div_ceil(factor())
+}
+
+fn factor() -> u32 {
     static FACTOR: OnceLock<u32> = OnceLock::new();
-    let factor = FACTOR.get_or_init(|| {
+    *FACTOR.get_or_init(|| {
         std::env::var("RUNB_TESTS_PATIENCE").map_or(1, |text| text.parse().expect("RUNB_TESTS_PATIENCE is a number"))
-    });
-    time * *factor
+    })
 }
 
 /// Waits until `fd` is readable; whether it became so before `deadline`.

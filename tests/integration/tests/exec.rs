@@ -836,7 +836,7 @@ fn seen(t: &Test, capabilities: &[&str]) -> Vec<String> {
     let bundle = bundle.set("/process/capabilities", json!({"bounding": sets, "effective": sets, "permitted": sets}));
     let container = bundle.run_detached();
     let pid = container.pid();
-    for _ in 0..300 {
+    for _ in 0..wait::tries(300) {
         let mut command = call(t, &container, &[], &["true"]);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");

@@ -135,6 +135,15 @@ fn a_limit_beside_the_engines_own_processes_is_refused_by_its_reason_and_holds_w
         let refused = privileged(engines(t, &inner, run)).with_id(&t.name("b")).run();
         let words = "/sys/fs/cgroup has processes in it, and gives no controllers on";
         assert!(refused.code != 0 && refused.stdout.contains(words), "{refused:?}");
+        // What others have spoilt already is told.
+        let spoilt = format!("echo +pids >/sys/fs/cgroup/cgroup.subtree_control; {run}");
+        let plain = inner.set("/linux/resources", json!({}));
+        let refused = privileged(engines(t, &plain, &spoilt)).with_id(&t.name("s")).run();
+        assert!(
+            refused.code != 0 && refused.stdout.contains("its cgroup takes none, see cgroup.type there"),
+            "{refused:?}"
+        );
+        let inner = plain.set("/linux/resources", json!({"memory": {"limit": 64 << 20}}));
         // As the images of Docker in Docker do.
         let aside = format!("mkdir /sys/fs/cgroup/init; echo 1 >/sys/fs/cgroup/init/cgroup.procs; {run}");
         let outcome = privileged(engines(t, &inner, &aside)).with_id(&t.name("a")).run().ok();

@@ -33,5 +33,10 @@ pub fn begin_process() -> Stdout {
         // SAFETY: no handler is installed.
         unsafe { libc::signal(signal, disposition) };
     }
+    // What malloc(3) asks the kernel for at once, and what it would give back: each is a call, and pages that come back cost a fault.
+    for (parameter, bytes) in [(libc::M_TOP_PAD, 1 << 20), (libc::M_TRIM_THRESHOLD, 64 << 20)] {
+        // SAFETY: the call takes two numbers, and there is no other thread yet.
+        unsafe { libc::mallopt(parameter, bytes) };
+    }
     stdout
 }
