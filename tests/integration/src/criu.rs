@@ -3,10 +3,18 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bundle::{Bundle, Container};
 use crate::host::Test;
 use crate::runtime::{Kind, Outcome};
+
+/// One test at a time: CRIU saves the trees of cgroups as they are, and would make those of a test beside anew, where they are nobody's.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // One that has failed has its cgroups taken away by the harness.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A CRIU that works here.
 pub struct Criu {
@@ -41,6 +49,16 @@ impl Test {
 }
 
 impl Criu {
+    /// Takes away what a CRIU that was killed leaves in its work folder: the hierarchies of cgroups, mounted in a folder of its own.
+    pub fn clear(&self, work: &str) {
+        for entry in std::fs::read_dir(work).expect("the folder").flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".criu.cgyard.") {
+                let _ = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
+                std::fs::remove_dir(entry.path()).expect("removed");
+            }
+        }
+    }
+
     /// Whether it knows, with this kernel, which memory has changed.
     pub fn tracks_memory(&self) -> bool {
         let check = Command::new(&self.program).args(["check", "--feature", "mem_dirty_track"]).output();

@@ -34,6 +34,7 @@ fn ask(said: &mut wait::Fifo, share: &Path, text: &str) -> String {
 
 #[test]
 fn a_container_goes_on_where_it_was_and_is_like_any_other() {
+    let _alone = criu::alone();
     in_modes(ALL, |t| {
         let criu = t.criu();
         let bundle = t.bundle();
@@ -63,6 +64,7 @@ fn a_container_goes_on_where_it_was_and_is_like_any_other() {
 
 #[test]
 fn a_container_that_is_to_run_on_does_so() {
+    let _alone = criu::alone();
     in_modes(LIFECYCLE, |t| {
         let criu = t.criu();
         let bundle = t.bundle();
@@ -84,6 +86,7 @@ fn a_container_that_is_to_run_on_does_so() {
 
 #[test]
 fn pipes_of_the_caller_are_those_of_who_restores() {
+    let _alone = criu::alone();
     in_modes(LIFECYCLE, |t| {
         let criu = t.criu();
         let bundle = t.bundle().sh("while read line; do echo got $line; echo err $line >&2; done");
@@ -122,6 +125,7 @@ fn pipes_of_the_caller_are_those_of_who_restores() {
 
 #[test]
 fn a_container_whose_dump_fails_runs_on_and_the_logs_last_errors_are_told() {
+    let _alone = criu::alone();
     in_modes(ALL, |t| {
         t.runb_only("runc leaves the images that it has begun, and tells the log apart from its message");
         let criu = t.criu();
@@ -154,6 +158,7 @@ fn files(folder: &str) -> Vec<String> {
 
 #[test]
 fn only_a_container_that_runs_is_saved() {
+    let _alone = criu::alone();
     in_modes(LIFECYCLE, |t| {
         let criu = t.criu();
         let container = t.bundle().idle().create();
@@ -174,6 +179,7 @@ fn only_a_container_that_runs_is_saved() {
 
 #[test]
 fn what_cannot_be_asked_for_is_refused_by_its_flag_and_the_container_runs_on() {
+    let _alone = criu::alone();
     in_modes(V2, |t| {
         t.runb_only("the texts are runb's");
         let criu = t.criu();
@@ -205,7 +211,29 @@ fn what_cannot_be_asked_for_is_refused_by_its_flag_and_the_container_runs_on() {
 }
 
 #[test]
+fn a_container_with_an_id_mapped_mount_is_not_saved_and_runs_on() {
+    let _alone = criu::alone();
+    in_modes(V2, |t| {
+        t.runb_only("runc saves it, and the mapping is lost");
+        let criu = t.criu();
+        let source = t.dir().join("source");
+        fs::create_dir(&source).expect("a folder");
+        let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+        let mount = json!({"destination": "/tmp", "type": "bind", "source": source, "options": ["bind", "idmap"],
+            "uidMappings": map, "gidMappings": map});
+        let container = t.bundle().mount(mount).idle().run_detached();
+        let images = t.dir().join("images");
+        let outcome = criu.checkpoint(t, container.id(), images.to_str().expect("text"), &[]);
+        outcome.fails_with(&["mounts[", "(/tmp): an id-mapped mount cannot be checkpointed"]);
+        assert!(!images.exists());
+        assert_eq!(container.status(), "running");
+        container.delete_force().ok();
+    });
+}
+
+#[test]
 fn a_restore_that_fails_leaves_nothing() {
+    let _alone = criu::alone();
     in_modes(ALL, |t| {
         let criu = t.criu();
         let container = started(t, t.bundle(), "sleep 86400");
@@ -238,6 +266,7 @@ fn a_restore_that_fails_leaves_nothing() {
 
 #[test]
 fn a_bundle_that_a_hook_refuses_is_not_restored() {
+    let _alone = criu::alone();
     in_modes(LIFECYCLE, |t| {
         t.runb_only("runc tells no more than that CRIU has failed");
         let criu = t.criu();

@@ -64,6 +64,7 @@ fn asks(said: &mut wait::Fifo, input: &mut fs::File, text: &str, letter: &str) {
 
 #[test]
 fn open_files_pipes_connections_segments_and_memory_are_there_again() {
+    let _alone = criu::alone();
     in_modes(LIFECYCLE, |t| {
         let criu = t.criu();
         let (container, mut said, mut input) = keeper(t, t.bundle());
@@ -76,6 +77,7 @@ fn open_files_pipes_connections_segments_and_memory_are_there_again() {
 
 #[test]
 fn a_connection_that_nobody_has_allowed_keeps_a_container_from_being_saved() {
+    let _alone = criu::alone();
     in_modes(V2, |t| {
         let criu = t.criu();
         let (container, mut said, mut input) = keeper(t, t.bundle());
@@ -92,6 +94,7 @@ fn a_connection_that_nobody_has_allowed_keeps_a_container_from_being_saved() {
 
 #[test]
 fn memory_that_was_saved_before_is_not_saved_again() {
+    let _alone = criu::alone();
     in_modes(V2, |t| {
         let criu = t.criu();
         if !criu.tracks_memory() {
@@ -146,6 +149,7 @@ fn answers(said: &mut wait::Fifo, input: &mut fs::File, text: &str, answer: &str
 
 #[test]
 fn a_container_with_a_user_namespace_is_restored_into_one() {
+    let _alone = criu::alone();
     in_modes(V2, |t| {
         let criu = t.criu();
         let bundle = t.bundle().spec(|spec| {
@@ -175,6 +179,7 @@ fn a_container_with_a_user_namespace_is_restored_into_one() {
 
 #[test]
 fn a_network_namespace_of_others_is_joined_again() {
+    let _alone = criu::alone();
     in_modes(LIFECYCLE, |t| {
         let criu = t.criu();
         let mut holder = Command::new("unshare");
@@ -195,6 +200,7 @@ fn a_network_namespace_of_others_is_joined_again() {
 
 #[test]
 fn a_terminal_goes_to_the_console_socket_of_who_restores() {
+    let _alone = criu::alone();
     in_modes(LIFECYCLE, |t| {
         let criu = t.criu();
         let bundle = t.bundle().set("/process/terminal", json!(true)).sh("while read line; do echo got $line; done");
@@ -222,6 +228,7 @@ fn a_terminal_goes_to_the_console_socket_of_who_restores() {
 
 #[test]
 fn nested_mounts_find_their_places_again() {
+    let _alone = criu::alone();
     in_modes(LIFECYCLE, |t| {
         let criu = t.criu();
         let [outer, inner] = ["outer", "inner"].map(|name| t.dir().join(t.name(name)));
@@ -248,6 +255,7 @@ fn nested_mounts_find_their_places_again() {
 
 #[test]
 fn a_container_is_restored_into_another_cgroup() {
+    let _alone = criu::alone();
     in_modes(ALL, |t| {
         let criu = t.criu();
         let (container, mut said, mut input) = answering(t, t.bundle());
@@ -273,6 +281,7 @@ fn a_container_is_restored_into_another_cgroup() {
 
 #[test]
 fn the_foreground_of_a_restore_has_the_workloads_exit_status() {
+    let _alone = criu::alone();
     in_modes(LIFECYCLE, |t| {
         let criu = t.criu();
         let bundle = t.bundle();
@@ -300,14 +309,18 @@ fn the_other(t: &Test) -> std::path::PathBuf {
     t.runb_only("the test has runb and runc");
     let named = std::env::var_os("RUNB_TESTS_RUNC").map(std::path::PathBuf::from);
     let path = named.unwrap_or_else(|| "/usr/sbin/runc".into());
-    if !path.exists() {
+    let Ok(help) = Command::new(&path).args(["checkpoint", "--help"]).output() else {
         t.skip("there is no runc");
+    };
+    if !String::from_utf8_lossy(&help.stdout).contains("ignore") {
+        t.skip("this runc can ignore no cgroups");
     }
     path
 }
 
 #[test]
 fn what_one_runtime_has_saved_the_other_restores() {
+    let _alone = criu::alone();
     in_modes(LIFECYCLE, |t| {
         let criu = t.criu();
         let runc = the_other(t);
@@ -344,6 +357,7 @@ fn what_one_runtime_has_saved_the_other_restores() {
 
 #[test]
 fn a_runtime_that_is_killed_in_a_restore_leaves_what_a_removal_by_force_takes() {
+    let _alone = criu::alone();
     in_modes(ALL, |t| {
         t.runb_only("runc leaves the root filesystem mounted, and then removes what is in it");
         let criu = t.criu();
@@ -362,6 +376,7 @@ fn a_runtime_that_is_killed_in_a_restore_leaves_what_a_removal_by_force_takes() 
         assert_eq!(outcome.code, 128 + 9);
         assert_eq!(container.status(), "stopped");
         container.delete_force().ok();
+        criu.clear(images);
         fs::write(&go, "").expect("a file");
         criu.restore(t, container.bundle(), images, &[]).ok();
         container.delete_force().ok();

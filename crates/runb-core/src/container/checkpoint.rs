@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::{Mode, fstat};
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::end::{Removal, removal};
 use super::{Container, Force, Held};
@@ -121,6 +121,7 @@ impl Held {
             folders.images.has_parent(parent)?;
         }
         let mut spec = self.config()?;
+        has_no_mappings(&spec)?;
         if self.dir.path().join(notify::FOLDER).exists() {
             notify::add_to(&mut spec, self.dir.path())?;
         }
@@ -208,6 +209,21 @@ fn inodes(namespaces: &Namespaces, pid: i32) -> Result<Vec<(LinuxNamespaceType, 
     namespaces.external.iter().map(|(typ, _)| inode(*typ)).collect()
 }
 
+/// CRIU does not save what an id-mapped mount maps: who is restored would see the files of others, or own theirs no more.
+fn has_no_mappings(spec: &Spec) -> Result<()> {
+    let is_mapped = |mount: &Mount| {
+        let asked = mount.options().iter().flatten().any(|option| option == "idmap" || option == "ridmap");
+        asked || [mount.uid_mappings(), mount.gid_mappings()].into_iter().flatten().any(|list| !list.is_empty())
+    };
+    match spec.mounts().iter().flatten().enumerate().find(|(_, mount)| is_mapped(mount)) {
+        None => Ok(()),
+        Some((i, mount)) => {
+            let text = "an id-mapped mount cannot be checkpointed: CRIU does not save its mapping";
+            Err(Error::spec(format!("mounts[{i}] ({})", mount.destination().display()), text))
+        }
+    }
+}
+
 /// The mounts of the container that are not its own.
 fn mounts_of(spec: &Spec, pid: i32, held: &Held) -> Result<Vec<External>> {
     let (saved, host) = (&held.saved, Host::probe()?);
@@ -232,7 +248,7 @@ fn mounts_of(spec: &Spec, pid: i32, held: &Held) -> Result<Vec<External>> {
 
 /// What is mounted below the source of each mount that is bound with what is below.
 pub(super) fn below(spec: &Spec, bundle: &Path) -> Result<Vec<Vec<PathBuf>>> {
-    let recursive = |mount: &oci_spec::runtime::Mount| {
+    let recursive = |mount: &Mount| {
         let rbind = mount.options().iter().flatten().any(|option| option == "rbind");
         mount.source().as_ref().filter(|_| is_bind(mount) && rbind).map(|source| bundle.join(source))
     };
