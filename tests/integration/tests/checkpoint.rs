@@ -8,6 +8,9 @@ use std::process::Stdio;
 
 use runb_tests::*;
 
+/// One sleep after another: that which CRIU interrupts may come to its end (seen with CRIU 4.1 on Linux 6.12).
+const IDLE: &str = "while :; do sleep 86400; done";
+
 /// A line of shell whose descriptors are the container's own, as those of the test are files that CRIU does not know.
 fn on_its_own(script: &str) -> String {
     format!("exec </dev/null >/share/out 2>&1; echo >/share/ready; {script}")
@@ -130,7 +133,7 @@ fn a_container_whose_dump_fails_runs_on_and_the_logs_last_errors_are_told() {
         t.runb_only("runc leaves the images that it has begun, and tells the log apart from its message");
         let criu = t.criu();
         // Its stdout is a file of the test, which is not in the container.
-        let container = t.bundle().idle().run_detached();
+        let container = t.bundle().sh(IDLE).run_detached();
         let (images, work) = (t.dir().join("images"), t.dir().join("work"));
         let (images, work) = (images.to_str().expect("text"), work.to_str().expect("text"));
         let outcome = criu.checkpoint(t, container.id(), images, &["--work-path", work]);
@@ -236,7 +239,7 @@ fn a_restore_that_fails_leaves_nothing() {
     let _alone = criu::alone();
     in_modes(ALL, |t| {
         let criu = t.criu();
-        let container = started(t, t.bundle(), "sleep 86400");
+        let container = started(t, t.bundle(), IDLE);
         let images = t.dir().join("images");
         let text = images.to_str().expect("text");
         let restore = |flags: &[&str]| criu.restore(t, container.bundle(), text, flags);
@@ -274,7 +277,7 @@ fn a_bundle_that_a_hook_refuses_is_not_restored() {
         let line = format!("cat >{}; test -e {}", seen.display(), share.display());
         let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", line]});
         fs::write(&share, "").expect("a file");
-        let container = started(t, t.bundle().hook("createRuntime", hook), "sleep 86400");
+        let container = started(t, t.bundle().hook("createRuntime", hook), IDLE);
         let images = t.dir().join("images");
         let images = images.to_str().expect("text");
         let pid = container.pid();
