@@ -167,6 +167,12 @@ impl Plan {
         if let Some(Attributes { what, .. }) = &self.scheduler {
             steps.push(format!("at the stop Scheduler: {what}"));
         }
+        if let Some(cgroup::LastLimit { write, told }) = &self.cgroup.last {
+            let told = told.iter().map(|told| format!("SetUnitProperties {}={}, and ", told.name, told.value));
+            let cgroup::Write { dir, file, value, origin, .. } = write;
+            let told: String = told.collect();
+            steps.push(format!("at the stop Ready: {told}write {value:?} to {}/{file} # {origin}", dir.display()));
+        }
         steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
         steps
     }
@@ -190,7 +196,7 @@ impl Plan {
 /// The configuration is wrong, or asks for what this version or this machine cannot do; with the place.
 pub fn create(request: &Request<'_>) -> Result<Plan> {
     let mut warnings = check(request.spec, request.host)?;
-    let cgroup = cgroup_of(request)?;
+    let mut cgroup = cgroup_of(request)?;
     warnings.extend(cgroup.unit.iter().flat_map(|unit| unit.warnings.iter().cloned()));
     let intel_rdt = intel_rdt::plan(request.spec, &request.options.id, request.survey.resctrl.as_ref())?;
     let launch = Launch::of(request)?;
@@ -227,9 +233,12 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let finished = process::finish(p, request, launch.process, launch.entered(), &begun, filter.as_ref())?;
 
     can_be_told_apart(&program)?;
-    warnings.extend(finished.warnings);
-    warnings.append(&mut files.mounts.warnings);
     let mount_steps = files.mounts.steps;
+    warnings.append(&mut files.mounts.warnings);
+    if program.marked(Mark::Twin).is_some() {
+        cgroup.let_a_twin_pass();
+    }
+    warnings.extend(finished.warnings);
     let namespaces = &launch.namespaces;
     // A pid namespace that others are in shows nobody who has the host's files in sight, a hook included.
     let unseen = if launch.entry == Entry::Last { libc::CLONE_NEWPID as u64 } else { 0 };

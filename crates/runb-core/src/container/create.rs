@@ -22,6 +22,7 @@ use crate::launch::{self, Context};
 use crate::network::{self, Inside};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, CgroupManager, Options};
+use crate::plan::cgroup::LastLimit;
 use crate::plan::{self, Ending, Plan, Request};
 use crate::resctrl;
 use crate::spec::Bundle;
@@ -341,7 +342,21 @@ impl Launch<'_> {
         });
         self.saved.init = init.get();
         self.inside = inside.into_inner();
-        ready
+        let ready = ready?;
+        if let Some(last) = &plan.cgroup.last {
+            self.limit(last)?;
+        }
+        Ok(ready)
+    }
+
+    /// Sets a limit that init did not pass on its way.
+    fn limit(&mut self, LastLimit { write, told }: &LastLimit) -> Result<()> {
+        if let (Some(unit), Some(told)) = (self.saved.journal.unit(), told) {
+            unit.set_properties(std::slice::from_ref(told))?;
+        }
+        Cgroup::write_again(std::slice::from_ref(write))?;
+        self.trace.done(What::Limits);
+        Ok(())
     }
 
     /// Makes the folder that the workload finds the socket in; the socket itself when the workload is started.
