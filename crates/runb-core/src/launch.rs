@@ -9,7 +9,7 @@ mod mounts;
 mod procfs;
 mod unmapped;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
@@ -26,7 +26,7 @@ use crate::options::HookEnvironment;
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::{Mark, Program};
 use crate::plan::seccomp::Filter;
-use crate::plan::{Attributes, Plan, SCHEDULER};
+use crate::plan::{Attributes, Outline, Plan, SCHEDULER};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::terminal::Master;
@@ -73,19 +73,58 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: Option<&Made>, preserve: u32, born
     let place = Place { namespaces: plan.clone, cgroup, preserve, ..Place::default() };
     let init = Child::spawn(&plan.program, place, "init")?;
     born(init.pid)?;
-    let twin = plan.program.marked(Mark::Twin);
-    Ok(Running {
-        program: &plan.program,
-        init,
-        cgroup: made.map(|made| made.cgroup.clone()).unwrap_or_default(),
-        terminal: None,
-        twin,
-        born,
-        listener: None,
-    })
+    Ok(Running::of(plan, init, made, born))
 }
 
-impl Running<'_> {
+/// An init that makes the first calls of its program, while the rest is being planned. Dropped it is killed.
+pub(crate) struct Ahead {
+    init: Child,
+    /// What the whole program is awaited in.
+    file: OwnedFd,
+}
+
+impl Ahead {
+    /// Spawns it into the cgroups that were made.
+    ///
+    /// # Errors
+    /// A call that makes it, with the errno.
+    pub(crate) fn spawn(outline: &Outline, made: Option<&Made>, preserve: u32) -> Result<Self> {
+        let cgroup = made.and_then(Made::unified);
+        let file = sys::spawn::whole().map_err(|(call, errno)| Error::host(format!("{call} (spawning init)"), errno))?;
+        let place =
+            Place { namespaces: outline.clone_flags(), cgroup, preserve, more: Some(file.as_fd()), ..Place::default() };
+        Child::spawn(outline.program(), place, "init").map(|init| Ahead { init, file })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.init.pid
+    }
+
+    /// Has it go on with `plan`.
+    ///
+    /// # Errors
+    /// The program cannot be handed over. It does not live any more then.
+    pub(crate) fn go_on<'p>(self, plan: &'p Plan, made: Option<&Made>, born: Born<'p>) -> Result<Running<'p>> {
+        let Ahead { init, file } = self;
+        init.go_on(&plan.program, file)?;
+        Ok(Running::of(plan, init, made, born))
+    }
+}
+
+impl<'p> Running<'p> {
+    fn of(plan: &'p Plan, init: Child, made: Option<&Made>, born: Born<'p>) -> Self {
+        Running {
+            program: &plan.program,
+            init,
+            cgroup: made.map(|made| made.cgroup.clone()).unwrap_or_default(),
+            terminal: None,
+            twin: plan.program.marked(Mark::Twin),
+            born,
+            listener: None,
+        }
+    }
+
     /// The process id of init, or of what will be its twin's maker.
     pub(crate) fn pid(&self) -> i32 {
         self.init.pid
