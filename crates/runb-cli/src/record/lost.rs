@@ -38,8 +38,6 @@ pub fn count(file: &Path, count: u64) {
 
 /// Takes what was counted; nothing, mostly, which costs one call.
 pub fn take(file: &Path) -> Option<Lost> {
-    // A rename that finds nothing costs more than a look.
-    std::fs::symlink_metadata(file).ok()?;
     let mut own = file.as_os_str().to_owned();
     own.push(format!(".{}", std::process::id()));
     let own = PathBuf::from(own);
