@@ -186,12 +186,13 @@ impl Plan {
     }
 }
 
-/// Plans a container: what `create` and `run` do.
+/// Plans a container whose cgroups can be made: what `create` and `run` do.
 ///
 /// # Errors
 /// The configuration is wrong, or asks for what this version or this machine cannot do; with the place.
+#[cfg(any(test, feature = "internals"))]
 pub fn create(request: &Request<'_>) -> Result<Plan> {
-    let outline = outline(request.spec, request.host, request.options, &request.survey.closed)?;
+    let outline = outline(request.spec, request.host, request.options, &[])?;
     finish(outline, request)
 }
 

@@ -75,7 +75,7 @@ fn a_new_log_belongs_to_the_group_and_has_the_mode_that_are_set_up() {
     in_modes(LIFECYCLE, |t| {
         t.runb_only("the invocation log");
         let _settings = Settings::with(t, "[invocation-log]\nmode = \"0640\"\ngroup = \"daemon\"\n");
-        t.call(["list"]).ok();
+        t.call(["state", "nobody"]).fails_with(&["does not exist"]);
         let log = fs::metadata(LOG).expect("the log");
         assert_eq!((log.gid(), log.mode() & 0o7777), (1, 0o640));
     });

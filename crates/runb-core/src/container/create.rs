@@ -72,6 +72,7 @@ pub(super) fn planned_traced(options: &Options, host: &Host, ending: Ending, tra
 }
 
 /// Plans a bundle that was read.
+#[cfg(any(test, feature = "internals"))]
 pub(super) fn planned_of(bundle: Bundle, options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
     Read::of_bundle(bundle, options)?.planned(options, host, ending)
 }

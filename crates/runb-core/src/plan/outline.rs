@@ -55,12 +55,11 @@ impl Outline {
     }
 }
 
-/// Begins the plan of a container. `closed` are the directories in which no cgroup can be made ([`Survey::closed`]).
+/// Begins the plan of a container. In the directories `closed` no cgroup can be made: of who asks for none and for no limit, the
+/// runtime's own cgroups, and on version 2 what is above; nobody has looked where one is asked for.
 ///
 /// # Errors
 /// The configuration is wrong, or asks for what this version or this machine cannot do; with the place.
-///
-/// [`Survey::closed`]: crate::survey::Survey::closed
 pub fn outline(spec: &Spec, host: &Host, options: &Options, closed: &[PathBuf]) -> Result<Outline> {
     let mut warnings = check(spec, host)?;
     let cgroup = cgroup_of(spec, host, options, closed)?;
