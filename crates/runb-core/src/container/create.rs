@@ -223,6 +223,7 @@ pub(super) fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved 
         cgroup: if planned.plan.cgroup.unit.is_none() { Cgroup::of(&planned.plan.cgroup) } else { Cgroup::default() },
         resctrl: planned.plan.intel_rdt.as_ref().map(resctrl::Groups::of),
         resources: None,
+        criu: None,
         keyring: options.keyring,
         journal: Journal::default(),
         late: planned.plan.late(),
