@@ -10,7 +10,7 @@ use super::masks::Null;
 use crate::error::{Error, Result};
 use crate::plan::check;
 use crate::plan::namespaces::Namespaces;
-use crate::plan::program::{AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, Number, O_RDWR, OPEN_TREE_CLONE, Program, Slot};
+use crate::plan::program::{AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, Number, O_RDWR, OPEN_TREE_CLONE, Program, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, Slot};
 use crate::plan::request::Request;
 use crate::survey::{DEFAULT_DEVICES, Found, clean, is_bind};
 
@@ -213,7 +213,8 @@ impl Devices {
         let place = mounts.start(Path::new("/dev/null"));
         let name = place.name(p);
         // linux.resources.devices, or `nodev`, may forbid it.
-        let opened = p.openat(place.directory(), name, O_RDWR).tolerate(&[libc::EPERM, libc::EACCES]).out();
+        let resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+        let opened = p.openat2(place.directory(), name, O_RDWR, resolve).tolerate(&[libc::EPERM, libc::EACCES]).out();
         for descriptor in null {
             p.dup2(opened, *descriptor).after_success();
         }
