@@ -394,6 +394,9 @@ impl<'a> Launch<'a> {
                 mounts.follow_hooks(p, masks.paths());
             }
         }
+        if !terminal::wanted(process) {
+            devices.open_null(p, request, mounts);
+        }
         masks.attach(p, mounts);
         mounts.finish(p);
         root.finish(p, request);

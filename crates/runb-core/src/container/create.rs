@@ -310,6 +310,7 @@ fn saved(
         cgroup: if cgroup.unit.is_none() { Cgroup::of(cgroup) } else { Cgroup::default() },
         resctrl: None,
         resources: None,
+        criu: None,
         keyring: options.keyring,
         journal: Journal::default(),
         late: Vec::new(),

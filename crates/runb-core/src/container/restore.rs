@@ -35,7 +35,7 @@ use crate::undo::{RootMount, Step};
 const LAZY_PAGES: &str = "lazy-pages.socket";
 
 impl Container {
-    /// Makes a container of what a checkpoint has saved: `restore`. It runs, or is paused, as it was.
+    /// Makes a container of what a checkpoint has saved: `restore`. It runs, also where it was paused.
     ///
     /// # Errors
     /// What is wrong; of CRIU the last errors of its log. Nothing is left of the container then but that log.
@@ -102,6 +102,7 @@ impl Launch<'_> {
         let root = self.dir.path().join(CRIU_ROOT);
         DirBuilder::new().mode(0o700).create(&root).map_err(|e| Error::io(format!("mkdir {}", root.display()), &e))?;
         let cgroups = Cgroups::claim(&plan.cgroup, self.options)?;
+        self.saved.criu = Some(ProcessRef::of(criu.pid())?);
         self.announce(&cgroups, root.clone())?;
         self.dir.save_config(&self.planned.bundle.text)?;
         notify::make_folder(self.dir.path())?;

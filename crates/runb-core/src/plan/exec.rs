@@ -149,7 +149,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
         schedule::scheduler(p, process, entry)?;
     }
     let guard = Guard::of(process, host, filter.as_ref());
-    process::own_stdio(p, process, &survey.stdio);
+    process::own_stdio(p, process, &survey.stdio.foreign);
     process::become_user(p, process, host, guard.before(sets), user);
     process::no_new_privileges(p, process);
     close(p);

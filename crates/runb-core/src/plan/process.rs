@@ -264,7 +264,7 @@ pub(super) fn finish(
         schedule::scheduler(p, process, entry)?;
     }
     let guard = Guard::of(process, request.host, filter);
-    own_stdio(p, process, &request.survey.stdio);
+    own_stdio(p, process, &request.survey.stdio.foreign);
     become_user(p, process, request.host, guard.before(sets), user);
     Sight::of(request.host, namespaces).end(p);
     no_new_privileges(p, process);
