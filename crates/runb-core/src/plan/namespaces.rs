@@ -182,9 +182,10 @@ impl Namespaces {
     }
 
     /// Lets init make those that want nothing else to be known, if a network namespace is one of them: it takes as long as all of
-    /// the planning. A user namespace comes before them, as it is to own them.
+    /// the planning. A user namespace comes before them, as it is to own them; and beside a twin a limit of one process is planned otherwise.
     pub(super) fn be_made_ahead(&mut self) {
-        if self.makes(NETWORK) && !self.has(USER) {
+        let has_twin = self.has(PID) && self.clone_flags() & PID == 0;
+        if self.makes(NETWORK) && !self.has(USER) && !has_twin {
             self.ahead = self.new & (NETWORK | libc::CLONE_NEWIPC as u64 | libc::CLONE_NEWUTS as u64);
         }
     }
