@@ -11,7 +11,8 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::cgroups::Cgroups;
 use super::checkpoint::{Folders, below, cgroups_of};
-use super::create::{Planned, console_fits, hand_over, planned_traced, probe, saved_of_planned, take_back};
+use super::create::{console_fits, hand_over, take_back};
+use super::planned::{Planned, planned_traced, probe, saved_of_planned};
 use super::{Container, Running, Workload, planned_step, traced};
 use crate::cgroup::Made;
 use crate::criu::{self, Conversation, Descriptors, External, Found, Heard, Namespaces, Seen, Stdio};
