@@ -1,5 +1,6 @@
 //! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
 
+mod ahead;
 mod copy_up;
 pub(crate) mod failure;
 mod hooks;
@@ -9,7 +10,7 @@ mod mounts;
 mod procfs;
 mod unmapped;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
@@ -26,12 +27,13 @@ use crate::options::HookEnvironment;
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::{Mark, Program};
 use crate::plan::seccomp::Filter;
-use crate::plan::{Attributes, Outline, Plan, SCHEDULER};
+use crate::plan::{Attributes, Plan, SCHEDULER};
 use crate::state::{Saved, Status};
 use crate::sys;
 use crate::terminal::Master;
 use crate::trace::{Stop, Trace, What};
 
+pub(crate) use ahead::Ahead;
 use failure::{died, failure, late_failure};
 use listener::Listener;
 
@@ -74,42 +76,6 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: Option<&Made>, preserve: u32, born
     let init = Child::spawn(&plan.program, place, "init")?;
     born(init.pid)?;
     Ok(Running::of(plan, init, made, born))
-}
-
-/// An init that makes the first calls of its program, while the rest is being planned. Dropped it is killed.
-pub(crate) struct Ahead {
-    init: Child,
-    /// What the whole program is awaited in.
-    file: OwnedFd,
-}
-
-impl Ahead {
-    /// Spawns it into the cgroups that were made.
-    ///
-    /// # Errors
-    /// A call that makes it, with the errno.
-    pub(crate) fn spawn(outline: &Outline, made: Option<&Made>, preserve: u32) -> Result<Self> {
-        let cgroup = made.and_then(Made::unified);
-        let file = sys::spawn::whole().map_err(|(call, errno)| Error::host(format!("{call} (spawning init)"), errno))?;
-        let place =
-            Place { namespaces: outline.clone_flags(), cgroup, preserve, more: Some(file.as_fd()), ..Place::default() };
-        Child::spawn(outline.program(), place, "init").map(|init| Ahead { init, file })
-    }
-
-    /// Its process id.
-    pub(crate) fn pid(&self) -> i32 {
-        self.init.pid
-    }
-
-    /// Has it go on with `plan`.
-    ///
-    /// # Errors
-    /// The program cannot be handed over. It does not live any more then.
-    pub(crate) fn go_on<'p>(self, plan: &'p Plan, made: Option<&Made>, born: Born<'p>) -> Result<Running<'p>> {
-        let Ahead { init, file } = self;
-        init.go_on(&plan.program, file)?;
-        Ok(Running::of(plan, init, made, born))
-    }
 }
 
 impl<'p> Running<'p> {
