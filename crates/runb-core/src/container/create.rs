@@ -200,9 +200,9 @@ impl Launch<'_> {
         ending: Ending,
         init: &Cell<Option<ProcessRef>>,
     ) -> Result<(Plan, launch::Ready, Option<Readiness>)> {
-        let cgroup = match &drawn {
-            Drawn::Outline(outline) => Arc::clone(outline.cgroup()),
-            Drawn::Whole(plan) => Arc::clone(&plan.cgroup),
+        let (cgroup, listener) = match &drawn {
+            Drawn::Outline(outline) => (Arc::clone(outline.cgroup()), None),
+            Drawn::Whole(plan) => (Arc::clone(&plan.cgroup), launch::listener::connect_to(plan.filter.as_ref())?),
         };
         let cgroups = Cgroups::claim(&cgroup, self.options)?;
         self.announce(&cgroups, if let Drawn::Whole(plan) = &drawn { Some(plan) } else { None })?;
@@ -221,7 +221,6 @@ impl Launch<'_> {
             }
         };
         self.warnings = [self.read.bundle.warnings.as_slice(), plan.warnings.as_slice()].concat();
-        let listener = launch::listener::connect_to(plan.filter.as_ref())?;
         self.dir.save_config(&self.read.bundle.text)?;
         if ending == Ending::Fifo {
             self.dir.make_fifo()?;

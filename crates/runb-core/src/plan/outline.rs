@@ -83,10 +83,11 @@ pub fn outline(spec: &Spec, host: &Host, options: &Options, closed: &[PathBuf]) 
     Ok(Outline { cgroup: Arc::new(cgroup), namespaces, program, warnings })
 }
 
-/// Whether there is more that is made before init, and written down before that.
+/// Whether there is more that is made before init, and written down before that; or a listener, without whom nothing is to be made.
 fn wants_more(spec: &Spec) -> bool {
     let Some(linux) = spec.linux() else { return false };
-    linux.intel_rdt().is_some() || linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())
+    let listens = linux.seccomp().as_ref().is_some_and(|seccomp| seccomp.listener_path().is_some());
+    listens || linux.intel_rdt().is_some() || linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())
 }
 
 /// What is asked of systemd, if it makes the cgroups.
