@@ -169,6 +169,12 @@ impl Plan {
         if let Some(Attributes { what, .. }) = &self.scheduler {
             steps.push(format!("at the stop Scheduler: {what}"));
         }
+        if let Some(cgroup::LastLimit { write, told }) = &self.cgroup.last {
+            let told = told.iter().map(|told| format!("SetUnitProperties {}={}, and ", told.name, told.value));
+            let cgroup::Write { dir, file, value, origin, .. } = write;
+            let told: String = told.collect();
+            steps.push(format!("at the stop Ready: {told}write {value:?} to {}/{file} # {origin}", dir.display()));
+        }
         steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
         steps
     }
@@ -201,7 +207,7 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
 /// # Errors
 /// As [`create`].
 pub fn finish(outline: Outline, request: &Request<'_>) -> Result<Plan> {
-    let Outline { cgroup, mut program, namespaces, mut warnings } = outline;
+    let Outline { mut cgroup, mut program, namespaces, mut warnings } = outline;
     let intel_rdt = intel_rdt::plan(request.spec, &request.options.id, request.survey.resctrl.as_ref())?;
     let launch = Launch::of(request, namespaces)?;
     if cgroup.dirs.is_empty() && !launch.namespaces.has(libc::CLONE_NEWPID as u64) {
@@ -236,9 +242,12 @@ pub fn finish(outline: Outline, request: &Request<'_>) -> Result<Plan> {
     let finished = process::finish(p, request, launch.process, launch.entered(), &begun, filter.as_ref())?;
 
     can_be_told_apart(&program)?;
-    warnings.extend(finished.warnings);
-    warnings.append(&mut files.mounts.warnings);
     let mount_steps = files.mounts.steps;
+    warnings.append(&mut files.mounts.warnings);
+    if program.marked(Mark::Twin).is_some() {
+        Arc::make_mut(&mut cgroup).let_a_twin_pass();
+    }
+    warnings.extend(finished.warnings);
     let namespaces = &launch.namespaces;
     // A pid namespace that others are in shows nobody who has the host's files in sight, a hook included.
     let unseen = if launch.entry == Entry::Last { libc::CLONE_NEWPID as u64 } else { 0 };

@@ -14,7 +14,7 @@ use super::console;
 use super::pidfd_socket::PidfdSocket;
 use super::planned::{Read, complete, probe};
 use super::{Container, Running, Workload, hooks, planned_step, traced};
-use crate::cgroup::{Made, Own};
+use crate::cgroup::{Cgroup, Made, Own};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{deadline, reap};
 use crate::host::Host;
@@ -22,7 +22,7 @@ use crate::launch::{self, Ahead, Context};
 use crate::network::{self, Inside};
 use crate::notify::{self, Readiness};
 use crate::options::{Caller, Options};
-use crate::plan::cgroup::CgroupPlan;
+use crate::plan::cgroup::{CgroupPlan, LastLimit};
 use crate::plan::{Ending, Outline, Plan};
 use crate::resctrl;
 use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
@@ -320,7 +320,21 @@ impl Launch<'_> {
             running.until_ready(plan, context, trace)
         });
         self.inside = inside.into_inner();
-        ready
+        let ready = ready?;
+        if let Some(last) = &plan.cgroup.last {
+            self.limit(last)?;
+        }
+        Ok(ready)
+    }
+
+    /// Sets a limit that init did not pass on its way.
+    fn limit(&mut self, LastLimit { write, told }: &LastLimit) -> Result<()> {
+        if let (Some(unit), Some(told)) = (self.saved.journal.unit(), told) {
+            unit.set_properties(std::slice::from_ref(told))?;
+        }
+        Cgroup::write_again(std::slice::from_ref(write))?;
+        self.trace.done(What::Limits);
+        Ok(())
     }
 
     /// Makes the folder that the workload finds the socket in; the socket itself when the workload is started.
