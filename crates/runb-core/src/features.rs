@@ -14,6 +14,7 @@ use oci_spec::runtime::{
 
 use oci_spec::OciSpecError;
 
+use crate::options::CONFIG_ANNOTATION;
 use crate::plan::{self, seccomp};
 use crate::{Error, Result};
 
@@ -21,6 +22,10 @@ use crate::{Error, Result};
 pub const OCI_VERSION_MIN: &str = "1.0.0";
 /// The newest version of the specification that a config.json may name.
 pub const OCI_VERSION_MAX: &str = plan::SPEC_VERSION;
+
+/// The specification has no field for a checkpoint: runc's annotation says that there is one, whether or not the machine has CRIU.
+const ANNOTATIONS: [(&str, &str); 2] =
+    [("org.runb.version", env!("CARGO_PKG_VERSION")), ("org.opencontainers.runc.checkpoint.enabled", "true")];
 
 /// The names of the capabilities that are known, in the kernel's order.
 pub(crate) fn capabilities() -> Vec<String> {
@@ -41,8 +46,10 @@ pub fn features() -> Result<Features> {
             .hooks(plan::hook_names().map(String::from))
             .mount_options(plan::option_names())
             .linux(linux)
-            .annotations(HashMap::from([("org.runb.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]))
-            .potentially_unsafe_config_annotations(vec![plan::cgroup::systemd::PREFIX.to_owned()])
+            .annotations(HashMap::from(ANNOTATIONS.map(|(name, value)| (name.to_owned(), value.to_owned()))))
+            .potentially_unsafe_config_annotations(
+                [plan::cgroup::systemd::PREFIX, CONFIG_ANNOTATION].map(str::to_owned),
+            )
             .build()
     });
     built.map_err(|error| Error::internal(format!("features: {error}")))
@@ -101,7 +108,10 @@ mod tests {
         assert_eq!((&value["ociVersionMin"], &value["ociVersionMax"]), (&"1.0.0".into(), &"1.3.0".into()));
         let has = |list: &serde_json::Value, name: &str| list.as_array().unwrap().iter().any(|item| item == name);
         assert!(has(&value["mountOptions"], "rro"));
-        assert!(has(&value["potentiallyUnsafeConfigAnnotations"], "org.systemd.property."));
+        for unsafe_one in ["org.systemd.property.", "org.criu.config"] {
+            assert!(has(&value["potentiallyUnsafeConfigAnnotations"], unsafe_one));
+        }
+        assert_eq!(value["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "true");
         let cgroup = &value["linux"]["cgroup"];
         assert_eq!((&cgroup["systemd"], &cgroup["systemdUser"]), (&true.into(), &true.into()));
         assert!(has(&value["linux"]["namespaces"], "user"));

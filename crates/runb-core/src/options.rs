@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind};
 
+pub(crate) use criu::CONFIG_ANNOTATION;
 pub use criu::{CheckpointOptions, Criu, ManageCgroups, NetworkLock, PageServer, RestoreOptions};
 
 /// How the root filesystem becomes `/`.

@@ -83,6 +83,19 @@ impl ProcessRef {
         Ok(ProcessRef { pid, start_time })
     }
 
+    /// A descriptor of it, if it lives.
+    ///
+    /// # Errors
+    /// pidfd_open(2) fails for another reason.
+    pub(crate) fn open(&self) -> Result<Option<OwnedFd>> {
+        // The pidfd first: what it is opened for cannot be replaced after the check.
+        match sys::pidfd_open(self.pid) {
+            Err(Errno::ESRCH) => Ok(None),
+            Err(errno) => Err(Error::host(format!("pidfd_open {}", self.pid), errno)),
+            Ok(pidfd) => Ok(self.lives()?.then_some(pidfd)),
+        }
+    }
+
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
         stat(self.pid).is_some_and(|found| self.lives_as(found))
@@ -205,6 +218,10 @@ pub struct Saved {
     /// `linux.resources` as updates have made it; without any it is the configuration's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Box<LinuxResources>>,
+    /// The CRIU that a checkpoint or a restore has started. It holds the processes until it ends, also where who has started it was
+    /// killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub criu: Option<ProcessRef>,
     /// What takes it back.
     pub journal: Journal,
     /// What may still go wrong in init.
@@ -224,12 +241,7 @@ impl Saved {
     /// pidfd_open(2) fails for another reason.
     pub(crate) fn init_fd(&self) -> Result<Option<(i32, OwnedFd)>> {
         let Some(init) = self.init else { return Ok(None) };
-        // The pidfd first: what it is opened for cannot be replaced after the check.
-        match sys::pidfd_open(init.pid) {
-            Err(Errno::ESRCH) => Ok(None),
-            Err(errno) => Err(Error::host(format!("pidfd_open {}", init.pid), errno)),
-            Ok(pidfd) => Ok(init.lives()?.then_some((init.pid, pidfd))),
-        }
+        Ok(init.open()?.map(|pidfd| (init.pid, pidfd)))
     }
 
     /// The cgroup, to do something to whoever is in it; none if it is another unit's by now.

@@ -7,6 +7,7 @@ mod destination;
 mod foreign;
 mod inside;
 mod resctrl;
+mod stdio;
 
 use std::ffi::CString;
 use std::fs;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::libc;
-use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::sys::stat::{Mode, fstat};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::host::lsm::Lsm;
@@ -29,6 +30,7 @@ use crate::options::{Options, RootEntry};
 use crate::sys::probe::procfs_of_another;
 use crate::sys::{Resolve, mount_flags, openat2, rlimit};
 
+pub(crate) use closed::closed;
 pub(crate) use covers::Covers;
 use destination::Cover;
 pub use destination::Destination;
@@ -36,6 +38,7 @@ pub(crate) use destination::{clean, rest};
 pub(crate) use inside::{enter_destinations, inside};
 pub use resctrl::Resctrl;
 pub(crate) use resctrl::{LONGEST as RESCTRL_LONGEST, group as resctrl_group};
+pub use stdio::Stdio;
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,17 +141,14 @@ pub struct Survey {
     pub lsm: Lsm,
     /// Whether a procfs can be made for another pid namespace than one's own (Linux 6.17); asked for only where one is joined.
     pub procfs_of_another: bool,
-    /// Where no cgroup can be made for a container that asks for none and for no limit: the runtime's own cgroups, and on version 2
-    /// what is above. Nobody has looked where one is asked for.
-    pub closed: Vec<PathBuf>,
     /// `CLONE_NEW*` of the namespaces of the container, which filesystems are of, over which init will have no rights.
     pub foreign: u64,
     /// Where newuidmap(1) and newgidmap(1) are; looked for only by a user.
     pub map_programs: [Option<PathBuf>; 2],
     /// The resctrl filesystem, if linux.intelRdt wants one and it is mounted.
     pub resctrl: Option<Resctrl>,
-    /// Which of the descriptors 0, 1 and 2 are not process.user's, and would have to be for it to open /dev/stdout.
-    pub stdio: Vec<i32>,
+    /// The descriptors 0, 1 and 2, which the process takes over.
+    pub stdio: Stdio,
 }
 
 /// What mounts of the host are mounted with, as the `ST_*` flags of statfs(2); asked for only where the kernel has no
@@ -225,7 +225,7 @@ impl Survey {
         let reader = if host.standing.may_mount() { Reader::of(rootfs) } else { Reader::Container };
         Survey {
             reader,
-            stdio: spec.process().as_ref().map(stdio).unwrap_or_default(),
+            stdio: spec.process().as_ref().map(Stdio::of).unwrap_or_default(),
             cwd: root.as_ref().zip(cwd).map(look).unwrap_or_default(),
             destinations,
             mount_flags: match host.mounts {
@@ -252,7 +252,6 @@ impl Survey {
                 true => [None, None],
                 false => ["newuidmap", "newgidmap"].map(|name| ask::find(name, &options.search)),
             },
-            closed: closed::closed(spec, options, &host.cgroups),
             foreign: foreign::foreign(spec, &host.standing),
             procfs_of_another: joins_pid(spec) && procfs_of_another().is_ok(),
             resctrl: None,
@@ -280,7 +279,7 @@ fn nodes(spec: &Spec, root: &OwnedFd, covers: &Covers<Cover>) -> Vec<(PathBuf, F
 impl Survey {
     /// As [`Survey::of_exec`], for a hook: its standard descriptors are nobody's to be given away.
     pub(crate) fn of_hook(process: &Process, pid: i32, namespaces: u64) -> Self {
-        Survey { stdio: Vec::new(), ..Self::of_exec(process, pid, namespaces) }
+        Survey { stdio: Stdio::default(), ..Self::of_exec(process, pid, namespaces) }
     }
 
     /// What an exec of `process` beside the container's init `pid` wants to know. `namespaces` are the container's own, by
@@ -296,19 +295,10 @@ impl Survey {
                 _ => rlimits_of(process),
             },
             lsm: if labels { Lsm::probe() } else { Lsm::default() },
-            stdio: stdio(process),
+            stdio: Stdio::of(process),
             ..Survey::default()
         }
     }
-}
-
-/// The null device is everybody's: who gave it away would give the host's away.
-fn stdio(process: &Process) -> Vec<i32> {
-    let null = libc::makedev(1, 3);
-    let uid = process.user().uid();
-    let foreign = |stat: nix::Result<FileStat>| stat.is_ok_and(|stat| stat.st_uid != uid && stat.st_rdev != null);
-    let all = [fstat(std::io::stdin()), fstat(std::io::stdout()), fstat(std::io::stderr())];
-    (0..).zip(all).filter_map(|(descriptor, stat)| foreign(stat).then_some(descriptor)).collect()
 }
 
 fn has_user_namespace(spec: &Spec) -> bool {

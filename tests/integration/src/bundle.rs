@@ -217,6 +217,13 @@ impl<'t> Bundle<'t> {
         self
     }
 
+    /// Changes the text of the config.json that was written.
+    pub fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let file = self.dir.join("config.json");
+        let text = fs::read_to_string(&file).expect("read config.json");
+        fs::write(&file, change(text)).expect("write config.json");
+    }
+
     /// `VERB --bundle DIR FLAGS… ID`, not yet started. config.json must have been written.
     pub fn command(&self, verb: &str, flags: &[&str]) -> Command {
         let mut command = self.test.command([verb, "--bundle"]);

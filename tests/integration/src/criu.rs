@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::bundle::{Bundle, Container};
 use crate::host::Test;
 use crate::runtime::{Kind, Outcome};
+use crate::site::can_raise_limits;
 
 /// One test at a time: CRIU saves the trees of cgroups as they are, and would make those of a test beside anew, where they are nobody's.
 pub fn alone() -> MutexGuard<'static, ()> {
@@ -63,6 +64,30 @@ impl Criu {
     pub fn tracks_memory(&self) -> bool {
         let check = Command::new(&self.program).args(["check", "--feature", "mem_dirty_track"]).output();
         check.expect("start CRIU").status.success()
+    }
+
+    /// Why memory cannot be handed out when it is used, if so.
+    pub fn hands_out_pages(&self) -> Result<(), &'static str> {
+        // What CRIU's pipes have room for, in bytes.
+        const PIPE: u64 = 819 * 4096;
+        let check = Command::new(&self.program).args(["check", "--feature", "uffd-noncoop"]).output();
+        let largest = std::fs::read_to_string("/proc/sys/fs/pipe-max-size").expect("the size of pipes");
+        let largest: u64 = largest.trim().parse().expect("a number");
+        match check.expect("start CRIU").status.success() {
+            false => Err("the kernel lets CRIU hand out no pages"),
+            true if !can_raise_limits() && largest < PIPE => {
+                Err("CAP_SYS_RESOURCE is missing, and fs.pipe-max-size is too small for CRIU")
+            }
+            true => Ok(()),
+        }
+    }
+
+    /// `criu lazy-pages`, not yet started, which asks for what is not in the folder `images` at `port` of this machine.
+    pub fn lazy_pages(&self, images: &str, port: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", port]);
+        command.args(["--images-dir", images, "--work-dir", images, "-v4", "-o", "lazy.log"]);
+        command
     }
 
     /// Has `command` find it.

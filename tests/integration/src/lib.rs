@@ -31,6 +31,7 @@
 //! What would take long is sampled (see [`sample`]); `RUNB_TESTS_ALL=1` leaves nothing out.
 
 pub mod agent;
+pub mod apparmor;
 pub mod bundle;
 pub mod criu;
 pub mod host;
@@ -52,6 +53,7 @@ pub mod user;
 pub mod wait;
 
 pub use agent::{Agent, Answer, Heard};
+pub use apparmor::Profile;
 pub use bundle::{Bundle, Container, default_spec};
 pub use criu::Criu;
 pub use host::Test;

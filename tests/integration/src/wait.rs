@@ -107,6 +107,18 @@ impl Fifo {
         }
     }
 
+    /// The next `count` bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let deadline = deadline();
+        while self.held.len() < count {
+            assert!(readable(self.file.as_fd(), deadline), "nothing came through the fifo within {:?}", patience());
+            let mut chunk = [0; 4096];
+            let read = self.file.read(&mut chunk).expect("read the fifo");
+            self.held.extend_from_slice(&chunk[..read]);
+        }
+        self.held.drain(..count).collect()
+    }
+
     /// Whether nothing has been written that [`Fifo::line`] has not returned.
     pub fn is_silent(&self) -> bool {
         self.held.is_empty() && !readable(self.file.as_fd(), Instant::now())

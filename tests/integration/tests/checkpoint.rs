@@ -8,6 +8,9 @@ use std::process::Stdio;
 
 use runb_tests::*;
 
+#[path = "checkpoint/lazy.rs"]
+mod lazy;
+
 /// One sleep after another: that which CRIU interrupts may come to its end (seen with CRIU 4.1 on Linux 6.12).
 const IDLE: &str = "while :; do sleep 86400; done";
 

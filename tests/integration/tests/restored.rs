@@ -9,6 +9,11 @@ use std::process::{Command, Stdio};
 
 use runb_tests::*;
 
+#[path = "restored/null.rs"]
+mod null;
+#[path = "restored/standing.rs"]
+mod standing;
+
 /// Has an open file, a pipe, a TCP connection, a System V segment and 100 MiB of memory, and uses them for each line of /share/in.
 const KEEPER: &str = r#"
 use IO::Socket::INET;
@@ -266,11 +271,7 @@ fn a_container_is_restored_into_another_cgroup() {
         criu.checkpoint(t, container.id(), images, &flags).ok();
         container.reap(pid);
         let other = t.name("other");
-        let config = container.bundle().dir().join("config.json");
-        let text = fs::read_to_string(&config)
-            .expect("config.json")
-            .replace(&format!("\"/{}\"", container.id()), &format!("\"/{other}\""));
-        fs::write(&config, text).expect("config.json");
+        container.bundle().rewrite(|text| text.replace(&format!("\"/{}\"", container.id()), &format!("\"/{other}\"")));
         criu.restore(t, container.bundle(), images, &flags).ok();
         let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("cgroups");
         assert!(cgroups.contains(&format!("/{other}\n")) && !cgroups.contains(container.id()), "{cgroups}");

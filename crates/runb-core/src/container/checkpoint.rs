@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::{Mode, fstat};
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccompAction, Mount, Spec};
 
 use super::end::{Removal, removal};
 use super::{Container, Force, Held};
@@ -21,7 +21,7 @@ use crate::host::Host;
 use crate::host::cgroups::CgroupMounts;
 use crate::notify;
 use crate::options::{CheckpointOptions, Criu, HookEnvironment, Options};
-use crate::state::Status;
+use crate::state::{ProcessRef, Status};
 use crate::survey::{Survey, clean, is_bind};
 use crate::sys::{Resolve, openat2};
 use crate::trace::{Trace, What};
@@ -72,7 +72,7 @@ impl Folders {
 impl Held {
     /// Returns what went wrong in its removal.
     fn checkpoint(
-        self,
+        mut self,
         options: &CheckpointOptions,
         environment: &HookEnvironment,
         trace: &mut Trace,
@@ -83,19 +83,35 @@ impl Held {
             return Err(Error::new(Kind::State, text));
         }
         let status_fd = options.status_fd.map(StatusFd::of).transpose()?;
+        if let Some(criu) = self.saved.criu.filter(ProcessRef::is_alive) {
+            let text =
+                format!("CRIU, process {}, is still at work on a checkpoint or a restore that was killed", criu.pid);
+            return Err(Error::new(Kind::State, text));
+        }
         // Its root opens some of the images when it is restored.
         let mode = if self.saved.namespaces & libc::CLONE_NEWUSER as u64 == 0 { SECRET } else { PASSABLE };
         let folders = Folders::open(&options.criu, Found::OrMade(mode))?;
         if let Err(error) = self.dump(options, &folders, status_fd, trace) {
             let error = self.let_run_on(status).err().into_iter().fold(error, Error::and_cleanup);
+            let error = self.is_without_criu().err().into_iter().fold(error, Error::and_cleanup);
             folders.images.clean();
             return Err(error);
         }
         if options.leave_running || options.pre_dump {
-            return Ok(Vec::new());
+            return Ok(self.is_without_criu().err().into_iter().collect());
         }
         // What is saved is saved: that something of the container is left behind makes it no less so.
         self.delete(Force::Yes, environment, trace).or_else(|error| Ok(vec![error]))
+    }
+
+    /// Writes down which CRIU has the container from here on, for who removes the container if this process is killed.
+    fn is_with_criu(&mut self, pid: i32) -> Result<()> {
+        self.saved.criu = Some(ProcessRef::of(pid)?);
+        self.dir.save(&self.saved)
+    }
+
+    fn is_without_criu(&mut self) -> Result<()> {
+        self.saved.criu.take().map_or(Ok(()), |_| self.dir.save(&self.saved))
     }
 
     /// A CRIU that was killed leaves the freezer as it is.
@@ -107,14 +123,13 @@ impl Held {
     }
 
     fn dump(
-        &self,
+        &mut self,
         options: &CheckpointOptions,
         folders: &Folders,
         mut status_fd: Option<StatusFd>,
         trace: &mut Trace,
     ) -> Result<()> {
-        let saved = &self.saved;
-        let Some((pid, _pidfd)) = saved.init_fd()? else {
+        let Some((pid, _pidfd)) = self.saved.init_fd()? else {
             return Err(Error::new(Kind::State, "container not running"));
         };
         if let Some(parent) = &options.parent_path {
@@ -122,11 +137,14 @@ impl Held {
         }
         let mut spec = self.config()?;
         has_no_mappings(&spec)?;
+        has_no_listener(&spec)?;
         if self.dir.path().join(notify::FOLDER).exists() {
             notify::add_to(&mut spec, self.dir.path())?;
         }
         let namespaces = Namespaces::of(&spec)?;
         let mut criu = Conversation::begin(&options.criu, &[], Stdio::Null)?;
+        self.is_with_criu(criu.pid())?;
+        let saved = &self.saved;
         criu.has(&criu::dump_needs(options, &saved.annotations, &namespaces))?;
         criu.has_features(&criu::memory_needs(options))?;
         let descriptors = Descriptors::of(pid, &saved.cgroup.procs()?);
@@ -207,6 +225,19 @@ fn inodes(namespaces: &Namespaces, pid: i32) -> Result<Vec<(LinuxNamespaceType, 
         Ok((typ, meta.ino()))
     };
     namespaces.external.iter().map(|(typ, _)| inode(*typ)).collect()
+}
+
+/// CRIU restores a filter without its listener: what it asks about fails then (ENOSYS), for good.
+fn has_no_listener(spec: &Spec) -> Result<()> {
+    let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(()) };
+    let rules = seccomp.syscalls().iter().flatten().map(|rule| rule.action());
+    match rules.chain([seccomp.default_action()]).any(|action| action == LinuxSeccompAction::ScmpActNotify) {
+        false => Ok(()),
+        true => {
+            let text = "a filter with a listener cannot be checkpointed: CRIU restores no listener";
+            Err(Error::spec("linux.seccomp.listenerPath", text))
+        }
+    }
 }
 
 /// CRIU does not save what an id-mapped mount maps: who is restored would see the files of others, or own theirs no more.

@@ -176,6 +176,7 @@ fn open(root: &Path, id: &str, force: Force) -> Result<StateDir> {
                 && let Ok(Some((_, pidfd))) = saved.init_fd()
             {
                 let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+                let_go(&saved);
             }
             busy.wait()
         }

@@ -60,8 +60,14 @@ pub(super) fn outlives_init(saved: &Saved) -> bool {
     saved.made & libc::CLONE_NEWPID as u64 == 0
 }
 
-/// A process that the version 1 freezer holds dies no sooner than it is let go.
+/// A process that the version 1 freezer holds dies no sooner than it is let go; one that CRIU traces, or whose children it does,
+/// not before CRIU has ended, which a checkpoint or a restore that was killed has left at work.
 pub(super) fn let_go(saved: &Saved) {
+    if let Some(criu) = saved.criu
+        && let Ok(Some(pidfd)) = criu.open()
+    {
+        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+    }
     if saved.cgroup.v1("freezer").is_some() {
         let _ = saved.cgroup.thaw();
     }
@@ -77,8 +83,18 @@ pub(super) fn end_init(saved: &Saved) -> Result<Lived> {
     let_go(saved);
     match ended(&pidfd, deadline())? {
         true => Ok(Lived::Yes),
-        false => Err(Error::host(format!("wait for the end of init, {pid}, after SIGKILL"), Errno::ETIMEDOUT)),
+        false => {
+            let error = Error::host(format!("wait for the end of init, {pid}, after SIGKILL"), Errno::ETIMEDOUT);
+            Err(tracer(pid).into_iter().fold(error, Error::with_hint))
+        }
     }
+}
+
+/// Who traces a process: it ends when they let it.
+fn tracer(pid: i32) -> Option<String> {
+    let tracer = procfs::process::Process::new(pid).and_then(|process| process.status()).ok()?.tracerpid;
+    let name = fs::read_to_string(format!("/proc/{tracer}/comm")).ok().filter(|_| tracer != 0)?;
+    Some(format!("it is traced by {}, process {tracer}", name.trim_end()))
 }
 
 /// An init whose create was killed before it wrote down who that is ends by itself, as soon as it reports; one that has

@@ -11,7 +11,8 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::cgroups::Cgroups;
 use super::checkpoint::{Folders, below, cgroups_of};
-use super::create::{Planned, console_fits, hand_over, planned_traced, probe, saved as saved_of, take_back};
+use super::create::{console_fits, hand_over, take_back};
+use super::planned::{Planned, planned_traced, probe, saved_of_planned};
 use super::{Container, Running, Workload, planned_step, traced};
 use crate::cgroup::Made;
 use crate::criu::{self, Conversation, Descriptors, External, Found, Heard, Namespaces, Seen, Stdio};
@@ -35,7 +36,7 @@ use crate::undo::{RootMount, Step};
 const LAZY_PAGES: &str = "lazy-pages.socket";
 
 impl Container {
-    /// Makes a container of what a checkpoint has saved: `restore`. It runs, or is paused, as it was.
+    /// Makes a container of what a checkpoint has saved: `restore`. It runs, also where it was paused.
     ///
     /// # Errors
     /// What is wrong; of CRIU the last errors of its log. Nothing is left of the container then but that log.
@@ -71,7 +72,7 @@ fn launch(options: &Options, restore: &RestoreOptions, trace: &mut Trace) -> Res
     let namespaces = Namespaces::of(spec)?;
     let descriptors = folders.images.read_descriptors()?;
     let criu = Conversation::begin(&restore.criu, &namespaces.opened(), Stdio::Own)?;
-    let saved = saved_of(options, &planned, &host);
+    let saved = saved_of_planned(options, &planned, &host);
     criu.has(&criu::restore_needs(restore, &saved.annotations, &namespaces))?;
     let dir = StateDir::create(&options.root, &options.id)?;
     let warnings = [planned.bundle.warnings.as_slice(), planned.plan.warnings.as_slice()].concat();
@@ -102,6 +103,7 @@ impl Launch<'_> {
         let root = self.dir.path().join(CRIU_ROOT);
         DirBuilder::new().mode(0o700).create(&root).map_err(|e| Error::io(format!("mkdir {}", root.display()), &e))?;
         let cgroups = Cgroups::claim(&plan.cgroup, self.options)?;
+        self.saved.criu = Some(ProcessRef::of(criu.pid())?);
         self.announce(&cgroups, root.clone())?;
         self.dir.save_config(&self.planned.bundle.text)?;
         notify::make_folder(self.dir.path())?;

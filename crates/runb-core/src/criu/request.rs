@@ -14,14 +14,14 @@ use super::wire::{CgMode, CgroupRoot, Features, NetworkLockMethod, Opts, PageSer
 use super::{Descriptors, Folder};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
-use crate::options::{CheckpointOptions, Criu, ManageCgroups, NetworkLock, RestoreOptions};
+use crate::options::{
+    CONFIG_ANNOTATION as CONFIG, CheckpointOptions, Criu, ManageCgroups, NetworkLock, RestoreOptions,
+};
 
 pub(crate) use super::wire::Type as Task;
 
 /// runc's: information, and what is beyond warnings.
 const LOG_LEVEL: i32 = 4;
-/// The annotation that names a configuration file of CRIU's.
-const CONFIG: &str = "org.criu.config";
 /// Where an administrator says what CRIU is to do for this runtime, or for each.
 const CONFIG_FILES: [&str; 2] = ["/etc/criu/runb.conf", "/etc/criu/runc.conf"];
 

@@ -6,6 +6,9 @@ use std::str::FromStr;
 use super::HookEnvironment;
 use crate::error::{Error, Kind};
 
+/// The annotation that names a configuration file of CRIU's.
+pub(crate) const CONFIG_ANNOTATION: &str = "org.criu.config";
+
 /// What a checkpoint does to the cgroups' files, and a restore to the cgroups (criu(8), `--manage-cgroups`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -32,6 +32,11 @@ pub use update::{Update, update};
 /// What a version 1 cpuset needs before anyone can join it (cpuset(7)).
 pub const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
+/// Where a process with one thread puts itself into a cgroup of version 1. cgroup.procs does the same, and takes the kernel's lock of
+/// all thread groups for it, which waits for an RCU grace period: 10 ms and more, where this takes 50 µs
+/// (cgroup_procs_write_start in the kernel, which since Linux 5.5 does without the lock for `0` in this file).
+pub(super) const V1_MEMBERS: &str = "tasks";
+
 /// What a directory is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirKind {
@@ -74,7 +79,7 @@ impl Dir {
 pub struct Join {
     /// The index of the version 2 directory that init is cloned into (CLONE_INTO_CGROUP).
     pub into: Option<usize>,
-    /// The cgroup.procs files of version 1 into which init itself writes `0`, by index of the directory.
+    /// The [`V1_MEMBERS`] files of version 1 into which init itself writes `0`, by index of the directory.
     pub procs: Vec<(usize, PathBuf)>,
 }
 
@@ -85,7 +90,7 @@ impl Join {
         let procs = dirs.iter().enumerate().filter(|(_, dir)| v1(dir));
         Join {
             into: dirs.iter().position(|dir| !v1(dir)),
-            procs: procs.map(|(index, dir)| (index, dir.path.join("cgroup.procs"))).collect(),
+            procs: procs.map(|(index, dir)| (index, dir.path.join(V1_MEMBERS))).collect(),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::masks::Null;
 use crate::error::{Error, Result};
 use crate::plan::check;
 use crate::plan::namespaces::Namespaces;
-use crate::plan::program::{AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, Number, OPEN_TREE_CLONE, Program, Slot};
+use crate::plan::program::{AT_FDCWD, Data, MOVE_MOUNT_F_EMPTY_PATH, Number, O_RDWR, OPEN_TREE_CLONE, Program, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, Slot};
 use crate::plan::request::Request;
 use crate::survey::{DEFAULT_DEVICES, Found, clean, is_bind};
 
@@ -198,6 +198,27 @@ impl Devices {
             self.node(p, device, directory, name, empty);
         }
         self.links(p, dev);
+    }
+
+    /// Standard descriptors that are the host's null device become the container's, as with runc: whoever has a descriptor of a
+    /// file may change the file's rights if it is theirs, and CRIU knows what lies on a mount of the container. Only where this
+    /// program has made it: nothing that an image or the host has in its place is opened.
+    pub(in crate::plan) fn open_null(&self, p: &mut Program, request: &Request<'_>, mounts: &Mounts<'_>) {
+        let null = &request.survey.stdio.null;
+        if null.is_empty() || self.null(request.spec) == Null::Brought {
+            return;
+        }
+        p.section("/dev/null");
+        p.doing("open the container's null device as a standard descriptor");
+        let place = mounts.start(Path::new("/dev/null"));
+        let name = place.name(p);
+        // linux.resources.devices, or `nodev`, may forbid it.
+        let resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+        let opened = p.openat2(place.directory(), name, O_RDWR, resolve).tolerate(&[libc::EPERM, libc::EACCES]).out();
+        for descriptor in null {
+            p.dup2(opened, *descriptor).after_success();
+        }
+        p.close(opened).after_success();
     }
 
     fn node(&self, p: &mut Program, device: &Device, directory: Number, name: Data, empty: Data) {
