@@ -334,3 +334,88 @@ fn the_table_for_users_has_each_verb_and_each_flag_and_no_other() {
     global.sort();
     assert_eq!(said("Global"), global);
 }
+
+/// Words of a line.
+fn line(text: &str) -> Vec<OsString> {
+    text.split(' ').map(OsString::from).collect()
+}
+
+#[test]
+fn the_lines_of_engines_are_read_without_the_definitions_and_mean_the_same() {
+    let lines = [
+        "--root /run/containerd/runc/k8s.io --log /run/x/log.json --log-format json --systemd-cgroup create --bundle /run/x --pid-file /run/x/init.pid web1",
+        "--root /run/runb --log /l --log-format json create --bundle /b --pid-file /p --console-socket /tmp/pty.sock web1",
+        "--root /run/runb --log /l --log-format json start web1",
+        "--root /run/runb --log /l --log-format json exec --process /tmp/p --detach --pid-file /p --console-socket /s web1",
+        "--root /run/runb --log /l --log-format json kill --all web1 9",
+        "--root /run/runb --log /l --log-format json delete --force web1",
+        "--systemd-cgroup --root=/run/crun create --bundle /b --pid-file /p --preserve-fds 3 web1",
+        "create -b /b --no-pivot --no-new-keyring web1",
+        "run -d -b /b web1",
+        "run --keep web1 --bundle=/b",
+        "state web1",
+        "pause web1",
+        "resume web1",
+        "kill web1",
+        "kill web1 TERM",
+        "exec -t -e A=b -e C=d=e -u 1:2 --cwd /x web1 ls -l --detach",
+        "exec web1 --help",
+        "state web1 --root /x --debug",
+    ];
+    for text in lines {
+        let argv = line(text);
+        assert_eq!(quick::parse(&argv), Some(parse_by_definitions(&argv)), "{text}");
+    }
+}
+
+#[test]
+fn each_flag_of_these_verbs_means_the_same_in_each_form_or_is_left_to_the_definitions() {
+    let values = ["7", "/x", "json", "text", "a=b", "", "-1", "007", "+3", "4294967296", "true", "0"];
+    let mut quick_ones = 0;
+    for name in ["state", "start", "pause", "resume", "kill", "delete", "create", "run", "exec"] {
+        let definition = definition(OsStr::new(name)).expect("a verb");
+        let commands = [verb_command(definition), Global::augment_args(command("runb"))];
+        let flags = commands.iter().flat_map(Command::get_arguments).flat_map(|arg| {
+            let names = [arg.get_long().map(str::to_owned), arg.get_short().map(String::from)];
+            names.into_iter().flatten().chain(["help".to_owned(), "version".to_owned(), "unknown".to_owned()])
+        });
+        for flag in flags {
+            for dashes in ["-", "--"] {
+                let forms = values.iter().flat_map(|value| {
+                    [format!("{dashes}{flag}={value}"), format!("{dashes}{flag} {value}"), format!("{dashes}{flag}")]
+                });
+                for form in forms {
+                    for text in [
+                        format!("{form} {name} web1"),
+                        format!("{name} {form} web1"),
+                        format!("{name} web1 {form}"),
+                        format!("{name} {form} {form} web1 9"),
+                        format!("{name} {form}"),
+                        format!("{name} {form} -- web1"),
+                    ] {
+                        let argv = line(&text);
+                        if let Some(parsed) = quick::parse(&argv) {
+                            quick_ones += 1;
+                            assert_eq!(parsed, parse_by_definitions(&argv), "{text}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(quick_ones > 3000, "{quick_ones}");
+}
+
+#[test]
+fn words_that_are_no_text_are_left_to_the_definitions_where_they_are_to_be_text() {
+    use std::os::unix::ffi::OsStringExt;
+    let odd = OsString::from_vec(vec![b'/', 0xff]);
+    let with = |before: &str| line(before).into_iter().chain([odd.clone()]).collect::<Vec<_>>();
+    for argv in [with("state"), with("kill web1"), with("exec web1"), with("exec -u")] {
+        if let Some(parsed) = quick::parse(&argv) {
+            assert_eq!(parsed, parse_by_definitions(&argv), "{argv:?}");
+        }
+    }
+    let root = [&with("--root")[..], &line("state web1")].concat();
+    assert_eq!(quick::parse(&root), Some(parse_by_definitions(&root)));
+}

@@ -42,7 +42,7 @@ fn call(stdout: Stdout) -> u8 {
     let environment = Environment::read();
     let parsed = args::parse(&argv);
     let settings = Settings::read(&parsed.global, &environment, Path::new(config::FILE));
-    let record = record::begin(settings.clone(), &argv, parsed.own_length);
+    let record = record::begin(settings.clone(), &argv, parsed.own_length, parsed.verb.as_deref());
     let account = Account::since(record.began());
     let report = Report::new(&parsed.global, parsed.verb.as_deref(), parsed.id.as_deref(), account);
     report.debug(&format!("runb {} called", env!("CARGO_PKG_VERSION")));

@@ -69,12 +69,29 @@ impl Child {
     /// # Errors
     /// send(2) fails.
     pub(crate) fn resume(&self) -> Result<()> {
-        let resume = [0u8; REPORT_SIZE];
+        self.tell(0)
+    }
+
+    /// Sends a number, for which it waits.
+    fn tell(&self, number: u64) -> Result<()> {
+        let mut resume = [0u8; REPORT_SIZE];
+        resume[..8].copy_from_slice(&number.to_ne_bytes());
         // A closed socket is noticed by the next receive, which knows what to say of it.
         match send(self.socket.as_raw_fd(), &resume, MsgFlags::MSG_NOSIGNAL) {
             Ok(_) | Err(Errno::EPIPE) => Ok(()),
             Err(errno) => Err(Error::host("send to init", errno)),
         }
+    }
+
+    /// Gives it the whole program, of which it runs the first calls, in the file that it has got for it.
+    ///
+    /// # Errors
+    /// write(2), fcntl(2) or send(2) fails.
+    pub(crate) fn go_on(&self, program: &Program, file: OwnedFd) -> Result<()> {
+        let image = program.image();
+        spawn::fill(file, &image)
+            .map_err(|(call, errno)| Error::host(format!("{call} (the program of init)"), errno))?;
+        self.tell(image.len() as u64)
     }
 
     /// Sends it descriptors, for which it waits.

@@ -13,6 +13,7 @@ mod foreground;
 mod hooks;
 mod pause;
 mod pidfd_socket;
+mod planned;
 mod processes;
 mod remains;
 mod restore;
@@ -38,12 +39,12 @@ use crate::state::{self, Opened, Phase, Saved, StateDir};
 use crate::trace::{Step, Trace, What};
 
 pub use crate::state::Status;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub use create::{Planned, planned, probe};
 pub use end::{Force, Removal, Scope};
 pub use exec::Exec;
 pub use foreground::{Foreground, Subreaper, Workload};
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use planned::{Planned, planned, probe};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use strict::strict;

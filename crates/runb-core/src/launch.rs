@@ -1,5 +1,6 @@
 //! Running a plan: the spawn, the stops, and what init says. The runtime expects exactly the stops of the program.
 
+mod ahead;
 mod copy_up;
 pub(crate) mod failure;
 mod hooks;
@@ -32,6 +33,7 @@ use crate::sys;
 use crate::terminal::Master;
 use crate::trace::{Stop, Trace, What};
 
+pub(crate) use ahead::Ahead;
 use failure::{died, failure, late_failure};
 use listener::Listener;
 
@@ -73,19 +75,22 @@ pub(crate) fn spawn<'p>(plan: &'p Plan, made: Option<&Made>, preserve: u32, born
     let place = Place { namespaces: plan.clone, cgroup, preserve, ..Place::default() };
     let init = Child::spawn(&plan.program, place, "init")?;
     born(init.pid)?;
-    let twin = plan.program.marked(Mark::Twin);
-    Ok(Running {
-        program: &plan.program,
-        init,
-        cgroup: made.map(|made| made.cgroup.clone()).unwrap_or_default(),
-        terminal: None,
-        twin,
-        born,
-        listener: None,
-    })
+    Ok(Running::of(plan, init, made, born))
 }
 
-impl Running<'_> {
+impl<'p> Running<'p> {
+    fn of(plan: &'p Plan, init: Child, made: Option<&Made>, born: Born<'p>) -> Self {
+        Running {
+            program: &plan.program,
+            init,
+            cgroup: made.map(|made| made.cgroup.clone()).unwrap_or_default(),
+            terminal: None,
+            twin: plan.program.marked(Mark::Twin),
+            born,
+            listener: None,
+        }
+    }
+
     /// The process id of init, or of what will be its twin's maker.
     pub(crate) fn pid(&self) -> i32 {
         self.init.pid

@@ -13,28 +13,29 @@ mod intel_rdt;
 mod lsm;
 mod mounts;
 mod namespaces;
+mod outline;
 mod process;
 mod procfs;
 pub mod program;
 mod request;
 pub mod seccomp;
 
+use std::sync::Arc;
+
 use nix::libc;
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::options::CgroupManager;
 use crate::survey::Reader;
 use cgroup::CgroupPlan;
-use cgroup::systemd::Asked;
 use mounts::attributes::{Procfs, Setter};
 use mounts::rootfs::{Site, Whose};
 use mounts::{devices, list, masks, rootfs};
 use namespaces::sight::Sight;
 use namespaces::{Entry, Namespaces, net_devices, settings};
 use process::{schedule, terminal};
-use program::{AT_FDCWD, Hint, Mark, O_RDWR, O_WRONLY, Program, Slot, report_descriptor};
+use program::{AT_FDCWD, Hint, Mark, O_RDWR, Program, Slot};
 use runb_init::Point;
 use seccomp::Filter;
 
@@ -47,6 +48,7 @@ pub use mounts::options::{Reach, option_names};
 pub use namespaces::id_maps::{IdMaps, Writer, Writers};
 pub use namespaces::net_devices::NetDevice;
 pub use namespaces::{NAMESPACES, name as namespace_name};
+pub use outline::{Outline, outline};
 pub(crate) use process::memory_policy::{FLAGS as MEMORY_POLICY_FLAGS, MODES as MEMORY_POLICY_MODES};
 pub use process::schedule::{Attributes, PLACE as SCHEDULER};
 pub use request::{Ending, Request};
@@ -87,7 +89,7 @@ pub struct Plan {
     /// Those of them that createContainer hooks run in.
     pub hook_namespaces: u64,
     /// The cgroups.
-    pub cgroup: CgroupPlan,
+    pub cgroup: Arc<CgroupPlan>,
     /// The seccomp filter.
     pub filter: Option<Filter>,
     /// The maps of a new user namespace, written at [`Point::IdMap`], and by whom.
@@ -167,6 +169,12 @@ impl Plan {
         if let Some(Attributes { what, .. }) = &self.scheduler {
             steps.push(format!("at the stop Scheduler: {what}"));
         }
+        if let Some(cgroup::LastLimit { write, told }) = &self.cgroup.last {
+            let told = told.iter().map(|told| format!("SetUnitProperties {}={}, and ", told.name, told.value));
+            let cgroup::Write { dir, file, value, origin, .. } = write;
+            let told: String = told.collect();
+            steps.push(format!("at the stop Ready: {told}write {value:?} to {}/{file} # {origin}", dir.display()));
+        }
         steps.extend(self.program.points().map(|point| format!("resume init at the stop {point:?}")));
         steps
     }
@@ -184,26 +192,33 @@ impl Plan {
     }
 }
 
-/// Plans a container: what `create` and `run` do.
+/// Plans a container whose cgroups can be made: what `create` and `run` do.
 ///
 /// # Errors
 /// The configuration is wrong, or asks for what this version or this machine cannot do; with the place.
+#[cfg(any(test, feature = "internals"))]
 pub fn create(request: &Request<'_>) -> Result<Plan> {
-    let mut warnings = check(request.spec, request.host)?;
-    let cgroup = cgroup_of(request)?;
-    warnings.extend(cgroup.unit.iter().flat_map(|unit| unit.warnings.iter().cloned()));
+    let outline = outline(request.spec, request.host, request.options, &[])?;
+    finish(outline, request)
+}
+
+/// Plans the rest of what [`outline()`] has begun.
+///
+/// # Errors
+/// As [`create`].
+pub fn finish(outline: Outline, request: &Request<'_>) -> Result<Plan> {
+    let Outline { mut cgroup, mut program, namespaces, mut warnings } = outline;
     let intel_rdt = intel_rdt::plan(request.spec, &request.options.id, request.survey.resctrl.as_ref())?;
-    let launch = Launch::of(request)?;
+    let launch = Launch::of(request, namespaces)?;
     if cgroup.dirs.is_empty() && !launch.namespaces.has(libc::CLONE_NEWPID as u64) {
         warnings.push(UNKILLABLE.to_owned());
     }
     let filter = seccomp::of(request.spec, request.host)?;
-    let mut program = Program::new(report_descriptor(request.options.kept_descriptors())?);
     let p = &mut program;
 
-    // Here init is the runtime's equal: the host's namespaces but for a new pid namespace, and the host's root.
+    // Here init is the runtime's equal: the host's namespaces but for those that the outline has made, and the host's root.
     let setter = Setter::of(p, request.host);
-    let mut begun = process::begin(p, launch.sight);
+    let mut begun = process::begin(p);
     warnings.extend(launch.with_the_hosts_rights(p)?);
     let privileged = p.calls().len();
     intel_rdt::join(p, intel_rdt.iter().flat_map(IntelRdt::groups));
@@ -227,9 +242,12 @@ pub fn create(request: &Request<'_>) -> Result<Plan> {
     let finished = process::finish(p, request, launch.process, launch.entered(), &begun, filter.as_ref())?;
 
     can_be_told_apart(&program)?;
-    warnings.extend(finished.warnings);
-    warnings.append(&mut files.mounts.warnings);
     let mount_steps = files.mounts.steps;
+    warnings.append(&mut files.mounts.warnings);
+    if program.marked(Mark::Twin).is_some() {
+        Arc::make_mut(&mut cgroup).let_a_twin_pass();
+    }
+    warnings.extend(finished.warnings);
     let namespaces = &launch.namespaces;
     // A pid namespace that others are in shows nobody who has the host's files in sight, a hook included.
     let unseen = if launch.entry == Entry::Last { libc::CLONE_NEWPID as u64 } else { 0 };
@@ -284,9 +302,8 @@ struct Entered {
 }
 
 impl<'a> Launch<'a> {
-    fn of(request: &'a Request<'a>) -> Result<Self> {
+    fn of(request: &'a Request<'a>, namespaces: Namespaces) -> Result<Self> {
         let spec = request.spec;
-        let namespaces = Namespaces::of(spec, request.host)?;
         let Some(process) = spec.process() else { return Err(Error::spec("process", "is missing")) };
         let entry = namespaces.entry(request.survey);
         let whose = if namespaces.has(libc::CLONE_NEWNS as u64) { Whose::Own } else { Whose::Runtimes };
@@ -315,7 +332,9 @@ impl<'a> Launch<'a> {
     /// What tells it from the runtime: labels and cgroups, by the host's files.
     fn be_told_apart(&self, p: &mut Program, cgroup: &CgroupPlan) -> Result<()> {
         lsm::labels(p, self.process, self.request.survey.lsm)?;
-        join_cgroups(p, cgroup);
+        if self.namespaces.ahead() == 0 {
+            outline::join_cgroups(p, cgroup);
+        }
         Ok(())
     }
 
@@ -340,7 +359,9 @@ impl<'a> Launch<'a> {
         }
         let procfs = namespaces.hosts_procfs(p);
         let pid_namespace = namespaces.enter(p, (request.spec, request.host), &procfs, (*entry, *sight))?;
-        settings::network(p, namespaces);
+        if namespaces.ahead() == 0 {
+            settings::network(p, namespaces);
+        }
         let net_devices = net_devices::stop(p, request.spec, namespaces)?;
         settings::names_and_sysctls(p, request.spec, namespaces, &procfs)?;
         procfs.close(p);
@@ -401,43 +422,6 @@ fn can_be_told_apart(program: &Program) -> Result<()> {
             let text = format!("the configuration takes {many} calls of init, and {MOST_CALLS} can be told apart");
             Err(Error::spec("mounts", text))
         }
-    }
-}
-
-/// What is asked of systemd, if it makes the cgroups.
-fn asked_of_systemd<'a>(request: &Request<'a>) -> Option<Asked<'a>> {
-    let CgroupManager::Systemd(systemd) = &request.options.cgroup_manager else { return None };
-    let annotations = request.spec.annotations().as_ref();
-    Some(Asked { systemd, manager_cgroup: &request.host.manager_cgroup, annotations })
-}
-
-fn cgroup_of(request: &Request<'_>) -> Result<CgroupPlan> {
-    let linux = request.spec.linux().as_ref();
-    let mut plan = cgroup::plan(
-        linux.and_then(|linux| linux.resources().as_ref()),
-        linux.and_then(|linux| linux.cgroups_path().as_deref()),
-        &request.options.id,
-        asked_of_systemd(request).as_ref(),
-        &request.host.cgroups,
-    )?;
-    plan.stay_in(&request.survey.closed);
-    if !request.host.standing.has_devices() {
-        plan.limits.leave_devices();
-    }
-    plan.owner = cgroup::owner(request.spec, &plan);
-    Ok(plan)
-}
-
-/// systemd moves init while it waits. Version 1: init writes itself into each hierarchy.
-fn join_cgroups(p: &mut Program, plan: &CgroupPlan) {
-    p.section("linux.cgroupsPath");
-    if plan.moves_init() {
-        p.stop(Point::Cgroup);
-    }
-    for (_, procs) in &plan.join.procs {
-        let file = p.openat(AT_FDCWD, procs, O_WRONLY).out();
-        p.write(file, "0");
-        p.close(file);
     }
 }
 

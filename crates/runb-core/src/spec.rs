@@ -83,7 +83,8 @@ pub fn unknown(value: &Value) -> Vec<String> {
     let mut places = Vec::new();
     let mut value = value.clone();
     value.get_mut("process").map(|process| tolerate(process, ""));
-    keys::rename::<Spec>(&mut value);
+    let text = value.to_string();
+    keys::rename::<Spec>(&mut value, text.as_bytes());
     let _ = serde_ignored::deserialize::<_, _, Spec>(&value, |path| places.push(place_of(&path)));
     places
 }
@@ -156,7 +157,7 @@ fn parse<T: DeserializeOwned>(
     // The names of keys are told up to the first fault that is none of those that are tolerated; a new name may bring more.
     loop {
         warnings.extend(tolerate(&mut value));
-        let renamed = keys::rename::<T>(&mut value);
+        let renamed = keys::rename::<T>(&mut value, text);
         if renamed.is_empty() {
             break;
         }
@@ -318,6 +319,14 @@ mod tests {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).expect("resources");
         let limits = resources.hugepage_limits().as_ref().expect("limits");
         assert_eq!(limits[0].page_size(), "2MB");
+    }
+
+    #[test]
+    fn a_user_in_another_case_is_that_user() {
+        let text = r#"{"ociVersion":"1.0.2","process":{"cwd":"/","User":{"Uid":7,"gid":8}}}"#;
+        let (spec, _) = parse_spec(text.as_bytes(), "config.json").expect("it is taken");
+        let user = spec.process().as_ref().expect("a process").user();
+        assert_eq!((user.uid(), user.gid()), (7, 8));
     }
 
     #[test]

@@ -30,6 +30,7 @@ use crate::options::{Options, RootEntry};
 use crate::sys::probe::procfs_of_another;
 use crate::sys::{Resolve, mount_flags, openat2, rlimit};
 
+pub(crate) use closed::closed;
 pub(crate) use covers::Covers;
 use destination::Cover;
 pub use destination::Destination;
@@ -140,9 +141,6 @@ pub struct Survey {
     pub lsm: Lsm,
     /// Whether a procfs can be made for another pid namespace than one's own (Linux 6.17); asked for only where one is joined.
     pub procfs_of_another: bool,
-    /// Where no cgroup can be made for a container that asks for none and for no limit: the runtime's own cgroups, and on version 2
-    /// what is above. Nobody has looked where one is asked for.
-    pub closed: Vec<PathBuf>,
     /// `CLONE_NEW*` of the namespaces of the container, which filesystems are of, over which init will have no rights.
     pub foreign: u64,
     /// Where newuidmap(1) and newgidmap(1) are; looked for only by a user.
@@ -254,7 +252,6 @@ impl Survey {
                 true => [None, None],
                 false => ["newuidmap", "newgidmap"].map(|name| ask::find(name, &options.search)),
             },
-            closed: closed::closed(spec, options, &host.cgroups),
             foreign: foreign::foreign(spec, &host.standing),
             procfs_of_another: joins_pid(spec) && procfs_of_another().is_ok(),
             resctrl: None,

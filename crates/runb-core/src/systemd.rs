@@ -17,6 +17,7 @@ use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 use crate::error::{Error, Kind, Result};
 use crate::options::{Systemd, Whose};
 use crate::plan::cgroup::systemd::Property;
+pub(crate) use address::folder;
 use address::{Address, Peer, addresses};
 use connection::{Absence, Connection, Fault, Signal};
 use wire::Method;

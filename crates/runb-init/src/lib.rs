@@ -25,6 +25,9 @@ pub enum Kind {
     /// clone(2): the twin goes on with the program, and the process that made it reports the twin's id and ends. This is
     /// how a process enters a pid namespace, which only a child can do.
     Twin = 2,
+    /// Wait for the whole program, of which these were the first calls, and go on in it after this entry. It comes in the file
+    /// whose descriptor is the first argument; the runtime says how long it is. No slot keeps its value.
+    Whole = 3,
 }
 
 /// When an entry is run, by the outcome of the last entry that ran and tolerates anything: so a condition reaches over

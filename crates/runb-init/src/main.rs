@@ -11,12 +11,14 @@ use runb_init::{After, Call, Header, Kind, PROGRAM_ADDRESS, REPORT_SIZE, Report,
 mod nr {
     pub const RECVFROM: usize = 45;
     pub const WRITE: usize = 1;
+    pub const MMAP: usize = 9;
     pub const EXIT_GROUP: usize = 231;
 }
 #[cfg(target_arch = "aarch64")]
 mod nr {
     pub const RECVFROM: usize = 207;
     pub const WRITE: usize = 64;
+    pub const MMAP: usize = 222;
     pub const EXIT_GROUP: usize = 94;
 }
 
@@ -104,9 +106,9 @@ fn send(descriptor: i32, report: Report) -> isize {
     unsafe { syscall(nr::WRITE, [descriptor as u64, bytes.as_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0]) }
 }
 
-/// Waits for the runtime; false if it is gone. recvfrom(2) and not read(2): on the exec fifo, which is open for reading
-/// too, that would take back the report of a failed execve.
-fn resumed(descriptor: i32) -> bool {
+/// Waits for the runtime, and whatever number it sends; nothing if it is gone. recvfrom(2) and not read(2): on the exec fifo, which
+/// is open for reading too, that would take back the report of a failed execve.
+fn resumed(descriptor: i32) -> Option<u64> {
     let mut bytes = [0u8; REPORT_SIZE];
     loop {
         // SAFETY: recvfrom writes at most REPORT_SIZE bytes into `bytes`.
@@ -114,7 +116,9 @@ fn resumed(descriptor: i32) -> bool {
             syscall(nr::RECVFROM, [descriptor as u64, bytes.as_mut_ptr() as u64, REPORT_SIZE as u64, 0, 0, 0])
         };
         if read != -EINTR {
-            return read == REPORT_SIZE as isize;
+            let [n0, n1, n2, n3, n4, n5, n6, n7, ..] = bytes;
+            let number = u64::from_ne_bytes([n0, n1, n2, n3, n4, n5, n6, n7]);
+            return (read == REPORT_SIZE as isize).then_some(number);
         }
     }
 }
@@ -145,7 +149,7 @@ fn issue(call: &Call, args: [u64; 6]) -> isize {
         // SAFETY: a program gets calls by the constructors of runb-core's plan/program alone, as `Program::call` is private
         // there. Their pointers lie in the program, or lead to the handler above, which ends the process; what the kernel
         // writes goes to data that a constructor has made for it, never to the header or the calls; none maps or unmaps
-        // memory, and the child that one makes has a copy of it all.
+        // memory (that is `put_whole`'s alone), and the child that one makes has a copy of it all.
         let result = unsafe { syscall(call.nr as usize, args) };
         if result != -EINTR {
             return result;
@@ -153,23 +157,69 @@ fn issue(call: &Call, args: [u64; 6]) -> isize {
     }
 }
 
+/// Where the program goes on when it is whole.
+struct Seam {
+    report: i32,
+    descriptor: u64,
+    index: usize,
+}
+
 extern "C" fn entry() -> ! {
-    // SAFETY: the runtime builds the file that is being executed so that a Header lies at PROGRAM_ADDRESS.
+    let mut first = 0;
+    while let Some(seam) = run(first) {
+        put_whole(&seam);
+        first = seam.index + 1;
+    }
+    exit(0)
+}
+
+/// Puts the whole program in the place of its first calls.
+fn put_whole(seam: &Seam) {
+    const PROT_READ_AND_WRITE: u64 = 1 | 2;
+    const MAP_PRIVATE_AND_FIXED: u64 = 2 | 0x10;
+    let Some(length) = resumed(seam.report) else { exit(1) };
+    // SAFETY: nothing refers to the program between two runs. The new one lies where it was, begins with the same calls, and is
+    // written by `Program::image` as well; its file is sealed, and the mapping is private. It is the length of the file, and the
+    // runtime's word for it, whose child this is.
+    let mapped = unsafe {
+        let args = [PROGRAM_ADDRESS as u64, length, PROT_READ_AND_WRITE, MAP_PRIVATE_AND_FIXED, seam.descriptor, 0];
+        syscall(nr::MMAP, args)
+    };
+    if mapped < 0 {
+        fail(seam.report, seam.index as u16, -mapped as i32, seam.descriptor);
+    }
+}
+
+/// Reports that the entry `call` has failed, and ends.
+fn fail(report: i32, call: u16, errno: i32, value: u64) -> ! {
+    send(report, Report { kind: ReportKind::Failed as u8, point: 0, call, errno, value });
+    // The runtime may still want to look at a descriptor (the log of a filesystem context).
+    resumed(report);
+    exit(1)
+}
+
+/// Runs the program from the entry `first` on; to its end, or to where it is to be whole.
+fn run(first: usize) -> Option<Seam> {
+    // SAFETY: the runtime builds the file that is being executed so that a Header lies at PROGRAM_ADDRESS, and so does the file of
+    // the whole program.
     let header = unsafe { &*(PROGRAM_ADDRESS as *const Header) };
     // SAFETY: `calls` and `count` describe an array of Call in the same segment, written field by field by `Program::image`;
     // it comes after all slots and all other data, so that nothing is written to it.
     let calls = unsafe { core::slice::from_raw_parts(header.calls as *const Call, header.count as usize) };
     let mut last = 0u8;
-    for (index, call) in calls.iter().enumerate() {
+    for (index, call) in calls.iter().enumerate().skip(first) {
         if !runs(call, last) {
             continue;
         }
-        let index = index as u16;
         let args = arguments(call);
+        if call.kind == Kind::Whole {
+            return Some(Seam { report: header.report, descriptor: args[0], index });
+        }
+        let index = index as u16;
         if call.kind == Kind::Stop {
             let report =
                 Report { kind: ReportKind::Reached as u8, point: args[0] as u8, call: index, errno: 0, value: args[1] };
-            if send(header.report, report) < 0 || !resumed(header.report) {
+            if send(header.report, report) < 0 || resumed(header.report).is_none() {
                 exit(1);
             }
             continue;
@@ -180,13 +230,7 @@ extern "C" fn entry() -> ! {
             let errno = -result as i32;
             let short = u8::try_from(errno).unwrap_or(0);
             if short == 0 || !call.tolerate.contains(&short) {
-                send(
-                    header.report,
-                    Report { kind: ReportKind::Failed as u8, point: 0, call: index, errno, value: args[0] },
-                );
-                // The runtime may still want to look at a descriptor (the log of a filesystem context).
-                resumed(header.report);
-                exit(1);
+                fail(header.report, index, errno, args[0]);
             }
             last = short;
         } else if call.kind == Kind::Twin && result > 0 {
@@ -202,7 +246,7 @@ extern "C" fn entry() -> ! {
             }
         }
     }
-    exit(0)
+    None
 }
 
 #[panic_handler]

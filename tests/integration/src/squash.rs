@@ -1,5 +1,5 @@
 //! A filesystem that nobody may look into but one user, root included, as one of NFS with root squashing: a FUSE mount without
-//! `allow_other` that shows a directory, read-only. Protocol: include/uapi/linux/fuse.h, version 7.31.
+//! `allow_other` that shows a directory, read-only. Protocol: include/uapi/linux/fuse.h, version 7.38.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -20,16 +20,29 @@ pub struct Squashed {
 }
 
 impl Squashed {
+    /// Shows `dir` at `place` to everybody, as root's, on a filesystem whose mounts may map ids: it has the kernel check the
+    /// permissions.
+    ///
+    /// # Errors
+    /// The machine has no FUSE.
+    pub fn mount_mappable(dir: &Path, place: &Path) -> io::Result<Self> {
+        Self::mount_with(dir, place, 0, ",default_permissions,allow_other", MAPPABLE)
+    }
+
     /// Shows `dir` at `place` to the user `uid` with the group of the same number; all that is in it seems to be that user's.
     ///
     /// # Errors
     /// The machine has no FUSE.
     pub fn mount(dir: &Path, place: &Path, uid: u32) -> io::Result<Self> {
+        Self::mount_with(dir, place, uid, "", 0)
+    }
+
+    fn mount_with(dir: &Path, place: &Path, uid: u32, options: &str, flags: u64) -> io::Result<Self> {
         let device = File::options().read(true).write(true).open("/dev/fuse")?;
-        let data = format!("fd={},rootmode=40000,user_id={uid},group_id={uid}", device.as_raw_fd());
+        let data = format!("fd={},rootmode=40000,user_id={uid},group_id={uid}{options}", device.as_raw_fd());
         let data = CString::new(data).expect("no NUL");
         mount("squashed", place, "fuse", MountFlags::NODEV | MountFlags::NOSUID, Some(data.as_c_str()))?;
-        let mut server = Server { device, uid, nodes: BTreeMap::from([(1, dir.to_owned())]) };
+        let mut server = Server { device, uid, flags, nodes: BTreeMap::from([(1, dir.to_owned())]) };
         Ok(Squashed { place: place.to_owned(), server: thread::spawn(move || while server.answers() {}) })
     }
 
@@ -40,9 +53,13 @@ impl Squashed {
     }
 }
 
+/// FUSE_INIT_EXT, that there are flags above 32, and FUSE_ALLOW_IDMAP.
+const MAPPABLE: u64 = 1 << 30 | 1 << 40;
+
 struct Server {
     device: File,
     uid: u32,
+    flags: u64,
     nodes: BTreeMap<u64, PathBuf>,
 }
 
@@ -99,7 +116,10 @@ impl Server {
             // STATFS
             17 => Ok(vec![0; 80]),
             // INIT
-            26 => Ok([ints(&[7, 31, 1 << 16, 0, 0, 4096, 1]), vec![0; 36]].concat()),
+            26 => {
+                let (low, high) = (self.flags as u32, (self.flags >> 32) as u32);
+                Ok([ints(&[7, 38, 1 << 16, low, 0, 4096, 1, 0, high]), vec![0; 28]].concat())
+            }
             // READDIR
             28 => names(&path, number(8) as usize, number(16) as u32 as usize),
             _ => Err(io::Error::from_raw_os_error(ENOSYS)),

@@ -80,8 +80,16 @@ impl Traced {
 
     /// Whether it has a child, alive or not.
     pub fn has_children(&self) -> bool {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid));
-        !children.expect("the children of a tracee").is_empty()
+        !self.children().is_empty()
+    }
+
+    /// The process id of its only child.
+    pub fn child(&self) -> i32 {
+        self.children().trim().parse().expect("one child")
+    }
+
+    fn children(&self) -> String {
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).expect("the children of a tracee")
     }
 
     /// Waits until one of its sockets has something for it to read, while it stands still.

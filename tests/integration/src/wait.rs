@@ -154,6 +154,7 @@ impl Changes {
 pub fn change_in(dir: &Path, what: &str, ready: impl Fn() -> bool) {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("inotify_init");
     let events = inotify::WatchFlags::CREATE
+        | inotify::WatchFlags::DELETE
         | inotify::WatchFlags::MOVED_TO
         | inotify::WatchFlags::MODIFY
         | inotify::WatchFlags::ATTRIB

@@ -1,6 +1,7 @@
 //! Cgroups: where they are made, the limits, the device rules, and that they are gone afterwards.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use runb_tests::*;
 
@@ -105,6 +106,30 @@ fn the_pids_limit_is_set_and_held() {
         assert_eq!(t.cgroup_file("pids", container.id(), "pids.max"), "5");
         container.delete_force().ok();
     });
+}
+
+#[test]
+fn a_limit_of_one_process_holds_beside_a_user_namespace() {
+    in_modes(ALL, |t| {
+        t.needs_controller("pids");
+        let bundle = || with_resources(in_user_namespace(t.bundle()), "pids", json!({"limit": 1}));
+        let container = bundle().idle().create();
+        assert_eq!(t.cgroup_file("pids", container.id(), "pids.max"), "1");
+        container.delete_force().ok();
+        let outcome = bundle().sh("sleep 0 & wait").run();
+        assert!(outcome.stderr.contains("fork"), "{outcome:?}");
+    });
+}
+
+fn in_user_namespace(bundle: Bundle<'_>) -> Bundle<'_> {
+    let rootfs = bundle.rootfs();
+    fs::set_permissions(rootfs.parent().expect("a parent"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    bundle.writable().spec(|spec| {
+        spec["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+        spec["linux"]["uidMappings"] = map.clone();
+        spec["linux"]["gidMappings"] = map.clone();
+    })
 }
 
 #[test]

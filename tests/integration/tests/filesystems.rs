@@ -9,6 +9,8 @@ use runb_tests::*;
 
 #[path = "filesystems/disk.rs"]
 mod disk;
+#[path = "filesystems/mapped.rs"]
+mod mapped_ids;
 
 /// A way in which a root is entered.
 struct Way {

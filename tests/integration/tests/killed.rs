@@ -318,7 +318,8 @@ fn a_start_after_a_killed_one_whose_byte_init_takes_meanwhile_leaves_a_running_c
 fn an_init_that_waits_for_the_start_and_is_not_written_down_is_ended_by_delete() {
     in_modes(ALL, |t| {
         t.runb_only("the order of runb's calls");
-        let bundle = t.bundle().idle();
+        // With a network namespace it would begin before all is planned.
+        let bundle = t.bundle().idle().without_namespace("network");
         let create = bundle.write().command("create", &[]);
         for flags in [&["--force"][..], &[]] {
             let mut create = Traced::start(t, env!("CARGO_BIN_EXE_traceable"), &create);
@@ -332,5 +333,22 @@ fn an_init_that_waits_for_the_start_and_is_not_written_down_is_ended_by_delete()
             assert!(begin.elapsed() < wait::slowly(Duration::from_secs(3)), "{:?}", begin.elapsed());
             t.call(["state", bundle.id()]).fails_with(&["does not exist"]);
         }
+    });
+}
+
+#[test]
+fn an_init_that_waits_for_the_rest_of_its_program_ends_with_the_runtime() {
+    in_modes(ALL, |t| {
+        t.runb_only("the order of runb's calls");
+        let bundle = t.bundle().idle();
+        let command = bundle.write().command("create", &[]);
+        let mut create = Traced::start(t, env!("CARGO_BIN_EXE_traceable"), &command);
+        create.step_until("clone3", "");
+        create.step();
+        let init = create.child();
+        create.kill();
+        assert!(wait::process_end(init, wait::deadline()), "init goes on without the runtime");
+        t.call(["delete", bundle.id()]).ok();
+        t.call(["state", bundle.id()]).fails_with(&["does not exist"]);
     });
 }

@@ -58,6 +58,30 @@ fn a_create_is_on_record_with_bundle_digest_caller_and_phases_that_add_up() {
 }
 
 #[test]
+fn the_unit_of_who_called_is_on_record() {
+    under_systemd(|t| {
+        let _settings = in_json(t);
+        let unit = format!("{}.scope", t.name("caller"));
+        let scope = ["systemd-run", "--quiet", "--scope", "--unit", &unit, "sh", "-c", "\"$@\"; exit 0", "sh"];
+        t.finish(t.wrapped(&scope, ["state", "nobody"])).ok();
+        let [record] = records("state", "exit").try_into().expect("one state");
+        assert_eq!(record["caller"]["unit"], unit, "{record:#}");
+    });
+}
+
+#[test]
+fn a_new_log_belongs_to_the_group_and_has_the_mode_that_are_set_up() {
+    use std::os::unix::fs::MetadataExt;
+    in_modes(LIFECYCLE, |t| {
+        t.runb_only("the invocation log");
+        let _settings = Settings::with(t, "[invocation-log]\nmode = \"0640\"\ngroup = \"daemon\"\n");
+        t.call(["state", "nobody"]).fails_with(&["does not exist"]);
+        let log = fs::metadata(LOG).expect("the log");
+        assert_eq!((log.gid(), log.mode() & 0o7777), (1, 0o640));
+    });
+}
+
+#[test]
 fn the_start_and_the_delete_have_their_phases_too() {
     in_modes(LIFECYCLE, |t| {
         let _settings = in_json(t);

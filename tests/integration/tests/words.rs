@@ -261,11 +261,11 @@ fn debug_prints_each_step_of_a_launch_to_stderr_in_logrus_form() {
         let mut wanted = vec![
             " called\"",
             "\"the machine was looked at, after ",
+            "\"the cgroups were made, after ",
+            " was cloned, after ",
             "\"planned: ",
             "\"seccomp filter flags: 2\"",
             "\"the container's folder was made, after ",
-            "\"the cgroups were made, after ",
-            " was cloned, after ",
             "\"init has made the mounts, and waits for hooks, after ",
             "\"hooks.createRuntime[0] (/bin/true) ran: exit status 0, after ",
             "\"init is ready to execute, after ",

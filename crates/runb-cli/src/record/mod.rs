@@ -1,6 +1,6 @@
 //! The invocation log: a line when runb is called, a line when it ends. It never fails a call and never makes one wait:
-//! whatever goes wrong here is dropped. No descriptor is held between the two lines, so that none can be mistaken for
-//! one of `--preserve-fds`, and a log that is rotated meanwhile gets the second line in its new file.
+//! whatever goes wrong here is dropped. A verb that makes processes, or waits, holds no descriptor between the two lines, so that none
+//! can be mistaken for one of `--preserve-fds`, and a log that is rotated meanwhile gets the second line in its new file.
 
 pub mod account;
 mod caller;
@@ -42,17 +42,23 @@ pub struct Record {
     caller: Caller,
     /// As they are written; kept where the end is told to others.
     argv: Vec<String>,
+    /// The log, while a brief verb is at work.
+    held: Option<File>,
 }
 
-/// Writes the line of a call; `own_length` of the arguments are runb's own.
-pub fn begin(settings: Settings, argv: &[OsString], own_length: usize) -> Record {
+/// Verbs that end at once and make no process: the log stays open for their second line.
+const BRIEF: [&str; 6] = ["state", "kill", "pause", "resume", "list", "ps"];
+
+/// Writes the line of a call of `verb`; `own_length` of the arguments are runb's own.
+pub fn begin(settings: Settings, argv: &[OsString], own_length: usize, verb: Option<&str>) -> Record {
     let began = Instant::now();
     let target = Target::new(&settings);
     let others = settings.journal.is_some() || settings.spans.is_some();
     if target.is_none() && !others {
         let (invocation, caller) = (String::new(), Caller::default());
-        return Record { target, settings, invocation, began, caller, argv: Vec::new() };
+        return Record { target, settings, invocation, began, caller, argv: Vec::new(), held: None };
     }
+    let mut held = None;
     let now = SystemTime::now();
     let invocation = invocation(now);
     let redacted = redact::redact(argv, own_length);
@@ -71,19 +77,20 @@ pub fn begin(settings: Settings, argv: &[OsString], own_length: usize) -> Record
         lines += &entry::call(&time, &invocation, &redacted, cwd.as_deref(), target.format);
         lines.extend(settings.notes.iter().map(|text| note(text.clone()).line(target.format)));
         // One write for all: the descriptor is O_APPEND, so lines of other calls come before or after, not between.
-        target.append(&lines, lost.map_or(0, |lost| lost.count));
+        let file = target.append(&lines, lost.map_or(0, |lost| lost.count));
+        held = file.filter(|_| verb.is_some_and(|verb| BRIEF.contains(&verb)));
     }
     let argv = match others {
         true => redacted.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         false => Vec::new(),
     };
-    Record { target, settings, invocation, began, caller: caller::caller(), argv }
+    Record { target, settings, invocation, began, caller: caller::caller(), argv, held }
 }
 
 impl Record {
     /// Writes the line of the end, of a call that did what `account` says; of one that failed the last things that it did as well.
     pub fn end(
-        self,
+        mut self,
         (verb, container): (Option<String>, Option<String>),
         (status, error): (u8, Option<String>),
         account: &Account,
@@ -126,7 +133,11 @@ impl Record {
                 let event = Event::Debug { text };
                 lines += &Entry { time, invocation: self.invocation.clone(), event }.line(target.format);
             }
-            target.append(&(lines + &entry.line(target.format)), 0);
+            let lines = lines + &entry.line(target.format);
+            match self.held.take() {
+                Some(file) => drop(target.append_to(file, &lines, 0)),
+                None => drop(target.append(&lines, 0)),
+            }
         }
         self.tell_others(&entry, now.checked_sub(elapsed).unwrap_or(now), account);
     }

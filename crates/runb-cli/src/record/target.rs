@@ -1,4 +1,4 @@
-//! The file of the log: opened anew for each line, which is one write(2) to an O_APPEND descriptor, so that lines of several calls do
+//! The file of the log: opened anew for each line, but for the second one of a call that ends at once. Each is one write(2) to an O_APPEND descriptor, so that lines of several calls do
 //! not mix. When it has grown to its size it is renamed, and a new one begun: no line is copied, and none is lost, as a call that still
 //! has the old one open writes its line there.
 
@@ -55,18 +55,28 @@ impl Target {
     }
 
     /// Writes the lines of a record. What cannot be written, as the disk is full, is counted; and so is what `told` of and does not
-    /// get through either.
-    pub fn append(&self, lines: &str, told: u64) {
-        let written = match self.open() {
-            Ok(Some(mut file)) => write(&mut file, lines.as_bytes()),
-            Ok(None) => return,
-            Err(error) => Err(error),
-        };
-        if let (Err(error), Some(lost)) = (written, &self.lost)
-            && is_loss(&error)
-        {
-            lost::count(lost, told + 1);
+    /// get through either. The file, if they are written.
+    pub fn append(&self, lines: &str, told: u64) -> Option<File> {
+        match self.open() {
+            Ok(file) => self.append_to(file?, lines, told),
+            Err(error) => self.lose(&error, told + 1),
         }
+    }
+
+    /// As [`Target::append`], to the file that it has opened.
+    pub fn append_to(&self, mut file: File, lines: &str, told: u64) -> Option<File> {
+        match write(&mut file, lines.as_bytes()) {
+            Ok(()) => Some(file),
+            Err(error) => self.lose(&error, told + 1),
+        }
+    }
+
+    /// Counts so many lost records.
+    fn lose(&self, error: &io::Error, count: u64) -> Option<File> {
+        if let Some(lost) = self.lost.as_ref().filter(|_| is_loss(error)) {
+            lost::count(lost, count);
+        }
+        None
     }
 
     /// Opens the log; none if it is no regular file.

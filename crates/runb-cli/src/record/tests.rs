@@ -16,7 +16,11 @@ fn settings(path: PathBuf) -> Settings {
 
 fn one_call(settings: Settings) {
     let argv = ["exec", "-e", "TOKEN=secret", "web1", "ls"].map(OsString::from);
-    begin(settings, &argv, 4).end((Some("exec".into()), Some("web1".into())), (0, None), &Account::default());
+    begin(settings, &argv, 4, Some("exec")).end(
+        (Some("exec".into()), Some("web1".into())),
+        (0, None),
+        &Account::default(),
+    );
 }
 
 #[test]
@@ -81,7 +85,7 @@ fn a_fifo_with_a_reader_gets_nothing_either() {
 
 #[test]
 fn when_it_is_off_nothing_is_written() {
-    let record = begin(Settings::default(), &["list".into()], 1);
+    let record = begin(Settings::default(), &["list".into()], 1, Some("list"));
     assert!(record.target.is_none());
     record.end((None, None), (0, None), &Account::default());
 }

@@ -34,7 +34,7 @@ impl Cgroup {
         Ok(Target { v1: v1.collect(), unified: self.unified.as_ref().map(unified).transpose()? })
     }
 
-    /// Writes what holds already, and somebody else has written in another form.
+    /// Writes what holds already, and somebody else has written in another form; or what is to hold now.
     ///
     /// Errors name the place in the resources, the file and the value.
     pub fn write_again(writes: &[Write]) -> Result<()> {

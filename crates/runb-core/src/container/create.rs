@@ -1,103 +1,35 @@
 //! `create` and `run`: a container from its bundle, or nothing.
 
 use std::cell::{Cell, RefCell};
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::libc;
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::Process;
 
 use super::cgroups::Cgroups;
 use super::console;
 use super::pidfd_socket::PidfdSocket;
+use super::planned::{Read, complete, probe};
 use super::{Container, Running, Workload, hooks, planned_step, traced};
-use crate::cgroup::{Cgroup, Own};
+use crate::cgroup::{Cgroup, Made, Own};
 use crate::error::{Error, Kind, Result};
 use crate::hearing::{deadline, reap};
-use crate::hooks::of_kind;
 use crate::host::Host;
-use crate::launch::{self, Context};
+use crate::launch::{self, Ahead, Context};
 use crate::network::{self, Inside};
 use crate::notify::{self, Readiness};
-use crate::options::{Caller, CgroupManager, Options};
-use crate::plan::{self, Ending, Plan, Request};
+use crate::options::{Caller, Options};
+use crate::plan::cgroup::{CgroupPlan, LastLimit};
+use crate::plan::{Ending, Outline, Plan};
 use crate::resctrl;
-use crate::spec::Bundle;
 use crate::state::{self, Phase, ProcessRef, Saved, StateDir, Status};
-use crate::survey::{Resctrl, Survey, enter_destinations};
 use crate::sys;
-use crate::systemd;
 use crate::terminal::{ConsoleSocket, Master};
 use crate::trace::{Trace, What};
-use crate::undo::{Journal, Ours, RootMount, Step};
-
-/// A plan with what it was made from.
-#[derive(Debug)]
-pub struct Planned {
-    /// What it was made from.
-    pub bundle: Bundle,
-    /// The root filesystem.
-    pub rootfs: PathBuf,
-    /// The plan.
-    pub plan: Plan,
-}
-
-/// Looks at the machine, for [`planned`].
-///
-/// # Errors
-/// As [`Host::probe`]; a user's systemd that is to make the cgroups cannot be reached.
-pub fn probe(options: &Options) -> Result<Host> {
-    let host = Host::probe()?;
-    Ok(match &options.cgroup_manager {
-        CgroupManager::Cgroupfs => host,
-        CgroupManager::Systemd(systemd) => Host { manager_cgroup: systemd::manager_cgroup(systemd)?, ..host },
-    })
-}
-
-/// Reads the bundle of `options` and plans, without touching anything.
-///
-/// # Errors
-/// The bundle or its configuration is wrong, or this machine cannot do what it asks for.
-#[cfg(any(test, feature = "internals"))]
-pub fn planned(options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
-    planned_traced(options, host, ending, &mut Trace::begin())
-}
-
-pub(super) fn planned_traced(options: &Options, host: &Host, ending: Ending, trace: &mut Trace) -> Result<Planned> {
-    state::check_id(&options.id)?;
-    planned_of(Bundle::load_traced(&options.bundle, trace)?, options, host, ending)
-}
-
-/// Plans a bundle that was read.
-pub(super) fn planned_of(mut bundle: Bundle, options: &Options, host: &Host, ending: Ending) -> Result<Planned> {
-    if options.notify_socket.is_some() {
-        notify::add_to(&mut bundle.spec, &options.root.join(&options.id))?;
-    }
-    let rootfs = bundle.rootfs().unwrap_or_default();
-    if bundle.spec.root().is_some() {
-        check_rootfs(&bundle.spec, &rootfs)?;
-    }
-    enter_destinations(&mut bundle.spec, &rootfs);
-    let mut survey = Survey::of(&bundle.spec, &bundle.path, &rootfs, options, host);
-    survey.resctrl = Resctrl::of(&bundle.spec, &options.id);
-    let request = Request { spec: &bundle.spec, host, survey: &survey, options, bundle: &bundle.path, ending };
-    let plan = plan::create(&request)?;
-    Ok(Planned { bundle, rootfs, plan })
-}
-
-/// The root filesystem is a directory; where the runtime may not look, the root of a user namespace still may.
-fn check_rootfs(spec: &Spec, rootfs: &Path) -> Result<()> {
-    let namespaces = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref());
-    let mapped = namespaces.flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::User);
-    match fs::metadata(rootfs) {
-        Ok(meta) if meta.is_dir() => Ok(()),
-        Err(e) if mapped && e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-        Ok(_) => Err(Error::host(format!("{} is no directory", rootfs.display()), Errno::ENOTDIR).at("root.path")),
-        Err(e) => Err(Error::io(format!("stat {}", rootfs.display()), &e).at("root.path")),
-    }
-}
+use crate::undo::{Ours, RootMount, Step};
 
 /// What a launch has come to.
 struct Launched {
@@ -111,7 +43,10 @@ struct Launched {
 /// What a launch works with.
 struct Launch<'a> {
     options: &'a Options,
-    planned: &'a Planned,
+    host: &'a Host,
+    read: &'a Read,
+    /// What is odd and no error.
+    warnings: Vec<String>,
     dir: StateDir,
     /// Its journal has what was made so far.
     saved: Saved,
@@ -153,21 +88,39 @@ impl Container {
     }
 }
 
+/// How far the planning is when something is made.
+enum Drawn {
+    /// Init begins, and the rest is planned meanwhile.
+    Outline(Outline),
+    Whole(Box<Plan>),
+}
+
 /// Plans, launches, and takes everything back if it fails.
 fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Running> {
     check_descriptors(options.kept_descriptors())?;
     let host = probe(options)?;
     trace.done(What::Host);
-    let planned = planned_traced(options, &host, ending, trace)?;
-    trace.done(planned_step(&planned.plan.program, planned.plan.filter.as_ref()));
-    console_fits(planned.bundle.spec.process().as_ref(), options.caller, options.console_socket.as_deref())?;
+    let read = Read::of(options, trace)?;
+    let outline = read.outline(options, &host)?;
+    let drawn = match outline.is_ahead() {
+        true => Drawn::Outline(outline),
+        false => {
+            let plan = read.plan(outline, options, &host, ending)?;
+            trace.done(planned_step(&plan.program, plan.filter.as_ref()));
+            Drawn::Whole(Box::new(plan))
+        }
+    };
+    console_fits(read.bundle.spec.process().as_ref(), options.caller, options.console_socket.as_deref())?;
     let dir = StateDir::create(&options.root, &options.id)?;
-    let saved = saved(options, &planned, &host);
-    let warnings = [planned.bundle.warnings.as_slice(), planned.plan.warnings.as_slice()].concat();
-    let mut launch = Launch { options, planned: &planned, dir, saved, inside: None, trace };
-    match launch.go(ending) {
+    let saved = match &drawn {
+        Drawn::Outline(outline) => read.saved(options, outline.namespaces(), outline.cgroup(), &host),
+        Drawn::Whole(plan) => complete(read.saved(options, (plan.namespaces, plan.made), &plan.cgroup, &host), plan),
+    };
+    let mut launch =
+        Launch { options, host: &host, read: &read, warnings: Vec::new(), dir, saved, inside: None, trace };
+    match launch.go(drawn, ending) {
         Ok(Launched { pid, pidfd, terminal, readiness }) => {
-            let Launch { dir, saved, .. } = launch;
+            let Launch { dir, saved, warnings, .. } = launch;
             Ok(Running {
                 container: Container {
                     dir: dir.path().to_owned(),
@@ -188,6 +141,19 @@ fn launch(options: &Options, ending: Ending, trace: &mut Trace) -> Result<Runnin
     }
 }
 
+/// Writes down who is init.
+fn born(dir: &StateDir, pid: i32, init: &Cell<Option<ProcessRef>>) -> Result<()> {
+    match ProcessRef::of(pid) {
+        Ok(process) => {
+            init.set(Some(process));
+            dir.born(process)
+        }
+        // It has ended, and a program that ignores SIGCHLD keeps nothing of it; its twin, or its silence, tells more.
+        Err(error) if error.nix_errno() == Some(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// A terminal wants somebody who has its master, and only what leaves gives it away (as runc).
 pub(super) fn console_fits(process: Option<&Process>, caller: Caller, socket: Option<&Path>) -> Result<()> {
     let wanted = process.is_some_and(|process| process.terminal() == Some(true));
@@ -202,50 +168,14 @@ pub(super) fn console_fits(process: Option<&Process>, caller: Caller, socket: Op
     Err(Error::new(Kind::Usage, text).at("process.terminal"))
 }
 
-pub(super) fn saved(options: &Options, planned: &Planned, host: &Host) -> Saved {
-    let spec = &planned.bundle.spec;
-    let later = ["startContainer", "poststart", "poststop"];
-    Saved {
-        phase: Phase::Creating,
-        version: state::VERSION,
-        oci_version: spec.version().clone(),
-        id: options.id.clone(),
-        bundle: planned.bundle.path.clone(),
-        rootfs: planned.rootfs.clone(),
-        created: Saved::now(),
-        owner: host.ids.0,
-        annotations: spec.annotations().clone().unwrap_or_default(),
-        init: None,
-        namespaces: planned.plan.namespaces,
-        made: planned.plan.made,
-        hooks: later.iter().any(|kind| !of_kind(spec.hooks().as_ref(), kind).is_empty()),
-        // A unit may be somebody else's until systemd has made it: what is in its cgroup is not to be killed.
-        cgroup: if planned.plan.cgroup.unit.is_none() { Cgroup::of(&planned.plan.cgroup) } else { Cgroup::default() },
-        resctrl: planned.plan.intel_rdt.as_ref().map(resctrl::Groups::of),
-        resources: None,
-        criu: None,
-        keyring: options.keyring,
-        journal: Journal::default(),
-        late: planned.plan.late(),
-    }
-}
-
 impl Launch<'_> {
-    fn go(&mut self, ending: Ending) -> Result<Launched> {
-        let plan = &self.planned.plan;
+    fn go(&mut self, drawn: Drawn, ending: Ending) -> Result<Launched> {
         let console = self.options.console_socket.as_deref().map(ConsoleSocket::connect).transpose()?;
-        let listener = launch::listener::connect_to(plan.filter.as_ref())?;
         let socket = self.options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
-        let cgroups = Cgroups::claim(&plan.cgroup, self.options)?;
-        self.announce(&cgroups)?;
-        self.dir.save_config(&self.planned.bundle.text)?;
-        if ending == Ending::Fifo {
-            self.dir.make_fifo()?;
-        }
-        self.trace.done(What::Folder);
-        let readiness = self.readiness(ending)?;
-        let mut ready = self.until_ready(plan, &cgroups, listener)?;
-        drop(cgroups);
+        let init = Cell::new(None);
+        let result = self.until_ready(drawn, ending, &init);
+        self.saved.init = init.get();
+        let (plan, mut ready, readiness) = result?;
         self.saved.journal.find_mounts()?;
         let terminal = hand_over(ready.take_terminal(), self.options.caller, console.as_ref())?;
         self.tell(ready.pid())?;
@@ -257,21 +187,59 @@ impl Launch<'_> {
         self.trace.done(What::Announced);
         let (pid, pidfd) = match ending {
             Ending::Fifo => ready.release(),
-            Ending::Stop => self.start(ready)?,
+            Ending::Stop => self.start(ready, &plan)?,
         };
         Ok(Launched { pid, pidfd, terminal, readiness })
     }
 
+    /// Makes everything, and goes with init to where it waits for the workload's start. `init` is told who that is as soon as there
+    /// is one.
+    fn until_ready(
+        &mut self,
+        drawn: Drawn,
+        ending: Ending,
+        init: &Cell<Option<ProcessRef>>,
+    ) -> Result<(Plan, launch::Ready, Option<Readiness>)> {
+        let (cgroup, listener) = match &drawn {
+            Drawn::Outline(outline) => (Arc::clone(outline.cgroup()), None),
+            Drawn::Whole(plan) => (Arc::clone(&plan.cgroup), launch::listener::connect_to(plan.filter.as_ref())?),
+        };
+        let cgroups = Cgroups::claim(&cgroup, self.options)?;
+        self.announce(&cgroups, if let Drawn::Whole(plan) = &drawn { Some(plan) } else { None })?;
+        let made = self.make_cgroups(&cgroups, &cgroup)?;
+        let preserve = self.options.kept_descriptors();
+        let (plan, ahead) = match drawn {
+            Drawn::Whole(plan) => (*plan, None),
+            Drawn::Outline(outline) => {
+                let ahead = Ahead::spawn(&outline, made.as_ref(), preserve)?;
+                born(&self.dir, ahead.pid(), init)?;
+                self.trace.done(What::Clone { pid: ahead.pid() });
+                let plan = self.read.plan(outline, self.options, self.host, ending)?;
+                self.trace.done(planned_step(&plan.program, plan.filter.as_ref()));
+                self.saved = complete(self.saved.clone(), &plan);
+                (plan, Some(ahead))
+            }
+        };
+        self.warnings = [self.read.bundle.warnings.as_slice(), plan.warnings.as_slice()].concat();
+        self.dir.save_config(&self.read.bundle.text)?;
+        if ending == Ending::Fifo {
+            self.dir.make_fifo()?;
+        }
+        let readiness = self.readiness(ending)?;
+        self.trace.done(What::Folder);
+        let ready = self.launch(&plan, (ahead, made), &cgroups, listener, init)?;
+        Ok((plan, ready, readiness))
+    }
+
     /// Writes the intent: on disk before there is anything to take back.
-    fn announce(&mut self, cgroups: &Cgroups<'_>) -> Result<()> {
-        let plan = &self.planned.plan;
+    fn announce(&mut self, cgroups: &Cgroups<'_>, plan: Option<&Plan>) -> Result<()> {
         if self.saved.namespaces & libc::CLONE_NEWNS as u64 == 0 {
             self.saved.journal.add(Step::RootMount(RootMount::at(&self.saved.rootfs)?));
         }
-        for group in plan.intel_rdt.iter().flat_map(resctrl::to_be_made) {
+        for group in plan.iter().flat_map(|plan| &plan.intel_rdt).flat_map(resctrl::to_be_made) {
             self.saved.journal.add(Step::Resctrl(group));
         }
-        for device in network::look(&plan.net_devices)? {
+        for device in network::look(plan.map_or(&[], |plan| &plan.net_devices))? {
             self.saved.journal.add(Step::NetDevice(device));
         }
         let mut intent = self.saved.clone();
@@ -282,41 +250,52 @@ impl Launch<'_> {
         self.dir.begin(&intent)
     }
 
-    /// Makes the cgroups and init, and goes with it to where it waits for the workload's start.
-    fn until_ready(&mut self, plan: &Plan, cgroups: &Cgroups<'_>, listener: Option<OwnedFd>) -> Result<launch::Ready> {
+    /// Makes the cgroups. Nobody can join a version 1 cpuset that is empty, and a memory policy is set for the nodes of the cpuset:
+    /// then the limits come first. Else init works meanwhile.
+    fn make_cgroups(&mut self, cgroups: &Cgroups<'_>, plan: &CgroupPlan) -> Result<Option<Made>> {
         let made = cgroups.make(&mut self.saved, self.trace)?;
-        if let Some(intel_rdt) = &plan.intel_rdt {
-            resctrl::make(intel_rdt)?;
-        }
-        // Nobody can join a version 1 cpuset that is empty, and a memory policy is set for the nodes of the cpuset; else init
-        // works meanwhile.
-        let linux = self.planned.bundle.spec.linux().as_ref();
-        let before = !plan.cgroup.join.procs.is_empty() || linux.is_some_and(|linux| linux.memory_policy().is_some());
         if let Some(made) = &made {
             self.trace.done(What::Cgroups);
-            if before {
-                made.apply(&plan.cgroup)?;
+            if self.limits_come_first(plan) {
+                made.apply(plan)?;
                 self.trace.done(What::Limits);
             }
         }
-        let (dir, init) = (&self.dir, Cell::new(None));
-        let born = |pid| match ProcessRef::of(pid) {
-            Ok(process) => {
-                init.set(Some(process));
-                dir.born(process)
-            }
-            // It has ended, and a program that ignores SIGCHLD keeps nothing of it; its twin, or its silence, tells more.
-            Err(error) if error.nix_errno() == Some(Errno::ESRCH) => Ok(()),
-            Err(error) => Err(error),
-        };
+        Ok(made)
+    }
+
+    fn limits_come_first(&self, plan: &CgroupPlan) -> bool {
+        let linux = self.read.bundle.spec.linux().as_ref();
+        !plan.join.procs.is_empty() || linux.is_some_and(|linux| linux.memory_policy().is_some())
+    }
+
+    /// Launches init, or the rest of it, and goes through its stops.
+    fn launch(
+        &mut self,
+        plan: &Plan,
+        (ahead, made): (Option<Ahead>, Option<Made>),
+        cgroups: &Cgroups<'_>,
+        listener: Option<OwnedFd>,
+        init: &Cell<Option<ProcessRef>>,
+    ) -> Result<launch::Ready> {
+        if let Some(intel_rdt) = &plan.intel_rdt {
+            resctrl::make(intel_rdt)?;
+        }
+        let dir = &self.dir;
+        let born = |pid| born(dir, pid, init);
         let inside = RefCell::new(None);
         let devices: Vec<_> = self.saved.journal.devices().into_iter().cloned().collect();
         let network = |pid| inside.borrow_mut().insert(Inside::of(pid)?).give(&devices);
+        let first = self.limits_come_first(&plan.cgroup);
         let trace = &mut *self.trace;
-        let ready = launch::spawn(plan, made.as_ref(), self.options.kept_descriptors(), &born).and_then(|running| {
-            trace.done(What::Clone { pid: running.pid() });
+        let running = match ahead {
+            Some(ahead) => ahead.go_on(plan, made.as_ref(), &born),
+            None => launch::spawn(plan, made.as_ref(), self.options.kept_descriptors(), &born)
+                .inspect(|running| trace.done(What::Clone { pid: running.pid() })),
+        };
+        let ready = running.and_then(|running| {
             let running = match made {
-                Some(made) if !before => {
+                Some(made) if !first => {
                     made.apply(&plan.cgroup)?;
                     trace.done(What::Limits);
                     running
@@ -331,7 +310,7 @@ impl Launch<'_> {
                 })?,
             };
             let context = Context {
-                hooks: self.planned.bundle.spec.hooks().as_ref().map(|hooks| (hooks, &self.options.hook_environment)),
+                hooks: self.read.bundle.spec.hooks().as_ref().map(|hooks| (hooks, &self.options.hook_environment)),
                 saved: &self.saved,
                 status: Status::Creating,
                 listener,
@@ -340,9 +319,22 @@ impl Launch<'_> {
             };
             running.until_ready(plan, context, trace)
         });
-        self.saved.init = init.get();
         self.inside = inside.into_inner();
-        ready
+        let ready = ready?;
+        if let Some(last) = &plan.cgroup.last {
+            self.limit(last)?;
+        }
+        Ok(ready)
+    }
+
+    /// Sets a limit that init did not pass on its way.
+    fn limit(&mut self, LastLimit { write, told }: &LastLimit) -> Result<()> {
+        if let (Some(unit), Some(told)) = (self.saved.journal.unit(), told) {
+            unit.set_properties(std::slice::from_ref(told))?;
+        }
+        Cgroup::write_again(std::slice::from_ref(write))?;
+        self.trace.done(What::Limits);
+        Ok(())
     }
 
     /// Makes the folder that the workload finds the socket in; the socket itself when the workload is started.
@@ -370,13 +362,13 @@ impl Launch<'_> {
     }
 
     /// The start of a `run`.
-    fn start(&mut self, ready: launch::Ready) -> Result<(i32, OwnedFd)> {
-        let spec = &self.planned.bundle.spec;
+    fn start(&mut self, ready: launch::Ready, plan: &Plan) -> Result<(i32, OwnedFd)> {
+        let spec = &self.read.bundle.spec;
         if let Some(init) = self.saved.init {
             hooks::start_container(spec, &self.saved, (init, ready.pidfd().as_fd()), self.trace)?;
         }
         self.enter(Phase::Starting)?;
-        let (pid, pidfd) = ready.execute(&self.planned.plan.program)?;
+        let (pid, pidfd) = ready.execute(&plan.program)?;
         self.trace.done(What::Executed);
         let environment = &self.options.hook_environment;
         let result = self

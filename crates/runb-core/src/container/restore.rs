@@ -11,7 +11,8 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::cgroups::Cgroups;
 use super::checkpoint::{Folders, below, cgroups_of};
-use super::create::{Planned, console_fits, hand_over, planned_traced, probe, saved as saved_of, take_back};
+use super::create::{console_fits, hand_over, take_back};
+use super::planned::{Planned, planned_traced, probe, saved_of_planned};
 use super::{Container, Running, Workload, planned_step, traced};
 use crate::cgroup::Made;
 use crate::criu::{self, Conversation, Descriptors, External, Found, Heard, Namespaces, Seen, Stdio};
@@ -71,7 +72,7 @@ fn launch(options: &Options, restore: &RestoreOptions, trace: &mut Trace) -> Res
     let namespaces = Namespaces::of(spec)?;
     let descriptors = folders.images.read_descriptors()?;
     let criu = Conversation::begin(&restore.criu, &namespaces.opened(), Stdio::Own)?;
-    let saved = saved_of(options, &planned, &host);
+    let saved = saved_of_planned(options, &planned, &host);
     criu.has(&criu::restore_needs(restore, &saved.annotations, &namespaces))?;
     let dir = StateDir::create(&options.root, &options.id)?;
     let warnings = [planned.bundle.warnings.as_slice(), planned.plan.warnings.as_slice()].concat();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::create::planned_of;
+use super::planned::planned_of;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
 use crate::options::Options;

@@ -26,11 +26,16 @@ use systemd::{Asked, Unit, UnitKind};
 pub use delegate::owner;
 pub use devices::Change as DeviceChange;
 pub(super) use devices::odd_access;
-pub use limits::{Absent, DeviceProgram, Limits, Target, UnifiedTarget, V1Target, Write};
+pub use limits::{Absent, DeviceProgram, LastLimit, Limits, Target, UnifiedTarget, V1Target, Write};
 pub use update::{Update, update};
 
 /// What a version 1 cpuset needs before anyone can join it (cpuset(7)).
 pub const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// Where a process with one thread puts itself into a cgroup of version 1. cgroup.procs does the same, and takes the kernel's lock of
+/// all thread groups for it, which waits for an RCU grace period: 10 ms and more, where this takes 50 µs
+/// (cgroup_procs_write_start in the kernel, which since Linux 5.5 does without the lock for `0` in this file).
+pub(super) const V1_MEMBERS: &str = "tasks";
 
 /// What a directory is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +79,7 @@ impl Dir {
 pub struct Join {
     /// The index of the version 2 directory that init is cloned into (CLONE_INTO_CGROUP).
     pub into: Option<usize>,
-    /// The cgroup.procs files of version 1 into which init itself writes `0`, by index of the directory.
+    /// The [`V1_MEMBERS`] files of version 1 into which init itself writes `0`, by index of the directory.
     pub procs: Vec<(usize, PathBuf)>,
 }
 
@@ -85,7 +90,7 @@ impl Join {
         let procs = dirs.iter().enumerate().filter(|(_, dir)| v1(dir));
         Join {
             into: dirs.iter().position(|dir| !v1(dir)),
-            procs: procs.map(|(index, dir)| (index, dir.path.join("cgroup.procs"))).collect(),
+            procs: procs.map(|(index, dir)| (index, dir.path.join(V1_MEMBERS))).collect(),
         }
     }
 }
@@ -105,6 +110,8 @@ pub struct CgroupPlan {
     pub owner: Option<u32>,
     /// The unit of systemd that has the cgroups.
     pub unit: Option<Unit>,
+    /// A limit that holds when init is ready, and not before.
+    pub last: Option<LastLimit>,
 }
 
 impl CgroupPlan {
@@ -116,7 +123,20 @@ impl CgroupPlan {
             join: Join::default(),
             owner: None,
             unit: None,
+            last: None,
         }
+    }
+
+    /// Holds back a limit of one process for an init that goes on as its twin: both count for a moment.
+    pub(in crate::plan) fn let_a_twin_pass(&mut self) {
+        let one = |write: &Write| write.file == "pids.max" && write.value == "1";
+        let Some(at) = self.limits.writes.iter().position(one) else { return };
+        let write = self.limits.writes.remove(at);
+        let told = self.unit.as_mut().and_then(|unit| {
+            let at = unit.properties.iter().position(|property| property.name == "TasksMax")?;
+            Some(unit.properties.remove(at))
+        });
+        self.last = Some(LastLimit { write, told });
     }
 
     /// Leaves the container where the runtime is, in the hierarchies where no cgroup can be made below these directories.
@@ -179,7 +199,7 @@ pub fn plan(
         CgroupMounts::V2(unified) => vec![v2::dir(&place, unified)],
     };
     let (limits, join) = (Target::of(&dirs).limits(resources)?, Join::of(&dirs));
-    let mut plan = CgroupPlan { limits, join, dirs, stays: Vec::new(), owner: None, unit: None };
+    let mut plan = CgroupPlan { limits, join, dirs, stays: Vec::new(), owner: None, unit: None, last: None };
     if let Some((name, asked)) = name {
         systemd::take_over(&mut plan, name, resources, id, asked)?;
     }

@@ -21,6 +21,7 @@ use super::process::{self, memory_policy, terminal};
 use super::procfs::write_file;
 use super::program::{AT_FDCWD, O_DIRECTORY, O_PATH, Program, report_descriptor};
 use super::seccomp::{self, Filter};
+use super::cgroup::V1_MEMBERS;
 use super::{environment, intel_rdt, lsm, namespaces};
 use crate::error::Result;
 use crate::host::Host;
@@ -193,7 +194,7 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
 pub(super) fn join_v1(p: &mut Program, dirs: &[PathBuf]) {
     p.section("linux.cgroupsPath");
     for dir in dirs {
-        let file = dir.join("cgroup.procs");
+        let file = dir.join(V1_MEMBERS);
         p.doing(format!("adding pid of the process to cgroups: write \"0\" to {}", file.display()));
         write_file(p, file.as_os_str().as_encoded_bytes(), "0");
     }

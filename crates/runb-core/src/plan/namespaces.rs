@@ -22,11 +22,15 @@ use id_maps::{IdMaps, Writers, id_map};
 use sight::Sight;
 
 /// The namespaces of a container.
+#[derive(Debug)]
 pub(super) struct Namespaces {
     new: u64,
     joined: Vec<Joined>,
+    /// Those of the new ones that init makes while the rest is still being planned.
+    ahead: u64,
 }
 
+#[derive(Debug)]
 struct Joined {
     kind: u64,
     path: PathBuf,
@@ -47,12 +51,13 @@ pub(super) enum Entry {
 const USER: u64 = libc::CLONE_NEWUSER as u64;
 const PID: u64 = libc::CLONE_NEWPID as u64;
 const MOUNT: u64 = libc::CLONE_NEWNS as u64;
+const NETWORK: u64 = libc::CLONE_NEWNET as u64;
 const TIME: u64 = LinuxNamespaceType::Time as u64;
 
 impl Namespaces {
     /// Reads the list.
     pub(super) fn of(spec: &Spec, host: &Host) -> Result<Self> {
-        let mut namespaces = Namespaces { new: 0, joined: Vec::new() };
+        let mut namespaces = Namespaces { new: 0, joined: Vec::new(), ahead: 0 };
         let list = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
         for (i, namespace) in list.enumerate() {
             let kind = namespace.typ() as u64;
@@ -176,6 +181,20 @@ impl Namespaces {
         if self.has(USER) { 0 } else { self.new & PID }
     }
 
+    /// Lets init make those that want nothing else to be known, if a network namespace is one of them: it takes as long as all of
+    /// the planning. A user namespace comes before them, as it is to own them; and beside a twin a limit of one process is planned otherwise.
+    pub(super) fn be_made_ahead(&mut self) {
+        let has_twin = self.has(PID) && self.clone_flags() & PID == 0;
+        if self.makes(NETWORK) && !self.has(USER) && !has_twin {
+            self.ahead = self.new & (NETWORK | libc::CLONE_NEWIPC as u64 | libc::CLONE_NEWUTS as u64);
+        }
+    }
+
+    /// Those that init makes while the rest is still being planned.
+    pub(super) fn ahead(&self) -> u64 {
+        self.ahead
+    }
+
     /// The maps of a user namespace that is made for it, and who writes them.
     pub(super) fn id_maps(&self, request: &Request<'_>) -> Result<Option<(IdMaps, Writers)>> {
         let Some(linux) = request.spec.linux().as_ref().filter(|_| self.makes(USER)) else { return Ok(None) };
@@ -250,7 +269,7 @@ impl Namespaces {
         if !may_mount {
             offsets = open_offsets(p)?;
         }
-        let here = self.new & !USER & !self.clone_flags();
+        let here = self.new & !USER & !self.clone_flags() & !self.ahead;
         if here != 0 {
             p.section("linux.namespaces");
             p.unshare(here);

@@ -37,11 +37,16 @@ pub(super) struct Begun {
     descriptors: Option<(u64, u64)>,
 }
 
-/// The first calls: nobody may look into this process, and modes are what the calls say.
-pub(super) fn begin(p: &mut Program, sight: Sight) -> Begun {
+/// The first calls: nobody may look into this process.
+pub(super) fn be_init(p: &mut Program, sight: Sight) {
     p.section("");
     sight.begin(p);
     p.prctl_set_name("runb:[init]");
+}
+
+/// Modes are what the calls say from here on.
+pub(super) fn begin(p: &mut Program) -> Begun {
+    p.section("");
     Begun { umask: p.umask(0).out(), descriptors: None }
 }
 

@@ -189,6 +189,14 @@ impl Program {
         self.call(libc::SYS_clone, &[(libc::CLONE_PARENT | libc::SIGCHLD).into()]).kind(Kind::Twin).mark(Mark::Twin);
     }
 
+    /// Adds the seam between the first calls, which init may make while the rest is still being planned, and the rest. Nothing
+    /// after it may use a slot of before.
+    pub(super) fn seam(&mut self) {
+        let descriptor = self.report + 1;
+        self.call(0, &[descriptor.into()]).kind(Kind::Whole).mark(Mark::Whole);
+        self.close(descriptor);
+    }
+
     /// How many descriptors init has at most, the standard ones and what it is started with included: as if none was closed
     /// before the end.
     pub(super) fn descriptors(&self) -> u64 {

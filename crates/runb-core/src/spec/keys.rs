@@ -3,6 +3,8 @@
 //!
 //! What the keys are is told by the types themselves, which hand serde the names of their fields.
 
+mod order;
+
 use serde::de::value::StringDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
@@ -10,17 +12,17 @@ use serde_json::{Error, Map, Value};
 
 use std::cell::RefCell;
 
-/// A key that is to have another name.
+/// Keys that are to have another name.
 struct Wrong {
-    /// The object that it is in: keys and indices.
+    /// The object that they are in: keys and indices.
     object: Vec<String>,
-    key: String,
+    keys: Vec<String>,
     name: &'static str,
 }
 
-/// Gives keys of `value` the case that `T` has them in, and returns each place with its sentence. A key that is there in both
-/// forms stays.
-pub(super) fn rename<T: DeserializeOwned>(value: &mut Value) -> Vec<String> {
+/// Gives keys of `value` the case that `T` has them in, and returns each place with its sentence. Where a key is there in
+/// several forms the later ones in `text`, which `value` was read from, add to the earlier.
+pub(super) fn rename<T: DeserializeOwned>(value: &mut Value, text: &[u8]) -> Vec<String> {
     let found = RefCell::new(Vec::new());
     // Where it fails it has seen what comes before: the caller, who finds the same fault, may come back.
     let _ = T::deserialize(Reader { value, place: Vec::new(), found: &found });
@@ -30,11 +32,37 @@ pub(super) fn rename<T: DeserializeOwned>(value: &mut Value) -> Vec<String> {
             other => other.get_mut(step),
         })?;
         let object = object.as_object_mut()?;
-        let content = object.remove(&wrong.key)?;
+        // What the text does not have was put there since, for want of it.
+        let mut forms = vec![wrong.name.to_owned()];
+        forms.extend(wrong.keys.iter().cloned());
+        if forms.iter().filter(|form| object.contains_key(*form)).count() > 1 {
+            let order = order::of(text, &wrong.object);
+            forms.sort_by_key(|form| order.iter().rposition(|key| key == form));
+        }
+        let contents = forms.iter().filter_map(|form| object.remove(form));
+        let content = contents.reduce(added)?;
         object.insert(wrong.name.to_owned(), content);
-        Some(format!("{}{} is read as {}", prefix(&wrong.object), wrong.key, wrong.name))
+        let said = |key| format!("{}{key} is read as {}", prefix(&wrong.object), wrong.name);
+        Some(wrong.keys.iter().map(said).collect::<Vec<_>>())
     });
-    renamed.collect()
+    renamed.flatten().collect()
+}
+
+/// What a field has that is given twice: of objects the fields of both, else the later.
+fn added(earlier: Value, later: Value) -> Value {
+    match (earlier, later) {
+        (Value::Object(mut fields), Value::Object(later)) => {
+            for (key, value) in later {
+                let value = match fields.remove(&key) {
+                    Some(earlier) => added(earlier, value),
+                    None => value,
+                };
+                fields.insert(key, value);
+            }
+            Value::Object(fields)
+        }
+        (_, later) => later,
+    }
 }
 
 /// `mounts[0].` of the steps to an object.
@@ -61,10 +89,12 @@ struct Reader<'v, 'f> {
 
 impl Reader<'_, '_> {
     fn look(&self, object: &Map<String, Value>, fields: &'static [&'static str]) {
-        for key in object.keys().filter(|key| !fields.contains(&key.as_str())) {
-            let name = fields.iter().find(|field| field.eq_ignore_ascii_case(key) && !object.contains_key(**field));
-            if let Some(name) = name {
-                self.found.borrow_mut().push(Wrong { object: self.place.clone(), key: key.clone(), name });
+        let unknown: Vec<&String> = object.keys().filter(|key| !fields.contains(&key.as_str())).collect();
+        for name in fields {
+            let nearly = unknown.iter().filter(|key| name.eq_ignore_ascii_case(key));
+            let keys: Vec<String> = nearly.map(|key| (*key).clone()).collect();
+            if !keys.is_empty() {
+                self.found.borrow_mut().push(Wrong { object: self.place.clone(), keys, name });
             }
         }
     }
@@ -176,7 +206,8 @@ mod tests {
             "mounts": [{"destination": "/a", "OPTIONS": ["ro"]}],
             "linux": {"sysctl": {"Limit": "1"}, "resources": {"hugepageLimits": [{"pagesize": "2MB", "Limit": 1}]}},
         });
-        let said = rename::<Spec>(&mut value);
+        let text = value.to_string();
+        let said = rename::<Spec>(&mut value, text.as_bytes());
         assert_eq!(value["linux"]["resources"]["hugepageLimits"][0], json!({"pageSize": "2MB", "limit": 1}));
         assert_eq!((&value["hostname"], &value["mounts"][0]["options"]), (&json!("web"), &json!(["ro"])));
         assert_eq!(value["annotations"], json!({"Path": "as it is"}));
@@ -191,14 +222,44 @@ mod tests {
         let mut said = said;
         said.sort();
         assert_eq!(said, expected);
-        assert_eq!(rename::<Spec>(&mut value), Vec::<String>::new());
+        assert_eq!(rename::<Spec>(&mut value, text.as_bytes()), Vec::<String>::new());
+    }
+
+    /// What `text` becomes.
+    fn renamed(text: &str) -> Value {
+        let mut value = serde_json::from_str(text).expect(text);
+        while !rename::<Spec>(&mut value, text.as_bytes()).is_empty() {}
+        value
     }
 
     #[test]
-    fn a_key_that_is_there_in_both_forms_and_one_that_nobody_knows_stay() {
-        let both = json!({"ociVersion": "1.0.2", "hostname": "a", "HOSTNAME": "b", "fromTheFuture": 1});
-        let mut value = both.clone();
-        assert_eq!(rename::<Spec>(&mut value), Vec::<String>::new());
-        assert_eq!(value, both);
+    fn a_key_that_nobody_knows_stays() {
+        let text = r#"{"ociVersion":"1.0.2","fromTheFuture":1,"FROMTHEFUTURE":2}"#;
+        assert_eq!(renamed(text), serde_json::from_str::<Value>(text).expect(text));
+    }
+
+    #[test]
+    fn of_a_key_in_several_forms_the_later_adds_to_the_earlier() {
+        assert_eq!(renamed(r#"{"hostname":"a","HOSTNAME":"b"}"#), json!({"hostname": "b"}));
+        assert_eq!(renamed(r#"{"HOSTNAME":"b","hostname":"a"}"#), json!({"hostname": "a"}));
+        assert_eq!(renamed(r#"{"HOSTNAME":"b","hostname":"a","HostName":"c"}"#), json!({"hostname": "c"}));
+        let both = |resources: &str| renamed(&format!(r#"{{"linux":{{"resources":{resources}}}}}"#));
+        assert_eq!(
+            both(r#"{"cpu":{"shares":5,"cpus":"1"},"CPU":{"Cpus":"0","Mems":"0"}}"#),
+            json!({"linux": {"resources": {"cpu": {"shares": 5, "cpus": "0", "mems": "0"}}}})
+        );
+        assert_eq!(
+            both(r#"{"CPU":{"Cpus":"0","Mems":"0"},"cpu":{"shares":5,"cpus":"1"}}"#),
+            json!({"linux": {"resources": {"cpu": {"shares": 5, "cpus": "1", "mems": "0"}}}})
+        );
+        let lists = r#"{"mounts":[{"destination":"/a"}],"Mounts":[{"destination":"/b","Options":["ro"],"options":["rw"]}]}"#;
+        assert_eq!(renamed(lists), json!({"mounts": [{"destination": "/b", "options": ["rw"]}]}));
+    }
+
+    #[test]
+    fn what_was_put_there_for_want_of_a_key_gives_way_to_it_in_another_case() {
+        let mut value = json!({"process": {"user": {"uid": 0}, "USER": {"uid": 7}}});
+        rename::<Spec>(&mut value, br#"{"process":{"USER":{"uid":7}}}"#);
+        assert_eq!(value, json!({"process": {"user": {"uid": 7}}}));
     }
 }

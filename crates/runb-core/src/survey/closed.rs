@@ -11,7 +11,7 @@ use crate::host::cgroups::CgroupMounts;
 use crate::options::{CgroupManager, DeniedCgroups, Options};
 
 /// Of the directories that the cgroup of the container would be made in, those that are closed to this process.
-pub(super) fn closed(spec: &Spec, options: &Options, cgroups: &CgroupMounts) -> Vec<PathBuf> {
+pub(crate) fn closed(spec: &Spec, options: &Options, cgroups: &CgroupMounts) -> Vec<PathBuf> {
     let asked = options.denied_cgroups == DeniedCgroups::Fail || options.cgroup_manager != CgroupManager::Cgroupfs;
     if asked || asks_for_cgroups(spec) {
         return Vec::new();

@@ -73,9 +73,37 @@ pub fn executable(program: &[u8]) -> Result<OwnedFd, (&'static str, Errno)> {
     };
     let mut file = File::from(file.map_err(|e| ("memfd_create", e))?);
     write(&mut file, program)?;
-    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| ("fcntl F_ADD_SEALS", e))?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals())).map_err(|e| ("fcntl F_ADD_SEALS", e))?;
     Ok(file.into())
+}
+
+/// A file for a whole program, of which a process runs the first calls already.
+///
+/// # Errors
+/// The errno of memfd_create(2), with its name.
+pub fn whole() -> Result<OwnedFd, (&'static str, Errno)> {
+    const MFD_NOEXEC_SEAL: u32 = 8;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    match memfd_create(c"runb-program", flags | MFdFlags::from_bits_retain(MFD_NOEXEC_SEAL)) {
+        // It came with Linux 6.3, as MFD_EXEC.
+        Err(Errno::EINVAL) => memfd_create(c"runb-program", flags),
+        other => other,
+    }
+    .map_err(|e| ("memfd_create", e))
+}
+
+/// Writes a program into the file for it, which cannot be changed any more then.
+///
+/// # Errors
+/// The errno of write(2) or fcntl(2), with the name of the call.
+pub fn fill(file: OwnedFd, program: &[u8]) -> Result<(), (&'static str, Errno)> {
+    let mut file = File::from(file);
+    write_parts(&mut file, &mut [IoSlice::new(program)])?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals())).map_err(|e| ("fcntl F_ADD_SEALS", e)).map(drop)
+}
+
+fn seals() -> SealFlag {
+    SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE
 }
 
 fn write(file: &mut File, program: &[u8]) -> Result<(), (&'static str, Errno)> {
@@ -89,7 +117,11 @@ fn write(file: &mut File, program: &[u8]) -> Result<(), (&'static str, Errno)> {
         IoSlice::new(&ZEROES[..gap]),
         IoSlice::new(program),
     ];
-    let mut rest = &mut parts[..];
+    write_parts(file, &mut parts)
+}
+
+fn write_parts(file: &mut File, parts: &mut [IoSlice<'_>]) -> Result<(), (&'static str, Errno)> {
+    let mut rest = parts;
     while !rest.is_empty() {
         let written =
             file.write_vectored(rest).map_err(|e| ("write", Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))))?;

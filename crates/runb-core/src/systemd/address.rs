@@ -1,6 +1,6 @@
 //! Where systemd listens. Source: "Server Addresses" of the D-Bus Specification.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::sys::socket::UnixAddr;
 
@@ -51,22 +51,28 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// The folder that systemd keeps its sockets and units in; none if the user's is not known.
+pub(crate) fn folder(systemd: &Systemd) -> Option<PathBuf> {
+    match systemd.whose {
+        Whose::System => Some("/run/systemd".into()),
+        Whose::User => systemd.runtime_dir.as_deref().filter(|dir| dir.is_absolute()).map(|dir| dir.join("systemd")),
+    }
+}
+
 /// Where it is tried: first systemd's own socket, which needs no bus to be up and is root's, or the user's, alone.
 pub(super) fn addresses(systemd: &Systemd) -> Vec<Address> {
+    let folder = folder(systemd);
+    let mut addresses: Vec<_> =
+        folder.iter().map(|folder| Address::at(Peer::Manager, folder.join("private"))).collect();
     match systemd.whose {
-        Whose::System => vec![
-            Address::at(Peer::Manager, "/run/systemd/private"),
-            Address::at(Peer::Bus, "/run/dbus/system_bus_socket"),
-        ],
+        Whose::System => addresses.push(Address::at(Peer::Bus, "/run/dbus/system_bus_socket")),
         Whose::User => {
-            let dir = systemd.runtime_dir.as_deref().filter(|dir| dir.is_absolute());
-            let below = |peer, name: &str| dir.map(|dir: &Path| Address::at(peer, dir.join(name)));
-            let mut addresses: Vec<_> = below(Peer::Manager, "systemd/private").into_iter().collect();
             addresses.extend(parse(systemd.session_bus.as_deref().unwrap_or_default()));
-            addresses.extend(below(Peer::Bus, "bus").filter(|bus| !addresses.contains(bus)));
-            addresses
+            let bus = folder.as_deref().map(|folder| Address::at(Peer::Bus, folder.with_file_name("bus")));
+            addresses.extend(bus.filter(|bus| !addresses.contains(bus)));
         }
     }
+    addresses
 }
 
 /// The unix sockets of a list like `unix:path=/run/user/1000/bus,guid=…;unix:abstract=x`. What has no other form here (tcp,

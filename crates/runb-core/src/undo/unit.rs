@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::options::Systemd;
 use crate::plan::cgroup::systemd::Property;
 use crate::socket::PATIENCE;
-use crate::systemd::Manager;
+use crate::systemd::{self, Manager};
 
 /// A unit that was made, or may have been.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +81,8 @@ impl MadeUnit {
         Manager::of(&self.systemd).set_properties(&self.name, properties)
     }
 
-    /// Stops the unit if it is the container's. One that has ended is gone, and systemd is not asked at all.
+    /// Stops the unit if it is the container's, and has systemd forget it if it has failed. Of one that has ended and is gone systemd
+    /// is not asked at all.
     ///
     /// # Errors
     /// systemd does not answer, or not in time.
@@ -94,8 +95,7 @@ impl MadeUnit {
         let manager = Manager::of(&systemd);
         let is_ours = match self.holder() {
             Holder::Ours => true,
-            // It may have failed, and stays then unless systemd was told otherwise.
-            Holder::Nobody if self.collected => false,
+            Holder::Nobody if !self.may_have_failed() => false,
             Holder::Another => false,
             Holder::Nobody | Holder::Unknown => manager.description(&self.name)?.as_ref() == Some(&self.description),
         };
@@ -103,6 +103,16 @@ impl MadeUnit {
             return Ok(());
         }
         manager.stop(&self.name)?;
-        if self.collected { Ok(()) } else { manager.reset_failed(&self.name) }
+        if self.may_have_failed() { manager.reset_failed(&self.name) } else { Ok(()) }
+    }
+
+    /// Whether systemd, for all that is seen without asking it, still has the unit now that it has ended, because it has failed. It
+    /// keeps a file of a transient unit for as long as that is loaded.
+    fn may_have_failed(&self) -> bool {
+        !self.collected
+            && systemd::folder(&self.systemd).is_none_or(|dir| {
+                let units = dir.join("transient");
+                units.join(&self.name).exists() || !units.exists()
+            })
     }
 }

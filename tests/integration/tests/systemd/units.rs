@@ -97,17 +97,23 @@ fn a_property_that_systemd_does_not_know_fails_the_create_by_its_name() {
 fn a_unit_that_has_failed_is_forgotten_by_its_deletion() {
     under_systemd(|t| {
         t.runb_only("the unit of a container of crun and runc is asked about by other ways");
-        for collect in ["'inactive'", "'inactive-or-failed'"] {
-            let annotations = json!({
-                "org.systemd.property.CollectMode": collect,
-                "org.systemd.property.RuntimeMaxSec": "1",
-            });
+        for collect in [None, Some("'inactive'"), Some("'inactive-or-failed'")] {
+            let mut annotations = json!({"org.systemd.property.RuntimeMaxSec": "1"});
+            if let Some(collect) = collect {
+                annotations["org.systemd.property.CollectMode"] = collect.into();
+            }
             let container = t.bundle().idle().spec(|spec| spec["annotations"] = annotations).run_detached();
-            let pid = container.pid();
+            let (pid, unit) = (container.pid(), container.unit());
+            let dir = cgroup_dir(t, pid, "name=systemd");
             // systemd ends it, and the unit has failed.
             container.reap(pid);
+            let failed = collect != Some("'inactive-or-failed'");
+            let state = if failed { "failed" } else { "inactive" };
+            let parent = dir.parent().expect("a slice");
+            wait::change_in(parent, "the unit's end", || systemd::property(&unit, "ActiveState") == state);
+            assert_eq!(systemd::units(&unit).len(), usize::from(failed), "{collect:?}");
             container.delete().ok();
-            assert_eq!(systemd::units(&container.unit()), [""; 0], "{collect}");
+            assert_eq!(systemd::units(&unit), [""; 0], "{collect:?}");
         }
     });
 }

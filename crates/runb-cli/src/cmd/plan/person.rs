@@ -228,7 +228,8 @@ fn limits(text: &mut String, planned: &Planned) {
     if let Some(dir) = cgroup.dirs.first() {
         line(text, "cgroup", &dir.path.display().to_string());
     }
-    let writes = cgroup.limits.writes.iter().filter(|write| !write.file.starts_with("devices."));
+    let last = cgroup.last.iter().map(|last| &last.write);
+    let writes = cgroup.limits.writes.iter().chain(last).filter(|write| !write.file.starts_with("devices."));
     let mut any = false;
     for write in writes {
         any = true;

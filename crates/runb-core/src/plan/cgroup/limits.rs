@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
 
+use super::systemd::Property;
 use super::{Dir, DirKind, bpf, devices, v1, v2};
 use crate::error::{Error, Kind, Result};
 
@@ -49,6 +50,15 @@ pub struct Limits {
     pub writes: Vec<Write>,
     /// The device program, on version 2.
     pub devices: Option<DeviceProgram>,
+}
+
+/// A limit that is set when init is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastLimit {
+    /// The write.
+    pub write: Write,
+    /// What systemd is told of it, if it makes the cgroups.
+    pub told: Option<Property>,
 }
 
 impl Limits {

@@ -239,8 +239,6 @@ fn base(name: &Name, id: &str, v1: bool) -> Vec<Property> {
     for accounting in ["CPUAccounting", io, "MemoryAccounting", "TasksAccounting"] {
         properties.push(Property::new(accounting, true));
     }
-    // One that has failed goes, too: nobody would reset it.
-    properties.push(Property::new("CollectMode", "inactive-or-failed"));
     properties
 }
 

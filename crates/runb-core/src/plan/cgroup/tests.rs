@@ -74,7 +74,7 @@ fn init_is_cloned_into_version_2_and_writes_itself_into_version_1() {
     let mounts = CgroupMounts::hybrid_for_tests("/", &["devices", "pids"]);
     let plan = planned("{}", Some("/web"), &mounts).unwrap();
     assert_eq!(plan.join.into, Some(2));
-    assert_eq!(plan.join.procs[1], (1, "/sys/fs/cgroup/pids/web/cgroup.procs".into()));
+    assert_eq!(plan.join.procs[1], (1, "/sys/fs/cgroup/pids/web/tasks".into()));
     assert_eq!(plan.dirs[2].path, Path::new("/sys/fs/cgroup/unified/web"));
 }
 

@@ -135,6 +135,7 @@ pub(super) fn call(program: &Program, call: &Call) -> String {
             return format!("stop {point}{value}");
         }
         Kind::Twin => line.push_str("twin "),
+        Kind::Whole => return format!("go on in the whole program, from the descriptor {}", call.args[0]),
         Kind::Call => {}
     }
     line.push_str(&name(call.nr));

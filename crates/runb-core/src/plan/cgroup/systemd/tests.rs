@@ -78,7 +78,6 @@ fn the_whole_of_what_systemd_is_asked_is_printed() {
   IOAccounting=true
   MemoryAccounting=true
   TasksAccounting=true
-  CollectMode=\"inactive-or-failed\"
   TimeoutStopUSec=uint64 2500000 # annotations[\"org.systemd.property.TimeoutStopSec\"]
   MemoryMax=uint64 1048576 # linux.resources.memory.limit
   DevicePolicy=\"strict\" # linux.resources.devices";
