@@ -119,10 +119,10 @@ impl Held {
     }
 }
 
-/// Tells systemd. On version 1 it writes a list of devices in steps, which nobody is to see half of.
+/// Tells systemd. On version 1 it writes its list of devices anew with any property, in steps, which nobody is to see half of.
 fn tell(unit: Option<&MadeUnit>, told: &[Property], cgroup: &Cgroup) -> Result<()> {
     let Some(unit) = unit.filter(|_| !told.is_empty()) else { return Ok(()) };
-    let in_steps = cgroup.v1("devices").is_some() && told.iter().any(|property| property.name == "DeviceAllow");
+    let in_steps = cgroup.v1("devices").is_some();
     let set = || unit.set_properties(told);
     if in_steps { cgroup.while_frozen(deadline(), set) } else { set() }
 }

@@ -98,7 +98,8 @@ fn a_unit_that_has_failed_is_forgotten_by_its_deletion() {
     under_systemd(|t| {
         t.runb_only("the unit of a container of crun and runc is asked about by other ways");
         for collect in [None, Some("'inactive'"), Some("'inactive-or-failed'")] {
-            let mut annotations = json!({"org.systemd.property.RuntimeMaxSec": "1"});
+            let mut annotations =
+                json!({"org.systemd.property.RuntimeMaxSec": "1", "org.systemd.property.TimeoutStopSec": "1"});
             if let Some(collect) = collect {
                 annotations["org.systemd.property.CollectMode"] = collect.into();
             }

@@ -182,12 +182,14 @@ pub fn changed(update: &mut Update, change: &LinuxResources, target: &Target, un
 ///
 /// Errors: as for the writes of a launch.
 pub fn again(changed: &[Property], effective: &LinuxResources, target: &Target, unit: &str) -> Result<Vec<Write>> {
-    if !changed.iter().any(|property| property.name.starts_with("CPU")) {
+    let told = |prefix: &str| changed.iter().any(|property| property.name.starts_with(prefix));
+    let (cpu, io) = (told("CPU"), told("IO") || told("BlockIO"));
+    if !cpu && !io {
         return Ok(Vec::new());
     }
     let mut writes = target.writes(effective)?;
     resources::properties(&mut writes, !target.v1.is_empty(), UnitKind::of(unit))?;
-    writes.retain(resources::is_quota);
+    writes.retain(|write| cpu && resources::is_quota(write) || io && resources::is_io_weight(write));
     Ok(writes)
 }
 

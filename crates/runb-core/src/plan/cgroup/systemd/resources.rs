@@ -82,6 +82,11 @@ pub(super) fn is_quota(write: &Write) -> bool {
     write.file.starts_with("cpu.max") || write.file.starts_with("cpu.cfs_")
 }
 
+/// Whether systemd writes its own form of this file with a weight: scaled for BFQ, and without what single devices have.
+pub(super) fn is_io_weight(write: &Write) -> bool {
+    ["blkio.bfq.weight", "io.bfq.weight", "io.weight"].iter().any(|file| write.file.starts_with(file))
+}
+
 fn is_idle(property: &Property) -> bool {
     property.name == "CPUWeight" && property.value == Variant::U64(0)
 }
@@ -93,6 +98,9 @@ fn of_v1(write: &Write) -> Result<Option<Property>> {
         "cpu.shares" => limit("CPUShares"),
         "blkio.bfq.weight" => limit("BlockIOWeight"),
         "pids.max" => limit("TasksMax"),
+        // It keeps them, and uses them on version 2 alone.
+        "cpuset.cpus" => Ok(Some(Property::new("AllowedCPUs", bits(write)?))),
+        "cpuset.mems" => Ok(Some(Property::new("AllowedMemoryNodes", bits(write)?))),
         _ => Ok(None),
     }
 }

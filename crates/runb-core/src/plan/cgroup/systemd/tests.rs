@@ -201,6 +201,7 @@ fn limits_are_told_to_systemd_and_written() {
     assert_eq!(
         told,
         [
+            "AllowedCPUs=[byte 0x01]".to_owned(),
             format!("MemoryLimit=uint64 {infinity}"),
             "CPUShares=uint64 2".to_owned(),
             format!("TasksMax=uint64 {infinity}"),
@@ -358,7 +359,7 @@ fn seconds_become_microseconds_and_what_is_no_property_is_refused() {
 }
 
 #[test]
-fn an_update_has_a_weight_or_idle_and_writes_the_quota_and_its_period_once_more() {
+fn an_update_has_a_weight_or_idle_and_writes_once_more_what_systemd_writes_otherwise() {
     let target = Target::of(&CASE.plan(&v2()).expect("a plan").dirs);
     let of = |json: &str| serde_json::from_str::<LinuxResources>(json).expect("resources");
     let told = |before: &str, change: &str| {
@@ -386,4 +387,9 @@ fn an_update_has_a_weight_or_idle_and_writes_the_quota_and_its_period_once_more(
         of("cpu.idle=0", "CPUWeight=uint64 100", "", 0)
     );
     assert_eq!(told(r#"{"cpu":{"period":50000}}"#, r#"{"pids":{"limit":3}}"#).2, "");
+    let weights = r#"{"blockIO":{"weight":300,"weightDevice":[{"major":8,"minor":0,"weight":400}]}}"#;
+    assert_eq!(
+        told(weights, r#"{"blockIO":{"weight":500}}"#),
+        of("io.bfq.weight=500", "IOWeight=uint64 4950", "io.bfq.weight=500 io.bfq.weight=8:0 400", 0)
+    );
 }
