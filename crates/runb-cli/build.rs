@@ -6,6 +6,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    strip();
     order();
     if let Some(head) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo:rerun-if-changed={head}");
@@ -19,6 +20,14 @@ fn git(args: &[&str]) -> Option<String> {
     let output = Command::new("git").args(args).output().ok()?;
     let line = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !line.is_empty()).then_some(line)
+}
+
+/// A release has no symbols, unless hack/order wants to know them.
+fn strip() {
+    println!("cargo:rerun-if-env-changed=RUNB_SYMBOLS");
+    if env::var("PROFILE").as_deref() == Ok("release") && env::var_os("RUNB_SYMBOLS").is_none() {
+        println!("cargo:rustc-link-arg-bin=runb=-Wl,--strip-all");
+    }
 }
 
 /// Hands the list that `hack/order` has made to the linker of a release. Only lld knows the option: it is this target's, unless

@@ -147,11 +147,11 @@ impl Namespaces {
                     let key = key(typ).to_owned();
                     namespaces.external.push((typ, Joined { place, path: path.clone(), key }));
                 }
-                LinuxNamespaceType::Cgroup => {
-                    return Err(Error::spec(
-                        place,
-                        "CRIU cannot restore a container into a cgroup namespace of others",
-                    ));
+                // What is saved of it nobody could restore.
+                LinuxNamespaceType::Cgroup | LinuxNamespaceType::Mount | LinuxNamespaceType::User => {
+                    let text =
+                        format!("CRIU cannot restore a container into a {} namespace of others", namespace_name(typ));
+                    return Err(Error::spec(place, text));
                 }
                 _ => namespaces.joined.push(JoinNamespace { ns: short(typ).to_owned(), ns_file: text(path)? }),
             }
@@ -241,8 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn network_and_pid_namespaces_of_others_are_handed_over_the_others_entered_by_path_and_a_cgroup_namespace_refused()
-    {
+    fn namespaces_of_others_are_handed_over_or_entered_by_path_or_refused() {
         let of = |typ: &str| {
             let list = serde_json::json!([{"type": "mount"}, {"type": typ, "path": "/n"}]);
             Namespaces::of(&spec(serde_json::json!({"ociVersion": "1.0.2", "linux": {"namespaces": list}})))
@@ -252,8 +251,13 @@ mod tests {
             assert_eq!(namespaces.inherited().collect::<Vec<_>>(), [InheritFd { key: key.to_owned(), fd: FIRST_FILE }]);
             assert_eq!(namespaces.opened()[0].place, "linux.namespaces[1].path");
         }
-        let joined = of("ipc").expect("ipc").by_path();
-        assert_eq!(joined, [JoinNamespace { ns: "ipc".to_owned(), ns_file: "/n".to_owned() }]);
-        assert!(of("cgroup").is_err());
+        for typ in ["ipc", "uts", "time"] {
+            let joined = of(typ).expect(typ).by_path();
+            assert_eq!(joined, [JoinNamespace { ns: typ.to_owned(), ns_file: "/n".to_owned() }]);
+        }
+        for typ in ["cgroup", "mount", "user"] {
+            let error = of(typ).expect_err(typ).to_string();
+            assert!(error.contains(&format!("a {typ} namespace of others")), "{error}");
+        }
     }
 }

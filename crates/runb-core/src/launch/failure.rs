@@ -57,12 +57,13 @@ pub(crate) fn late_failure(what: &str, place: &str, hint: Option<Hint>, errno: i
         (Some(Hint::MountedBelow), libc::EINVAL) => {
             format!("{what}: below it others have mounted what must not be uncovered in a user namespace: \"rbind\" takes it along")
         }
-        // mount(2) has ENOTDIR for it, by whose words Docker knows what its user may have mixed up.
+        // mount(2) has ENOTDIR for it, by whose words Docker knows what its user may have mixed up. Those of EISDIR must not be there:
+        // it takes them for a command that is a directory.
         (Some(Hint::Onto { directory: true }), libc::EINVAL) => {
-            format!("{what}: the source is a directory, and the destination is not a directory")
+            format!("{what}: the destination is not a directory, and the source is one")
         }
         (Some(Hint::Onto { directory: false }), libc::EINVAL) => {
-            format!("{what}: the destination is a directory, and the source is not a directory")
+            format!("{what}: the source is not a directory, and the destination is one")
         }
         (Some(Hint::MemoryPolicy), libc::EINVAL) => format!(
             "this kernel does not have the mode, or not with these flags, or no node of the list is there and in the \

@@ -3,9 +3,9 @@
 
 use super::*;
 
-/// Lets the container know when to end, and tells when it has come so far.
+/// Lets the container know when to end, and tells when it has come so far: by a child, as the shell itself has its stdout elsewhere meanwhile.
 const WAITS: &str =
-    "echo ready >/share/said; exec 3<>/share/in; while read -u 3 line; do echo $line >/share/said; done";
+    "(echo ready >/share/said); exec 3<>/share/in; while read -u 3 line; do echo $line >/share/said; done";
 
 #[test]
 fn a_standard_descriptor_that_is_the_hosts_null_device_becomes_the_containers() {

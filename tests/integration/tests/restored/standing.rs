@@ -100,18 +100,21 @@ fn namespaces_of_others_are_joined_again() {
     let _alone = criu::alone();
     in_modes(V2, |t| {
         let criu = t.criu();
-        let holder = t.bundle().idle().run_detached();
+        let holder = t.bundle().idle().spec(|spec| {
+            spec["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "time"}));
+        });
+        let holder = holder.run_detached();
         let inode = |pid: i32, name: &str| fs::metadata(format!("/proc/{pid}/ns/{name}")).expect("a namespace").ino();
-        for (kind, name) in [("ipc", "ipc"), ("uts", "uts"), ("pid", "pid")] {
+        for name in ["ipc", "uts", "pid", "time"] {
             let path = format!("/proc/{}/ns/{name}", holder.pid());
-            let bundle = t.bundle().join_namespace(kind, &path);
+            let bundle = t.bundle().join_namespace(name, &path);
             let bundle = bundle.spec(|spec| drop(spec.as_object_mut().expect("an object").remove("hostname")));
             let (container, mut said, mut input) = answering(t, bundle);
             criu.round_trip(t, &container, &["--manage-cgroups-mode", "ignore"]);
             writeln!(input, "b").expect("write to the fifo");
-            assert!(said.line().starts_with("b 1 0 "), "{kind}");
+            assert!(said.line().starts_with("b 1 0 "), "{name}");
             let pid = container.pid();
-            assert_eq!(inode(pid, name), inode(holder.pid(), name), "{kind}");
+            assert_eq!(inode(pid, name), inode(holder.pid(), name), "{name}");
             container.delete_force().ok();
             // The holder of the pid namespace ends no sooner.
             container.reap(pid);
