@@ -12,11 +12,17 @@ const PORT: &str = "27183";
 const KEEPS: &str = "big=$(head -c 3000000 /dev/zero | tr '\\0' x); exec 3<>/share/in; echo ready >/share/said; \
     while read line <&3; do echo $line ${#big} >/share/said; done";
 
-/// A checkpoint that waits for who asks for pages, and the folder of its images.
-fn begun(t: &Test, criu: &Criu, container: &Container<'_>) -> (Child, String) {
+/// A CRIU that hands pages out here; without one the test is skipped before anything is made.
+fn with_pages(t: &Test) -> Criu {
+    let criu = t.criu();
     if let Err(reason) = criu.hands_out_pages() {
         t.skip(reason);
     }
+    criu
+}
+
+/// A checkpoint that waits for who asks for pages, and the folder of its images.
+fn begun(t: &Test, criu: &Criu, container: &Container<'_>) -> (Child, String) {
     let images = t.dir().join("images").to_str().expect("text").to_owned();
     let mut told = wait::Fifo::new(&t.dir().join("told"));
     let line = format!("exec \"$@\" 7>{0}", told.path().display());
@@ -34,7 +40,7 @@ fn a_killed_checkpoint_whose_pages_nobody_asks_for_keeps_no_container_from_being
     let _alone = criu::alone();
     in_modes(ALL, |t| {
         t.runb_only("runc's delete waits in vain for what CRIU holds");
-        let criu = t.criu();
+        let criu = with_pages(t);
         let container = started(t, t.bundle(), IDLE);
         let (mut checkpoint, images) = begun(t, &criu, &container);
         // As soon as CRIU awaits requests it has no use for who has started it.
@@ -62,7 +68,7 @@ fn a_container_whose_pages_nobody_asks_for_can_be_killed_and_the_checkpoint_fail
     let _alone = criu::alone();
     in_modes(ALL, |t| {
         t.runb_only("runc's kill waits in vain for what CRIU holds");
-        let criu = t.criu();
+        let criu = with_pages(t);
         for verb in ["kill", "delete"] {
             let container = started(t, t.bundle(), IDLE);
             let (mut checkpoint, images) = begun(t, &criu, &container);
@@ -84,7 +90,7 @@ fn a_container_whose_pages_nobody_asks_for_can_be_killed_and_the_checkpoint_fail
 fn a_container_goes_on_elsewhere_before_its_memory_is_there() {
     let _alone = criu::alone();
     in_modes(V2, |t| {
-        let criu = t.criu();
+        let criu = with_pages(t);
         let bundle = t.bundle();
         let share = bundle.share_dir();
         let (mut said, _held) = (t.fifo(&bundle, "said"), t.fifo(&bundle, "in"));
