@@ -98,10 +98,10 @@ static void make_cgroup(const char *id) {
 
 static int procs[LENGTH(hierarchies)];
 
-/* Opened while the host's files are in sight; the child joins through the descriptors. */
+/* Opened while the host's files are in sight; the child joins through the descriptors. Not cgroup.procs, whose lock waits. */
 static int open_cgroup(const char *id) {
     for (size_t i = 0; i < LENGTH(hierarchies); i++)
-        procs[i] = MUST(open(joined(cgroup_path(i, id), "/cgroup.procs", ""), O_WRONLY | O_CLOEXEC));
+        procs[i] = MUST(open(joined(cgroup_path(i, id), "/tasks", ""), O_WRONLY | O_CLOEXEC));
     return -1;
 }
 

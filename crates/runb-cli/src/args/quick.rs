@@ -58,6 +58,8 @@ fn global(name: &str) -> Option<Flag<Global>> {
         "log-format" => Value(|global, value| format(value).map(|format| global.log_format = format)),
         "debug" => Switch(|global| global.debug = true),
         "systemd-cgroup" => Switch(|global| global.systemd_cgroup = true),
+        "invocation-log" => Value(|global, value| path(&mut global.invocation_log, value)),
+        "no-invocation-log" => Switch(|global| global.no_invocation_log = true),
         _ => return None,
     })
 }
