@@ -78,6 +78,7 @@ pub fn outline(spec: &Spec, host: &Host, options: &Options, closed: &[PathBuf]) 
         p.unshare(namespaces.ahead());
         settings::network(p, &namespaces);
         p.section("");
+        p.doing("mmap the whole program");
         p.seam();
     }
     Ok(Outline { cgroup: Arc::new(cgroup), namespaces, program, warnings })

@@ -193,7 +193,7 @@ impl Program {
     /// after it may use a slot of before.
     pub(super) fn seam(&mut self) {
         let descriptor = self.report + 1;
-        self.call(0, &[descriptor.into()]).kind(Kind::Whole).mark(Mark::Whole);
+        self.call(0, &[descriptor.into()]).kind(Kind::Whole);
         self.close(descriptor);
     }
 

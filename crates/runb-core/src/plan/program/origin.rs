@@ -45,8 +45,6 @@ pub enum Mark {
     Filter,
     /// The clone that makes the twin.
     Twin,
-    /// Where the first calls end, and init waits for the whole program.
-    Whole,
 }
 
 /// Where a call comes from: the place in config.json, and what it does as one sentence where the call alone does not say it.
