@@ -283,7 +283,8 @@ mod tests {
 
     #[test]
     fn a_process_that_is_moved_into_its_cgroup_waits_for_that_before_all_else() {
-        let (spec, inside, options) = (spec(serde_json::json!({})), inside(), ExecOptions::default());
+        let (spec, inside) = (spec(serde_json::json!({})), inside());
+        let options = ExecOptions { args: vec!["/bin/true".to_owned()], ..ExecOptions::default() };
         let (process, _) = process(&spec, &options).expect("a process");
         let (host, survey) = (Host::plain(), Survey::default());
         let (spec, process, inside, host, survey, options) = (&spec, &process, &inside, &host, &survey, &options);
