@@ -7,6 +7,7 @@ mod hooks;
 mod id_maps;
 pub(crate) mod listener;
 mod mounts;
+pub(crate) mod moved;
 mod procfs;
 mod unmapped;
 

@@ -2,18 +2,16 @@
 
 use std::cell::OnceCell;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 
-use crate::error::{Error, Kind, Result};
-use crate::host::cgroups::CgroupMounts;
+use crate::error::Result;
+use crate::launch::moved::{ADDING, attach, cgroup_of, users_unit};
 use crate::launch::{self, Running, Target};
-use crate::options::Whose;
 use crate::plan::exec::{self, ExecPlan, Request};
 use crate::state::{ProcessRef, Saved};
 use crate::trace::{Trace, What};
-use crate::undo::MadeUnit;
 
 /// Spawns the process into the planned cgroup; or, unless the caller has named one, into that of init where the planned one takes no
 /// more processes: on version 2 a cgroup that gives controllers to those below it has none of its own.
@@ -59,11 +57,6 @@ pub(super) fn join<'p>(
     Ok(running)
 }
 
-/// The unit of a user's systemd that has the container's cgroup.
-fn users_unit(saved: &Saved) -> Option<&MadeUnit> {
-    saved.journal.unit().filter(|unit| unit.systemd.whose == Whose::User)
-}
-
 /// Spawns the process in the cgroup `path` of version 2.
 fn born<'p>(saved: &Saved, plan: &'p ExecPlan, path: Option<&Path>, target: &Target<'_>) -> Result<Running<'p>> {
     let cgroup = path.map(launch::open_cgroup).transpose().map_err(|error| error.during(ADDING))?;
@@ -76,42 +69,7 @@ fn born<'p>(saved: &Saved, plan: &'p ExecPlan, path: Option<&Path>, target: &Tar
     })
 }
 
-/// Has systemd move a process into a cgroup at or below that of `unit`, and sees that it is there.
-fn attach(saved: &Saved, unit: &MadeUnit, cgroup: &Path, pid: i32) -> Result<()> {
-    let adding = |error: Error| error.during(format!("{ADDING}: {}", cgroup.display()));
-    let below = saved.cgroup.unified.as_ref().and_then(|top| cgroup.strip_prefix(top).ok());
-    let Some(below) = below.and_then(Path::to_str) else {
-        return Err(adding(Error::new(Kind::Host, "this is not in the cgroup of the container's unit")));
-    };
-    unit.attach(&format!("/{below}"), pid).map_err(adding)?;
-    match cgroup_of(pid)? {
-        Some(actual) if actual == *cgroup => Ok(()),
-        actual => {
-            let place =
-                actual.map_or_else(|| "a cgroup that is not in sight".into(), |path| path.display().to_string());
-            let text = format!("systemd says that it is done, and the process {pid} is in {place}");
-            Err(adding(Error::new(Kind::Host, text)))
-        }
-    }
-}
-
-/// What is done when a process joins a cgroup.
-const ADDING: &str = "adding pid of the process to cgroups";
-
 /// What a cgroup answers that takes no process: clone3(2), EBUSY and EOPNOTSUPP; one that is gone.
 fn is_of_cgroup(errno: Errno) -> bool {
     matches!(errno, Errno::EBUSY | Errno::EOPNOTSUPP | Errno::ENOENT | Errno::ENODEV)
-}
-
-/// The version 2 cgroup that a process is in now.
-fn cgroup_of(pid: i32) -> Result<Option<PathBuf>> {
-    let file = format!("/proc/{pid}/cgroup");
-    let text = std::fs::read_to_string(&file).map_err(|e| Error::io(format!("read {file}"), &e))?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
-    let unified = match CgroupMounts::probe()? {
-        CgroupMounts::V2(unified) => Some(unified),
-        CgroupMounts::V1 { unified, .. } => unified,
-        CgroupMounts::None => None,
-    };
-    Ok(path.filter(|path| !path.starts_with("../")).zip(unified).map(|(path, unified)| unified.mountpoint.join(path)))
 }
