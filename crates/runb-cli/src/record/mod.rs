@@ -139,7 +139,9 @@ impl Record {
                 None => drop(target.append(&lines, 0)),
             }
         }
-        self.tell_others(&entry, now.checked_sub(elapsed).unwrap_or(now), account);
+        if self.settings.journal.is_some() || self.settings.spans.is_some() {
+            self.tell_others(&entry, now.checked_sub(elapsed).unwrap_or(now), account);
+        }
     }
 
     /// What was done on the way: the last things, where the call failed; all, where it was asked for.
@@ -155,6 +157,8 @@ impl Record {
     }
 
     /// To journald and to a collector of traces, where they are set up.
+    #[cold]
+    #[inline(never)]
     fn tell_others(&self, entry: &Entry, began: SystemTime, account: &Account) {
         if let Some(socket) = &self.settings.journal {
             journal::send(socket, entry, &self.argv);
