@@ -35,7 +35,7 @@ use crate::error::{Error, Kind, Result};
 use crate::options::HookEnvironment;
 use crate::plan::program::Program;
 use crate::plan::seccomp::Filter;
-use crate::state::{self, Opened, Phase, Saved, StateDir};
+use crate::state::{self, Opened, Phase, ProcessRef, Saved, StateDir};
 use crate::trace::{Step, Trace, What};
 
 pub use crate::state::Status;
@@ -182,6 +182,11 @@ impl Container {
 
     /// Where it is in its life, now.
     pub fn status(&self) -> Status {
+        self.status_by(ProcessRef::is_alive)
+    }
+
+    /// The same, by what `lives` says of its init.
+    fn status_by(&self, lives: impl Fn(&ProcessRef) -> bool) -> Status {
         // From running on nothing changes that the kernel does not tell.
         let now = match self.saved.phase {
             Phase::Running => None,
@@ -190,7 +195,7 @@ impl Container {
         let saved = now.as_ref().unwrap_or(&self.saved);
         match saved.phase {
             Phase::Creating if StateDir::is_busy(&self.dir) => Status::Creating,
-            _ => saved.status(&self.dir),
+            _ => saved.status_by(&self.dir, lives),
         }
     }
 

@@ -23,6 +23,7 @@ pub mod update;
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use runb_core::Stdout;
+use runb_core::options::Meanwhile;
 
 use crate::args::{Global, Verb};
 use crate::config::Settings;
@@ -40,6 +41,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// Where warnings go.
     pub report: &'a Report,
+    /// What is left to be done for the invocation log.
+    pub meanwhile: Option<Meanwhile>,
     /// Whether there is a stdout.
     pub stdout: Stdout,
 }
