@@ -38,7 +38,7 @@ pub fn count(file: &Path, count: u64) {
 
 /// Takes what was counted; nothing, mostly, which costs one call: a rename of what is not there takes three times as long.
 pub fn take(file: &Path) -> Option<Lost> {
-    if !file.exists() {
+    if nix::unistd::access(file, nix::unistd::AccessFlags::F_OK).is_err() {
         return None;
     }
     let mut own = file.as_os_str().to_owned();
