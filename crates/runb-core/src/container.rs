@@ -111,6 +111,16 @@ struct Held {
 }
 
 impl Held {
+    /// The container `id` of the folder `root`: waits for its lock.
+    fn of(root: &Path, id: &str) -> Result<Self> {
+        let mut dir = match StateDir::open(root, id)? {
+            Opened::Locked(dir) => dir,
+            Opened::Busy(busy) => busy.wait()?,
+        };
+        let saved = dir.load()?;
+        Ok(Held { dir, saved })
+    }
+
     fn status(&self) -> Status {
         self.saved.status(self.dir.path())
     }
@@ -233,12 +243,7 @@ impl Container {
     /// Locks it and reads its state.
     fn hold(&self) -> Result<Held> {
         let (root, id) = self.place();
-        let mut dir = match StateDir::open(root, id)? {
-            Opened::Locked(dir) => dir,
-            Opened::Busy(busy) => busy.wait()?,
-        };
-        let saved = dir.load()?;
-        self.same(Held { dir, saved })
+        self.same(Held::of(root, id)?)
     }
 
     /// Does `work` with it locked; what was done comes back with the result, or with the error.
