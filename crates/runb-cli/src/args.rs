@@ -709,6 +709,8 @@ pub fn parse(argv: &[OsString]) -> Parsed {
     quick::parse(argv).unwrap_or_else(|| parse_by_definitions(argv))
 }
 
+#[cold]
+#[inline(never)]
 fn parse_by_definitions(argv: &[OsString]) -> Parsed {
     let mut global_command = Global::augment_args(command("runb"));
     let words = argv::split(argv, &global_command, |name| {

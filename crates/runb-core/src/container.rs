@@ -35,7 +35,7 @@ use crate::error::{Error, Kind, Result};
 use crate::options::HookEnvironment;
 use crate::plan::program::Program;
 use crate::plan::seccomp::Filter;
-use crate::state::{self, Opened, Phase, Saved, StateDir};
+use crate::state::{self, Opened, Phase, ProcessRef, Saved, StateDir};
 use crate::trace::{Step, Trace, What};
 
 pub use crate::state::Status;
@@ -111,6 +111,16 @@ struct Held {
 }
 
 impl Held {
+    /// The container `id` of the folder `root`: waits for its lock.
+    fn of(root: &Path, id: &str) -> Result<Self> {
+        let mut dir = match StateDir::open(root, id)? {
+            Opened::Locked(dir) => dir,
+            Opened::Busy(busy) => busy.wait()?,
+        };
+        let saved = dir.load()?;
+        Ok(Held { dir, saved })
+    }
+
     fn status(&self) -> Status {
         self.saved.status(self.dir.path())
     }
@@ -182,6 +192,11 @@ impl Container {
 
     /// Where it is in its life, now.
     pub fn status(&self) -> Status {
+        self.status_by(ProcessRef::is_alive)
+    }
+
+    /// The same, by what `lives` says of its init.
+    fn status_by(&self, lives: impl Fn(&ProcessRef) -> bool) -> Status {
         // From running on nothing changes that the kernel does not tell.
         let now = match self.saved.phase {
             Phase::Running => None,
@@ -190,7 +205,7 @@ impl Container {
         let saved = now.as_ref().unwrap_or(&self.saved);
         match saved.phase {
             Phase::Creating if StateDir::is_busy(&self.dir) => Status::Creating,
-            _ => saved.status(&self.dir),
+            _ => saved.status_by(&self.dir, lives),
         }
     }
 
@@ -228,12 +243,7 @@ impl Container {
     /// Locks it and reads its state.
     fn hold(&self) -> Result<Held> {
         let (root, id) = self.place();
-        let mut dir = match StateDir::open(root, id)? {
-            Opened::Locked(dir) => dir,
-            Opened::Busy(busy) => busy.wait()?,
-        };
-        let saved = dir.load()?;
-        self.same(Held { dir, saved })
+        self.same(Held::of(root, id)?)
     }
 
     /// Does `work` with it locked; what was done comes back with the result, or with the error.

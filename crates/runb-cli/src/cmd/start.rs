@@ -9,13 +9,10 @@ use crate::environment::Environment;
 
 /// Starts the container.
 pub fn run(args: &Id, context: &Context<'_>) -> Result<u8> {
-    let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?
-        .with_hook_environment(Environment::of_hooks()?);
-    let steps = match &context.environment.notify_socket {
-        Some(socket) => container.start_until_ready(socket)?,
-        None => container.start()?,
-    };
-    context.report.steps(&steps);
+    let root = options::root(context.global, context.environment)?;
+    let callers = context.environment.notify_socket.as_deref();
+    let container = Container::start_in(&root, &args.id, Environment::of_hooks()?, callers)?;
+    context.report.steps(container.steps());
     context.report.account().annotations(container.annotations());
     Ok(0)
 }

@@ -75,8 +75,15 @@ fn run(
     let streams = Streams::of(state)?;
     let target = Target { init: pidfd, cgroup: None, preserve: 0, stdio: Some(streams.stdio()) };
     let running = join(saved, &plan, target, init, &[])?;
-    let context =
-        Context { hooks: None, saved, status: Status::Created, listener, network: &|_| Ok(()), terminal: &|_| Ok(()) };
+    let context = Context {
+        hooks: None,
+        saved,
+        status: Status::Created,
+        listener,
+        network: &|_| Ok(()),
+        terminal: &|_| Ok(()),
+        meanwhile: None,
+    };
     // Its steps are the hook's own: what is told is how long the hook took.
     let executed = running.until_executed(&plan, context, &mut Trace::begin())?;
     hooks::finish(hook, executed.process, streams, Some(pidfd))

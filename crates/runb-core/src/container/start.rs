@@ -17,7 +17,7 @@ use crate::launch::failure::{late_failure, out_of_memory};
 use crate::notify::{self, Readiness};
 use crate::options::HookEnvironment;
 use crate::plan::Late;
-use crate::state::{Phase, Status};
+use crate::state::{Phase, Saved, Status};
 use crate::trace::{Step, Trace, What};
 
 impl Container {
@@ -26,7 +26,7 @@ impl Container {
     /// # Errors
     /// The status is not `created`; a hook failed; the execve failed. The container is stopped in the last two cases.
     pub fn start(&self) -> Result<Vec<Step>> {
-        self.held_traced(|mut held, trace| held.start(&self.hook_environment, trace)).map(|((), steps)| steps)
+        self.held_traced(|held, trace| held.start_for(None, &self.hook_environment, trace)).map(|(_, steps)| steps)
     }
 
     /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
@@ -35,21 +35,27 @@ impl Container {
     /// # Errors
     /// As [`Container::start`]; or its readiness cannot be passed on, while it runs.
     pub fn start_until_ready(&self, callers: &Path) -> Result<Vec<Step>> {
-        traced(|trace| self.start_and_report(callers, trace)).map(|((), steps)| steps)
+        let start = |held: Held, trace: &mut Trace| held.start_for(Some(callers), &self.hook_environment, trace);
+        self.held_traced(start).map(|(_, steps)| steps)
     }
 
-    fn start_and_report(&self, callers: &Path, trace: &mut Trace) -> Result<()> {
-        let mut held = self.hold()?;
-        trace.done(What::Loaded);
-        held.must_be_created()?;
-        if !self.dir.join(notify::FOLDER).exists() {
-            return held.start(&self.hook_environment, trace);
-        }
-        let Some((pid, pidfd)) = held.saved.init_fd()? else { return Err(has_stopped()) };
-        let readiness = Readiness::listen(&self.dir, callers)?;
-        held.start(&self.hook_environment, trace)?;
-        drop(held);
-        readiness.wait(pid, pidfd)
+    /// As [`Container::load`] and then [`Container::start`], or with `callers` [`Container::start_until_ready`]: its state is read once, under
+    /// the lock. [`Container::steps`] is what was done.
+    ///
+    /// # Errors
+    /// As theirs.
+    pub fn start_in(
+        root: &Path,
+        id: &str,
+        hook_environment: HookEnvironment,
+        callers: Option<&Path>,
+    ) -> Result<Container> {
+        let (saved, steps) = traced(|trace| {
+            let held = Held::of(root, id)?;
+            trace.done(What::Loaded);
+            held.start_for(callers, &hook_environment, trace)
+        })?;
+        Ok(Container { dir: root.join(id), saved, warnings: Vec::new(), hook_environment, steps })
     }
 }
 
@@ -66,6 +72,26 @@ impl Held {
             Status::Running => refused("cannot start an already running container"),
             Status::Paused => refused("cannot start a container in the paused state"),
             Status::Creating => refused("cannot start a container in the creating state"),
+        }
+    }
+
+    /// Starts it, lets it go, and awaits its readiness, if somebody is to be told of that.
+    fn start_for(mut self, callers: Option<&Path>, environment: &HookEnvironment, trace: &mut Trace) -> Result<Saved> {
+        let reports = callers.filter(|_| self.dir.path().join(notify::FOLDER).exists());
+        let awaited = match reports {
+            Some(callers) => {
+                self.must_be_created()?;
+                let init = self.saved.init_fd()?.ok_or_else(has_stopped)?;
+                Some((Readiness::listen(self.dir.path(), callers)?, init))
+            }
+            None => None,
+        };
+        self.start(environment, trace)?;
+        let Held { dir, saved } = self;
+        drop(dir);
+        match awaited {
+            Some((readiness, (pid, pidfd))) => readiness.wait(pid, pidfd).map(|()| saved),
+            None => Ok(saved),
         }
     }
 
