@@ -11,6 +11,7 @@ mod end;
 mod exec;
 mod foreground;
 mod hooks;
+mod joining;
 mod pause;
 mod pidfd_socket;
 mod planned;

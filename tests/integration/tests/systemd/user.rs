@@ -52,6 +52,15 @@ impl User {
         t.finish(command)
     }
 
+    /// A call in the user namespace of `pid` and from a cgroup that is not below the user's systemd, as out of a login session: so
+    /// what is above both is root's.
+    fn runtime_elsewhere(&self, t: &Test, pid: i32, args: &[&str]) -> Outcome {
+        let mut command = self.command("nsenter");
+        command.args(["--user", "--target", &pid.to_string()]);
+        command.arg(t.runtime().path()).arg("--root").arg(t.root()).args(args);
+        t.finish(command)
+    }
+
     fn property(&self, unit: &str, name: &str) -> String {
         let mut command = self.command("systemctl");
         let output = command.args(["--user", "show", "--property", name, "--value", unit]).output().expect("systemctl");
@@ -95,7 +104,12 @@ fn a_users_systemd_makes_the_cgroups_of_a_users_container() {
         }
         user.runtime(t, &["start", bundle.id()]).ok();
         let inside = user.runtime_beside(t, pid, &["exec", bundle.id(), "cat", "/proc/self/cgroup"]).ok();
-        assert!(inside.stdout.contains("0::/"), "{inside:?}");
+        assert!(inside.stdout.contains("0::/\n"), "{inside:?}");
+        // systemd moves it in; a cgroup below it that is not there is named.
+        let inside = user.runtime_elsewhere(t, pid, &["exec", bundle.id(), "cat", "/proc/self/cgroup"]).ok();
+        assert!(inside.stdout.contains("0::/\n"), "{inside:?}");
+        let missing = ["exec", "--cgroup", "nobodys", bundle.id(), "true"];
+        user.runtime_elsewhere(t, pid, &missing).fails_with(&["u-c.scope/nobodys", "ENOENT"]);
         user.runtime(t, &["update", "--pids-limit", "44", bundle.id()]).ok();
         assert_eq!(fs::read_to_string(cgroup.join("pids.max")).expect("pids.max").trim(), "44");
         assert_eq!(user.property("u-c.scope", "TasksMax"), "44");
