@@ -709,6 +709,8 @@ pub fn parse(argv: &[OsString]) -> Parsed {
     quick::parse(argv).unwrap_or_else(|| parse_by_definitions(argv))
 }
 
+#[cold]
+#[inline(never)]
 fn parse_by_definitions(argv: &[OsString]) -> Parsed {
     let mut global_command = Global::augment_args(command("runb"));
     let words = argv::split(argv, &global_command, |name| {
@@ -820,7 +822,15 @@ fn overview() -> String {
     let mut globals = Global::augment_args(command("runb")).help_template("{options}");
     text + &format!("\nFlags:\n{}\n", globals.render_help().to_string().trim_end())
         + "  -h, --help     Print this, or what a verb takes\n  -v, --version  Print the version\n"
+        + NOT_THERE_YET
 }
+
+/// What who comes from runc or crun may look for. README.md has the same.
+const NOT_THERE_YET: &str = "
+Not there yet:
+  processors other than x86-64
+  of crun: mounts, --config, --regex, --log-level, --cgroup-manager, annotations run.oci.*
+";
 
 fn explain(definition: &Definition) -> String {
     let name = format!("runb {}", definition.name);

@@ -278,6 +278,24 @@ fn help_names_every_verb_and_explains_each() {
 }
 
 #[test]
+fn what_help_calls_not_there_is_refused() {
+    let Ok(Request::Print(text)) = parsed("--help").request else { panic!() };
+    assert!(text.contains("Not there yet:"));
+    for (line, word, code) in [
+        ("mounts add ID", "mounts", 3),
+        ("create --config FILE ID", "--config", 1),
+        ("kill --regex ID", "--regex", 1),
+        ("--log-level debug state ID", "--log-level", 1),
+        ("--cgroup-manager systemd state ID", "--cgroup-manager", 1),
+    ] {
+        assert!(text.contains(word), "{word}");
+        let error = parsed(line).request.unwrap_err();
+        assert_eq!(error.code, code, "{error:?}");
+        assert!(error.text.contains(word.trim_start_matches('-')), "{error:?}");
+    }
+}
+
+#[test]
 fn the_definitions_of_every_verb_are_sound() {
     for definition in VERBS {
         verb_command(definition).debug_assert();

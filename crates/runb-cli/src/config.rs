@@ -231,7 +231,14 @@ impl Settings {
             Err(error) if error.kind() == ErrorKind::NotFound => return,
             Err(error) => return self.notes.push(format!("{}: {error}", file.display())),
         };
-        let File { invocation_log: section, systemd } = match toml::from_str::<File>(&text) {
+        self.take_text(file, &text);
+    }
+
+    /// Apart from what asks for a file, as there is none mostly.
+    #[cold]
+    #[inline(never)]
+    fn take_text(&mut self, file: &Path, text: &str) {
+        let File { invocation_log: section, systemd } = match toml::from_str::<File>(text) {
             Ok(file) => file,
             Err(error) => {
                 let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());

@@ -46,8 +46,14 @@ fn call(stdout: Stdout) -> u8 {
     let account = Account::since(record.began());
     let report = Report::new(&parsed.global, parsed.verb.as_deref(), parsed.id.as_deref(), account);
     report.debug(&format!("runb {} called", env!("CARGO_PKG_VERSION")));
-    let context =
-        Context { global: &parsed.global, environment: &environment, settings: &settings, report: &report, stdout };
+    let context = Context {
+        global: &parsed.global,
+        environment: &environment,
+        settings: &settings,
+        report: &report,
+        meanwhile: record.meanwhile(),
+        stdout,
+    };
     let (status, error) = run(&parsed, &context, &report);
     report.debug(&format!("exit status {status} after {:?}", record.elapsed()));
     record.end((parsed.verb, parsed.id), (status, error), report.account());

@@ -25,6 +25,7 @@ mod strict;
 mod update;
 mod watch;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -36,7 +37,7 @@ use crate::error::{Error, Kind, Result};
 use crate::options::HookEnvironment;
 use crate::plan::program::Program;
 use crate::plan::seccomp::Filter;
-use crate::state::{self, Opened, Phase, Saved, StateDir};
+use crate::state::{self, Opened, Phase, ProcessRef, Saved, StateDir};
 use crate::trace::{Step, Trace, What};
 
 pub use crate::state::Status;
@@ -72,8 +73,8 @@ pub struct State {
     /// When it was created (RFC 3339).
     pub created: String,
     /// The configuration's annotations.
-    #[serde(skip_serializing_if = "std::collections::HashMap::is_empty")]
-    pub annotations: std::collections::HashMap<String, String>,
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    pub annotations: HashMap<String, String>,
     /// The user that created it.
     pub owner: String,
 }
@@ -105,6 +106,15 @@ pub struct List {
     pub damaged: Vec<Error>,
 }
 
+impl List {
+    /// What `state` prints of each container. The name of an owner is looked up once.
+    pub fn states(&self) -> Vec<State> {
+        let mut names = HashMap::new();
+        let mut name = |uid: u32| names.entry(uid).or_insert_with(|| owner(uid)).clone();
+        self.containers.iter().map(|container| container.state_of(name(container.saved.owner))).collect()
+    }
+}
+
 /// A container whose folder is locked, with its state as it is now.
 struct Held {
     dir: StateDir,
@@ -112,6 +122,16 @@ struct Held {
 }
 
 impl Held {
+    /// The container `id` of the folder `root`: waits for its lock.
+    fn of(root: &Path, id: &str) -> Result<Self> {
+        let mut dir = match StateDir::open(root, id)? {
+            Opened::Locked(dir) => dir,
+            Opened::Busy(busy) => busy.wait()?,
+        };
+        let saved = dir.load()?;
+        Ok(Held { dir, saved })
+    }
+
     fn status(&self) -> Status {
         self.saved.status(self.dir.path())
     }
@@ -167,7 +187,7 @@ impl Container {
     }
 
     /// The configuration's annotations.
-    pub fn annotations(&self) -> &std::collections::HashMap<String, String> {
+    pub fn annotations(&self) -> &HashMap<String, String> {
         &self.saved.annotations
     }
 
@@ -183,6 +203,11 @@ impl Container {
 
     /// Where it is in its life, now.
     pub fn status(&self) -> Status {
+        self.status_by(ProcessRef::is_alive)
+    }
+
+    /// The same, by what `lives` says of its init.
+    fn status_by(&self, lives: impl Fn(&ProcessRef) -> bool) -> Status {
         // From running on nothing changes that the kernel does not tell.
         let now = match self.saved.phase {
             Phase::Running => None,
@@ -191,12 +216,17 @@ impl Container {
         let saved = now.as_ref().unwrap_or(&self.saved);
         match saved.phase {
             Phase::Creating if StateDir::is_busy(&self.dir) => Status::Creating,
-            _ => saved.status(&self.dir),
+            _ => saved.status_by(&self.dir, lives),
         }
     }
 
     /// What `state` prints.
     pub fn state(&self) -> State {
+        self.state_of(owner(self.saved.owner))
+    }
+
+    /// The same; the name of its owner is known.
+    fn state_of(&self, owner: String) -> State {
         let saved = &self.saved;
         let status = self.status();
         let pid = saved.init.filter(|_| status != Status::Stopped).map_or(0, |init| init.pid);
@@ -209,7 +239,7 @@ impl Container {
             rootfs: saved.rootfs.clone(),
             created: saved.created.clone(),
             annotations: saved.annotations.clone(),
-            owner: owner(saved.owner),
+            owner,
         }
     }
 
@@ -229,12 +259,7 @@ impl Container {
     /// Locks it and reads its state.
     fn hold(&self) -> Result<Held> {
         let (root, id) = self.place();
-        let mut dir = match StateDir::open(root, id)? {
-            Opened::Locked(dir) => dir,
-            Opened::Busy(busy) => busy.wait()?,
-        };
-        let saved = dir.load()?;
-        self.same(Held { dir, saved })
+        self.same(Held::of(root, id)?)
     }
 
     /// Does `work` with it locked; what was done comes back with the result, or with the error.

@@ -91,6 +91,7 @@ pub struct Error {
 
 impl Error {
     /// An error of `kind`; `text` says what was being done or what is wrong.
+    #[cold]
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
         Error {
             kind,
@@ -105,6 +106,7 @@ impl Error {
     }
 
     /// A call of the runtime failed; `call` names it and its object (`open /run/netns/x`).
+    #[cold]
     pub(crate) fn host(call: impl Into<String>, errno: Nix) -> Self {
         let text = call.into();
         let call = Some(Box::new(Call { text: text.clone(), index: None }));
@@ -112,6 +114,7 @@ impl Error {
     }
 
     /// A call failed; `call` names it and its object (`open /run/netns/x`).
+    #[cold]
     pub fn io(call: impl Into<String>, error: &std::io::Error) -> Self {
         match error.raw_os_error() {
             Some(code) => Error::host(call, Nix::from_raw(code)),
@@ -120,64 +123,75 @@ impl Error {
     }
 
     /// config.json is wrong at `origin` (`mounts[6].source`, `process.rlimits[1]`).
+    #[cold]
     pub(crate) fn spec(origin: impl Into<String>, text: impl Into<String>) -> Self {
         Error::new(Kind::Spec, text).at(origin)
     }
 
     /// Something that cannot happen did.
+    #[cold]
     pub fn internal(text: impl Into<String>) -> Self {
         Error::new(Kind::Internal, format!("internal error: {}", text.into()))
     }
 
     /// Names the place in config.json, or the option (`options.pid_file`), unless a more exact one is already named.
+    #[cold]
     pub fn at(mut self, origin: impl Into<String>) -> Self {
         self.origin.get_or_insert_with(|| origin.into().into());
         self
     }
 
     /// Says what may help, behind the text and in brackets.
+    #[cold]
     pub fn with_hint(mut self, hint: impl fmt::Display) -> Self {
         self.text = format!("{} ({hint})", self.text).into();
         self
     }
 
     /// Puts `what: ` before the text: what was being done at large.
+    #[cold]
     pub fn during(mut self, what: impl fmt::Display) -> Self {
         self.text = format!("{what}: {}", self.text).into();
         self
     }
 
     /// Names the errno.
+    #[cold]
     pub(crate) fn with_errno(mut self, errno: Nix) -> Self {
         self.errno = Some(Errno(errno as i32));
         self
     }
 
     /// Names the call of init's program that failed: its index, and the call as strace would print it.
+    #[cold]
     pub(crate) fn with_call(mut self, index: usize, call: String) -> Self {
         self.call = Some(Box::new(Call { text: call, index: Some(index) }));
         self
     }
 
     /// It is a command that is not executed, of which `what` says no more than that.
+    #[cold]
     pub(crate) fn of_command(mut self, what: &str) -> Self {
         (self.kind, self.plain) = (Kind::Command, Some(what.into()));
         self
     }
 
     /// Sets the kind.
+    #[cold]
     pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
 
     /// Attaches a failure of the clean-up that followed; it never replaces the error itself.
+    #[cold]
     pub fn and_cleanup(mut self, error: Error) -> Self {
         self.cleanup.push(error);
         self
     }
 
     /// Attaches what was done before.
+    #[cold]
     pub(crate) fn with_steps(mut self, steps: Vec<Step>) -> Self {
         self.steps = steps;
         self

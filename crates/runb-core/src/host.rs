@@ -5,7 +5,6 @@ pub mod lsm;
 pub mod mounts;
 pub mod standing;
 
-use std::fs;
 use std::path::PathBuf;
 
 use nix::libc;
@@ -45,7 +44,7 @@ impl Host {
     /// Asks the kernel.
     ///
     /// # Errors
-    /// /proc/sys/kernel/cap_last_cap or what tells of the cgroups cannot be read.
+    /// The capabilities, or what tells of the cgroups, cannot be read.
     pub fn probe() -> Result<Self> {
         let ignored = [libc::SIGHUP, libc::SIGINT].into_iter().filter(|signal| sys::is_ignored(*signal)).collect();
         let host = Host::probe_processes()?;
@@ -56,11 +55,8 @@ impl Host {
     /// Asks for what a process in a container that exists depends on, so neither for the cgroups nor for mounts.
     ///
     /// # Errors
-    /// /proc/sys/kernel/cap_last_cap cannot be read.
+    /// The capabilities cannot be read.
     pub fn probe_processes() -> Result<Self> {
-        const CAP: &str = "/proc/sys/kernel/cap_last_cap";
-        let last = fs::read_to_string(CAP).map_err(|e| Error::io(format!("read {CAP}"), &e))?;
-        let last_capability = last.trim().parse().map_err(|e| Error::internal(format!("{CAP}: {last:?}: {e}")))?;
         let capabilities = own_capabilities()?;
         let names = uname().map_err(|errno| Error::host("uname", errno))?;
         Ok(Host {
@@ -71,7 +67,7 @@ impl Host {
             ids: (geteuid().as_raw(), getegid().as_raw()),
             standing: Standing::probe(capabilities),
             capabilities,
-            last_capability,
+            last_capability: last_capability()?,
             ignored: Vec::new(),
         })
     }
@@ -97,6 +93,17 @@ impl Host {
             ignored: Vec::new(),
         }
     }
+}
+
+/// The highest capability that the kernel knows, which has had this one since Linux 5.9 and none after it so far: two calls,
+/// where a file (/proc/sys/kernel/cap_last_cap) takes five.
+fn last_capability() -> Result<u8> {
+    const CAP_CHECKPOINT_RESTORE: u8 = 40;
+    let from = match sys::knows_capability(CAP_CHECKPOINT_RESTORE) {
+        true => CAP_CHECKPOINT_RESTORE,
+        false => 0,
+    };
+    (from..64).take_while(|number| sys::knows_capability(*number)).last().ok_or_else(|| Error::internal("prctl(PR_CAPBSET_READ) knows no capability"))
 }
 
 fn own_capabilities() -> Result<u64> {

@@ -24,7 +24,7 @@ use crate::child::{Child, Place};
 use crate::error::{Error, Result};
 use crate::hearing::{Said, receive_or_end};
 use crate::hooks::process_state;
-use crate::options::HookEnvironment;
+use crate::options::{HookEnvironment, Meanwhile};
 use crate::plan::exec::ExecPlan;
 use crate::plan::program::{Mark, Program};
 use crate::plan::seccomp::Filter;
@@ -51,6 +51,8 @@ pub(crate) struct Context<'a> {
     pub(crate) network: &'a dyn Fn(i32) -> Result<()>,
     /// What becomes of the terminal of a process that joins.
     pub(crate) terminal: &'a dyn Fn(&Master) -> Result<()>,
+    /// What the caller has to do, while init is at work and would only be waited for.
+    pub(crate) meanwhile: Option<&'a Meanwhile>,
 }
 
 /// What is done with the process id of whoever is init from now on.
@@ -128,6 +130,7 @@ impl<'p> Running<'p> {
     }
 
     fn go_through(&mut self, plan: &Plan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
+        context.meanwhile.iter().for_each(|meanwhile| meanwhile.call());
         let later = |point: &Point| !matches!(point, Point::Cgroup | Point::Ready);
         let mut expected: Vec<Point> = self.program.points().filter(later).collect();
         expected.push(Point::Ready);
@@ -309,6 +312,7 @@ impl Running<'_> {
     }
 
     fn execute(&mut self, plan: &ExecPlan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
+        context.meanwhile.iter().for_each(|meanwhile| meanwhile.call());
         // In the container's pid namespace the process may be in the hands of another: what is out of turn is not heard.
         let points: Vec<Point> = self.program.points().filter(|point| *point != Point::Cgroup).collect();
         let carries = points.contains(&Point::Terminal);

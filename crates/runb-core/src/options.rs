@@ -3,6 +3,7 @@
 mod criu;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -134,6 +135,28 @@ impl HookEnvironment {
     }
 }
 
+/// Something of the caller's own that is to be done before a call returns, and as well while init is at work, where this process would
+/// only wait.
+#[derive(Clone)]
+pub struct Meanwhile(Arc<dyn Fn() + Send + Sync>);
+
+impl Meanwhile {
+    /// It is called at most once for each container or process, and not at all where that fails before there is an init.
+    pub fn new(work: impl Fn() + Send + Sync + 'static) -> Self {
+        Meanwhile(Arc::new(work))
+    }
+
+    pub(crate) fn call(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
 /// What the caller of `create` and `run` asks for: [`Options::new`], and then its fields.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -170,6 +193,8 @@ pub struct Options {
     pub search: Vec<PathBuf>,
     /// The environment of hooks in the runtime's namespaces that name none.
     pub hook_environment: HookEnvironment,
+    /// What else the caller has to do.
+    pub meanwhile: Option<Meanwhile>,
 }
 
 impl Options {
@@ -224,6 +249,18 @@ impl FromStr for UserIds {
     }
 }
 
+/// What the caller of `start` asks for: [`StartOptions::default`], and then its fields.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct StartOptions {
+    /// The environment of hooks in the runtime's namespaces that name none.
+    pub hook_environment: HookEnvironment,
+    /// The datagram socket that is told when the workload is ready (`NOTIFY_SOCKET`), and until then waited for.
+    pub notify_socket: Option<PathBuf>,
+    /// What else the caller has to do.
+    pub meanwhile: Option<Meanwhile>,
+}
+
 /// What the caller of `exec` asks for: [`ExecOptions::default`], and then its fields. What is absent is as the container's own process has it.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -264,6 +301,8 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// Whether a paused container is an obstacle.
     pub paused: Paused,
+    /// What else the caller has to do.
+    pub meanwhile: Option<Meanwhile>,
 }
 
 #[cfg(test)]

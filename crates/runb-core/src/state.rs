@@ -252,7 +252,12 @@ impl Saved {
 
     /// Where a container whose create is not at work (any more) is in its life; `folder` is that of its state.
     pub(crate) fn status(&self, folder: &Path) -> Status {
-        let lives = self.init.is_some_and(|init| init.is_alive());
+        self.status_by(folder, ProcessRef::is_alive)
+    }
+
+    /// The same, by what `lives` says of its init.
+    pub(crate) fn status_by(&self, folder: &Path, lives: impl Fn(&ProcessRef) -> bool) -> Status {
+        let lives = self.init.as_ref().is_some_and(lives);
         match self.phase {
             // A create that has been ended: its init ends, too, as nobody hears its report; or waits for a start that does not
             // come, until it is deleted.

@@ -33,6 +33,12 @@ pub fn is_ignored(signal: i32) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
+/// prctl(2), PR_CAPBSET_READ: whether the kernel has a capability of that number.
+pub fn knows_capability(number: u8) -> bool {
+    // SAFETY: the call takes numbers, and says by its result alone.
+    unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), 0, 0, 0) >= 0 }
+}
+
 /// pidfd_open(2): a descriptor of the process `pid`.
 ///
 /// # Errors

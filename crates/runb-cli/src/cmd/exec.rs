@@ -12,7 +12,8 @@ use crate::args;
 
 /// Runs the process; in the foreground its exit status is the command's.
 pub fn run(args: &args::Exec, context: &Context<'_>) -> Result<u8> {
-    let options = exec_options(args)?;
+    let mut options = exec_options(args)?;
+    options.meanwhile = context.meanwhile.clone();
     let container = Container::load(&options::root(context.global, context.environment)?, &args.id)?;
     let foreground = if args.detach { None } else { Some(Foreground::begin(Subreaper::No)?) };
     let Exec { workload, warnings, steps, .. } =

@@ -23,6 +23,7 @@ pub mod update;
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use runb_core::Stdout;
+use runb_core::options::Meanwhile;
 
 use crate::args::{Global, Verb};
 use crate::config::Settings;
@@ -40,6 +41,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// Where warnings go.
     pub report: &'a Report,
+    /// What is left to be done for the invocation log.
+    pub meanwhile: Option<Meanwhile>,
     /// Whether there is a stdout.
     pub stdout: Stdout,
 }
@@ -68,29 +71,35 @@ impl Context<'_> {
     }
 }
 
+/// Calls `verb`, which stays a function of its own: in one with all verbs, each would have the others' code around its own.
+#[inline(never)]
+fn apart<A>(verb: impl Fn(&A, &Context<'_>) -> Result<u8>, args: &A, context: &Context<'_>) -> Result<u8> {
+    verb(args, context)
+}
+
 /// Runs a verb; returns the exit status.
 pub fn run(verb: &Verb, context: &Context<'_>) -> Result<u8> {
     match verb {
-        Verb::Create(args) => create::run(args, context),
-        Verb::Start(args) => start::run(args, context),
-        Verb::State(args) => state::run(args, context),
-        Verb::Kill(args) => kill::run(args, context),
-        Verb::Delete(args) => delete::run(args, context),
-        Verb::Run(args) => run::run(args, context),
-        Verb::List(args) => list::run(args, context),
-        Verb::Pause(args) => pause::pause(args, context),
-        Verb::Resume(args) => pause::resume(args, context),
-        Verb::Ps(args) => ps::run(args, context),
-        Verb::Events(args) => events::run(args, context),
-        Verb::Update(args) => update::run(args, context),
-        Verb::Checkpoint(args) => checkpoint::run(args, context),
-        Verb::Restore(args) => restore::run(args, context),
-        Verb::Plan(args) => plan::run(args, context),
-        Verb::Exec(args) => exec::run(args, context),
+        Verb::Create(args) => apart(create::run, args, context),
+        Verb::Start(args) => apart(start::run, args, context),
+        Verb::State(args) => apart(state::run, args, context),
+        Verb::Kill(args) => apart(kill::run, args, context),
+        Verb::Delete(args) => apart(delete::run, args, context),
+        Verb::Run(args) => apart(run::run, args, context),
+        Verb::List(args) => apart(list::run, args, context),
+        Verb::Pause(args) => apart(pause::pause, args, context),
+        Verb::Resume(args) => apart(pause::resume, args, context),
+        Verb::Ps(args) => apart(ps::run, args, context),
+        Verb::Events(args) => apart(events::run, args, context),
+        Verb::Update(args) => apart(update::run, args, context),
+        Verb::Checkpoint(args) => apart(checkpoint::run, args, context),
+        Verb::Restore(args) => apart(restore::run, args, context),
+        Verb::Plan(args) => apart(plan::run, args, context),
+        Verb::Exec(args) => apart(exec::run, args, context),
         Verb::Spec(args) => spec::run(args),
-        Verb::Features(args) => features::run(args, context),
-        Verb::Seccomp(args) => seccomp::run(args, context),
-        Verb::Log(args) => crate::log::run(args, context),
+        Verb::Features(args) => apart(features::run, args, context),
+        Verb::Seccomp(args) => apart(seccomp::run, args, context),
+        Verb::Log(args) => apart(crate::log::run, args, context),
         Verb::Help(_) => bail!("internal error: help is printed where it is parsed"),
     }
 }

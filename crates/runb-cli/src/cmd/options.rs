@@ -22,7 +22,9 @@ pub fn root(global: &Global, environment: &Environment) -> Result<PathBuf> {
 
 /// What `create` and `run` ask for.
 pub fn options(context: &Context<'_>, create: &Create) -> Result<Options> {
-    read(context.global, context.environment, context.settings, create)
+    let mut options = read(context.global, context.environment, context.settings, create)?;
+    options.meanwhile = context.meanwhile.clone();
+    Ok(options)
 }
 
 fn read(global: &Global, environment: &Environment, settings: &Settings, create: &Create) -> Result<Options> {

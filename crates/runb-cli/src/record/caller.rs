@@ -2,12 +2,31 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::OnceLock;
 
 use super::entry::{Caller, Parent};
 
-/// Asked for when the call begins: later the parent may be gone.
-pub fn caller() -> Caller {
-    let pid = nix::unistd::getppid().as_raw();
+/// The process that has called, and what the kernel tells of it. That is asked for when the call begins, as the process may be gone
+/// later; by a verb that launches something as soon as it would wait, half a millisecond later.
+#[derive(Debug)]
+pub struct Called {
+    pid: i32,
+    told: OnceLock<Caller>,
+}
+
+impl Called {
+    /// It, not looked at yet.
+    pub fn new() -> Self {
+        Called { pid: nix::unistd::getppid().as_raw(), told: OnceLock::new() }
+    }
+
+    /// What is known of it, from the first time on that this is asked.
+    pub fn caller(&self) -> &Caller {
+        self.told.get_or_init(|| look(self.pid))
+    }
+}
+
+fn look(pid: i32) -> Caller {
     let uid = nix::unistd::getuid().as_raw();
     // A page holds all that is looked for.
     let mut buffer = [0; 4096];

@@ -19,14 +19,17 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::OFlag;
+use runb_core::options::Meanwhile;
 use sha2::{Digest, Sha256};
 
 use crate::config::Settings;
 use account::Account;
-use entry::{Caller, Entry, Event, Exit, seconds, timestamp};
+use caller::Called;
+use entry::{Entry, Event, Exit, seconds, timestamp};
 use target::Target;
 
 /// How many lines tell what a failed call did before.
@@ -39,7 +42,8 @@ pub struct Record {
     settings: Settings,
     invocation: String,
     began: Instant,
-    caller: Caller,
+    /// None of a call that is not on record.
+    called: Option<Arc<Called>>,
     /// As they are written; kept where the end is told to others.
     argv: Vec<String>,
     /// The log, while a brief verb is at work.
@@ -49,14 +53,24 @@ pub struct Record {
 /// Verbs that end at once and make no process: the log stays open for their second line.
 const BRIEF: [&str; 6] = ["state", "kill", "pause", "resume", "list", "ps"];
 
+/// Verbs that wait for a process to begin.
+const LAUNCHING: [&str; 4] = ["create", "run", "exec", "start"];
+
 /// Writes the line of a call of `verb`; `own_length` of the arguments are runb's own.
 pub fn begin(settings: Settings, argv: &[OsString], own_length: usize, verb: Option<&str>) -> Record {
     let began = Instant::now();
     let target = Target::new(&settings);
     let others = settings.journal.is_some() || settings.spans.is_some();
     if target.is_none() && !others {
-        let (invocation, caller) = (String::new(), Caller::default());
-        return Record { target, settings, invocation, began, caller, argv: Vec::new(), held: None };
+        return Record {
+            target,
+            settings,
+            invocation: String::new(),
+            began,
+            called: None,
+            argv: Vec::new(),
+            held: None,
+        };
     }
     let mut held = None;
     let now = SystemTime::now();
@@ -84,7 +98,11 @@ pub fn begin(settings: Settings, argv: &[OsString], own_length: usize, verb: Opt
         true => redacted.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         false => Vec::new(),
     };
-    Record { target, settings, invocation, began, caller: caller::caller(), argv, held }
+    let called = Called::new();
+    if verb.is_none_or(|verb| !LAUNCHING.contains(&verb)) {
+        called.caller();
+    }
+    Record { target, settings, invocation, began, called: Some(Arc::new(called)), argv, held }
 }
 
 impl Record {
@@ -95,20 +113,19 @@ impl Record {
         (status, error): (u8, Option<String>),
         account: &Account,
     ) {
-        if self.invocation.is_empty() {
-            return;
-        }
+        let Some(called) = self.called.take() else { return };
+        let caller = called.caller();
         let (elapsed, now) = (self.began.elapsed(), SystemTime::now());
         let debug = self.debug((verb.as_deref(), container.as_deref()), error.is_some(), account);
         let mut names = account.names();
-        names.container = names.container.or_else(|| self.caller.name.clone());
+        names.container = names.container.or_else(|| caller.name.clone());
         let exit = Exit {
             verb,
             container,
             names,
             status,
             seconds: seconds(elapsed),
-            caller: self.caller.clone(),
+            caller: caller.clone(),
             bundle: account.config(|bundle, _| bundle.display().to_string()),
             config: account.config(|_, config| digest(config)),
             process: account.process(),
@@ -139,7 +156,9 @@ impl Record {
                 None => drop(target.append(&lines, 0)),
             }
         }
-        self.tell_others(&entry, now.checked_sub(elapsed).unwrap_or(now), account);
+        if self.settings.journal.is_some() || self.settings.spans.is_some() {
+            self.tell_others(&entry, now.checked_sub(elapsed).unwrap_or(now), account);
+        }
     }
 
     /// What was done on the way: the last things, where the call failed; all, where it was asked for.
@@ -155,6 +174,8 @@ impl Record {
     }
 
     /// To journald and to a collector of traces, where they are set up.
+    #[cold]
+    #[inline(never)]
     fn tell_others(&self, entry: &Entry, began: SystemTime, account: &Account) {
         if let Some(socket) = &self.settings.journal {
             journal::send(socket, entry, &self.argv);
@@ -168,6 +189,14 @@ impl Record {
         if let Ok(mut file) = open(path) {
             let _ = target::write(&mut file, line.as_bytes()).ok();
         }
+    }
+
+    /// What is left to be done for the record, while something else is waited for.
+    pub fn meanwhile(&self) -> Option<Meanwhile> {
+        let called = self.called.clone()?;
+        Some(Meanwhile::new(move || {
+            called.caller();
+        }))
     }
 
     /// When the call began.

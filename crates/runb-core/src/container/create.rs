@@ -316,6 +316,7 @@ impl Launch<'_> {
                 listener,
                 network: &network,
                 terminal: &|_| Ok(()),
+                meanwhile: self.options.meanwhile.as_ref(),
             };
             running.until_ready(plan, context, trace)
         });

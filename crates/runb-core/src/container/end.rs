@@ -213,7 +213,8 @@ impl Held {
 
     /// Returns what went wrong in poststop hooks.
     pub(super) fn delete(self, force: Force, environment: &HookEnvironment, trace: &mut Trace) -> Result<Vec<Error>> {
-        let status = self.status();
+        let init = self.saved.init_fd()?;
+        let status = self.saved.status_by(self.dir.path(), |_| init.is_some());
         if force == Force::No && matches!(status, Status::Running | Status::Paused) {
             let text = format!("cannot delete container {} that is not stopped: {status}", self.saved.id);
             return Err(Error::new(Kind::State, text));
@@ -221,9 +222,9 @@ impl Held {
         let Held { dir, saved } = &self;
         let spec = saved.hooks.then(|| self.config()).transpose();
         // A launch that was killed may have moved network devices, which go with the namespace.
-        let init = || saved.init.filter(|init| init.is_alive()).map(|init| init.pid);
-        let inside = Inside::again(&saved.journal.devices(), init);
-        let own = remains::end(dir, saved)?;
+        let living = || init.as_ref().map(|(pid, _)| *pid);
+        let inside = Inside::again(&saved.journal.devices(), living);
+        let own = remains::end(dir, saved, init)?;
         trace.done(What::Ended);
         let mut warnings = Vec::new();
         match spec {
@@ -242,6 +243,6 @@ impl Held {
 
 /// Kills init and whatever is left in the cgroup, and waits until they are gone.
 fn end(saved: &Saved) -> Result<()> {
-    remains::end_init(saved)?;
+    remains::end_init(saved, saved.init_fd()?)?;
     saved.own_cgroup().map_or(Ok(()), |cgroup| cgroup.kill(deadline()))
 }

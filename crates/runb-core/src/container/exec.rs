@@ -64,7 +64,9 @@ impl Container {
             None => super::console::prepare(master),
         };
         let network = &|_| Ok(());
-        let context = Context { hooks: None, saved: &self.saved, status, listener, network, terminal: &terminal };
+        let meanwhile = options.meanwhile.as_ref();
+        let context =
+            Context { hooks: None, saved: &self.saved, status, listener, network, terminal: &terminal, meanwhile };
         let target = Target { init: pidfd.as_fd(), cgroup: None, preserve: options.preserve_fds, stdio: None };
         let moved = OnceCell::new();
         let running = join(&self.saved, (&plan, &moved), &request, target, init, trace)?;
@@ -80,8 +82,13 @@ impl Container {
     /// The container's init with a pidfd of it, if processes can be added.
     fn joinable(&self, paused: Paused) -> Result<(ProcessRef, OwnedFd, Status)> {
         let refused = |text: &str| Err(Error::new(Kind::State, text));
-        let status = self.status();
-        match (status, self.saved.init, self.saved.init_fd()?) {
+        let opened = self.saved.init_fd()?;
+        let lives = |init: &ProcessRef| match self.saved.init == Some(*init) {
+            true => opened.is_some(),
+            false => init.is_alive(),
+        };
+        let status = self.status_by(lives);
+        match (status, self.saved.init, opened) {
             // Its mounts may still be the host's.
             (Status::Creating, ..) => refused("cannot exec in a container in the creating state"),
             (Status::Paused, ..) if paused == Paused::Refuse => refused("cannot exec in a paused container"),

@@ -74,8 +74,15 @@ fn run(
     // Its steps are the hook's own: what is told is how long the hook took.
     let (moved, mut steps) = (OnceCell::new(), Trace::begin());
     let running = join(saved, (&plan, &moved), &request, target, init, &mut steps)?;
-    let context =
-        Context { hooks: None, saved, status: Status::Created, listener, network: &|_| Ok(()), terminal: &|_| Ok(()) };
+    let context = Context {
+        hooks: None,
+        saved,
+        status: Status::Created,
+        listener,
+        network: &|_| Ok(()),
+        terminal: &|_| Ok(()),
+        meanwhile: None,
+    };
     let executed = running.until_executed(&plan, context, &mut steps)?;
     hooks::finish(hook, executed.process, streams, Some(pidfd))
 }

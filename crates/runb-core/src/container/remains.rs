@@ -2,7 +2,7 @@
 //! wrote down who it is.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
@@ -20,14 +20,17 @@ use crate::sys;
 /// How long an exec may take to notice that init is gone.
 const EXEC: Duration = Duration::from_secs(1);
 
-/// Ends everybody of the container in `dir`. Tells whether its cgroups are still its own: once init is gone, another container
+/// A living init.
+pub(super) type Init = (i32, OwnedFd);
+
+/// Ends everybody of the container in `dir`, and `init` first. Tells whether its cgroups are still its own: once init is gone, another container
 /// may have found them empty and taken them over.
-pub(super) fn end(dir: &StateDir, saved: &Saved) -> Result<Own> {
+pub(super) fn end(dir: &StateDir, saved: &Saved, init: Option<Init>) -> Result<Own> {
     if saved.init.is_none() {
         end_orphan(dir, saved)?;
         return Ok(Own::Unused);
     }
-    let lived = end_init(saved)?;
+    let lived = end_init(saved, init)?;
     // Mostly init was the last: then the cgroup goes at once, and nobody need be looked for.
     if saved.journal.undo_if_unused() {
         return Ok(Own::Used);
@@ -73,9 +76,9 @@ pub(super) fn let_go(saved: &Saved) {
     }
 }
 
-/// Kills init and waits until it is gone.
-pub(super) fn end_init(saved: &Saved) -> Result<Lived> {
-    let Some((pid, pidfd)) = saved.init_fd()? else { return Ok(Lived::No) };
+/// Kills `init` and waits until it is gone.
+pub(super) fn end_init(saved: &Saved, init: Option<Init>) -> Result<Lived> {
+    let Some((pid, pidfd)) = init else { return Ok(Lived::No) };
     match sys::pidfd_send_signal(&pidfd, libc::SIGKILL) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => return Err(Error::host(format!("pidfd_send_signal 9 to {pid}"), errno)),

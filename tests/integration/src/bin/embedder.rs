@@ -6,11 +6,12 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use runb_core::container::{Container, Force};
-use runb_core::options::Options;
+use runb_core::options::{Meanwhile, Options};
 use runb_core::stats::Stats;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -66,7 +67,14 @@ fn be_busy(done: &AtomicBool) {
 }
 
 fn run(options: &Options) -> runb_core::Result<String> {
-    let running = Container::run(options)?;
+    let meanwhile = Arc::new(AtomicUsize::new(0));
+    let mut options = options.clone();
+    let times = Arc::clone(&meanwhile);
+    options.meanwhile = Some(Meanwhile::new(move || {
+        times.fetch_add(1, Ordering::Relaxed);
+    }));
+    let running = Container::run(&options)?;
+    assert_eq!(meanwhile.load(Ordering::Relaxed), 1, "what the program had to do meanwhile");
     let ended = loop {
         match waitid(WaitId::PidFd(running.workload().pidfd().as_fd()), WaitIdOptions::EXITED) {
             Err(rustix::io::Errno::INTR) => {}

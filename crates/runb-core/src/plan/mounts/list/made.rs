@@ -142,6 +142,7 @@ impl Mounts<'_> {
     /// Fails unless the name of each mount leads to it: who shares the filesystem that it lies on may have renamed the
     /// directory under it.
     pub(in crate::plan) fn verify(&self, p: &mut Program) {
+        let limited = self.user_namespace || self.request.host.standing.has_locks();
         let mut ids: Option<MountIds> = None;
         for mounted in self.done.iter().filter(|mounted| self.is_seen(mounted)) {
             let above = self.done.above(&mounted.at);
@@ -159,9 +160,9 @@ impl Mounts<'_> {
             ));
             match mounted.kind {
                 Kind::Directory => {
-                    let closed = mounted.filesystem == Filesystem::Hosts;
+                    // A directory of somebody else's may not let the root of a user namespace in.
+                    let closed = limited && mounted.filesystem == Filesystem::Hosts;
                     same_directory(p, mounted.tree, &start, closed);
-                    // A directory of somebody else's may let nobody in: root of a user namespace, or of a client of NFS.
                     if closed {
                         let first = p.calls().len();
                         same_mount(p, mounted.tree, &start, &mut ids);
