@@ -305,8 +305,9 @@ fn the_containers_terminal_has_the_users_size_and_follows_it() {
 fn a_signal_to_the_foreground_reaches_a_workload_with_a_terminal() {
     for_anyone(V2, |t| {
         foreground_without_terminal(t);
-        let socketless = with_terminal(t.bundle())
-            .sh("trap 'echo term; exit 9' TERM; echo up >/share/events; while :; do read end; done");
+        // It waits by `wait`, which misses no signal: one that comes right before a `read` would not end that.
+        let socketless =
+            with_terminal(t.bundle()).sh("trap 'echo term; exit 9' TERM; sleep 1000 & echo up >/share/events; wait");
         let mut events = t.fifo(&socketless, "events");
         let (input, _held) = std::io::pipe().expect("a pipe");
         let mut command = socketless.write().command("run", &[]);
