@@ -59,6 +59,9 @@ impl Child {
                 "its cgroup takes none, see cgroup.type there: a cgroup above has processes in it, and gives on controllers for \
                  threads",
             ),
+            Errno::EACCES if cgroup.is_some() && call == "clone3" => failed((call, errno)).with_hint(
+                "a process is put into a cgroup by who may write to cgroup.procs of the one that is above it and the caller's",
+            ),
             _ => failed((call, errno)),
         })?;
         Ok(Child { pid: spawned.pid, pidfd: Some(spawned.pidfd), socket: ours })

@@ -11,6 +11,7 @@ mod end;
 mod exec;
 mod foreground;
 mod hooks;
+mod joining;
 mod pause;
 mod pidfd_socket;
 mod planned;
@@ -24,6 +25,7 @@ mod strict;
 mod update;
 mod watch;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -71,8 +73,8 @@ pub struct State {
     /// When it was created (RFC 3339).
     pub created: String,
     /// The configuration's annotations.
-    #[serde(skip_serializing_if = "std::collections::HashMap::is_empty")]
-    pub annotations: std::collections::HashMap<String, String>,
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    pub annotations: HashMap<String, String>,
     /// The user that created it.
     pub owner: String,
 }
@@ -102,6 +104,15 @@ pub struct List {
     pub containers: Vec<Container>,
     /// What is wrong with the others.
     pub damaged: Vec<Error>,
+}
+
+impl List {
+    /// What `state` prints of each container. The name of an owner is looked up once.
+    pub fn states(&self) -> Vec<State> {
+        let mut names = HashMap::new();
+        let mut name = |uid: u32| names.entry(uid).or_insert_with(|| owner(uid)).clone();
+        self.containers.iter().map(|container| container.state_of(name(container.saved.owner))).collect()
+    }
 }
 
 /// A container whose folder is locked, with its state as it is now.
@@ -176,7 +187,7 @@ impl Container {
     }
 
     /// The configuration's annotations.
-    pub fn annotations(&self) -> &std::collections::HashMap<String, String> {
+    pub fn annotations(&self) -> &HashMap<String, String> {
         &self.saved.annotations
     }
 
@@ -211,6 +222,11 @@ impl Container {
 
     /// What `state` prints.
     pub fn state(&self) -> State {
+        self.state_of(owner(self.saved.owner))
+    }
+
+    /// The same; the name of its owner is known.
+    fn state_of(&self, owner: String) -> State {
         let saved = &self.saved;
         let status = self.status();
         let pid = saved.init.filter(|_| status != Status::Stopped).map_or(0, |init| init.pid);
@@ -223,7 +239,7 @@ impl Container {
             rootfs: saved.rootfs.clone(),
             created: saved.created.clone(),
             annotations: saved.annotations.clone(),
-            owner: owner(saved.owner),
+            owner,
         }
     }
 

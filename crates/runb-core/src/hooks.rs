@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::WaitStatus;
 use oci_spec::runtime::{Hook, Hooks};
+use runb_init::Point;
 use serde::Serialize;
 
 use crate::child::{Child, Place};
@@ -193,15 +194,15 @@ pub(crate) fn run_in_runtime(
 ) -> Result<Finished> {
     let streams = Streams::of(state)?;
     let place = Place { stdio: Some(streams.stdio()), ..Place::default() };
-    let child = start(&plan::hooks::in_runtime(hook, bundle, environment), place)?;
+    let child = start(&plan::hooks::in_runtime(hook, bundle, environment), place, |_| Ok(()))?;
     finish(hook, child, streams, serves)
 }
 
-/// Starts the program of a hook.
+/// Starts the program of a hook. `work` is done with its process id where it stops for that.
 ///
 /// # Errors
-/// A call that makes it, or of it.
-pub(crate) fn start(program: &Program, place: Place<'_>) -> Result<Child> {
+/// A call that makes it, or of it; `work` fails.
+pub(crate) fn start(program: &Program, place: Place<'_>, work: impl Fn(i32) -> Result<()>) -> Result<Child> {
     let mut child = Child::spawn(program, place, "a hook")?;
     loop {
         let Some(pidfd) = child.pidfd() else { return Err(Error::internal("a hook that was killed")) };
@@ -214,6 +215,10 @@ pub(crate) fn start(program: &Program, place: Place<'_>) -> Result<Child> {
                 return Err(if place.is_empty() { error } else { error.at(place) });
             }
             Said::Twin { pid, maker } if maker == child.pid => child.becomes(pid)?,
+            Said::Reached(report) if report.point == Point::Cgroup as u8 => {
+                work(child.pid)?;
+                child.resume()?;
+            }
             other => return Err(Error::internal(format!("a hook's process said {other:?} out of turn"))),
         }
     }

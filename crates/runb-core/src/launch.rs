@@ -7,6 +7,7 @@ mod hooks;
 mod id_maps;
 pub(crate) mod listener;
 mod mounts;
+pub(crate) mod moved;
 mod procfs;
 mod unmapped;
 
@@ -313,7 +314,7 @@ impl Running<'_> {
     fn execute(&mut self, plan: &ExecPlan, mut context: Context<'_>, trace: &mut Trace) -> Result<()> {
         context.meanwhile.iter().for_each(|meanwhile| meanwhile.call());
         // In the container's pid namespace the process may be in the hands of another: what is out of turn is not heard.
-        let points: Vec<Point> = plan.program.points().collect();
+        let points: Vec<Point> = self.program.points().filter(|point| *point != Point::Cgroup).collect();
         let carries = points.contains(&Point::Terminal);
         for point in points {
             let report = self.reach(point)?;

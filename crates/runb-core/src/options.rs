@@ -249,6 +249,18 @@ impl FromStr for UserIds {
     }
 }
 
+/// What the caller of `start` asks for: [`StartOptions::default`], and then its fields.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct StartOptions {
+    /// The environment of hooks in the runtime's namespaces that name none.
+    pub hook_environment: HookEnvironment,
+    /// The datagram socket that is told when the workload is ready (`NOTIFY_SOCKET`), and until then waited for.
+    pub notify_socket: Option<PathBuf>,
+    /// What else the caller has to do.
+    pub meanwhile: Option<Meanwhile>,
+}
+
 /// What the caller of `exec` asks for: [`ExecOptions::default`], and then its fields. What is absent is as the container's own process has it.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

@@ -145,10 +145,21 @@ fn parse<T: DeserializeOwned>(
     name: &str,
     tolerate: impl Fn(&mut Value) -> Vec<String>,
 ) -> Result<(T, Vec<String>)> {
-    let escaped_nul = text.windows(6).any(|window| window == b"\\u0000");
+    let escaped_nul = text.contains(&b'\\') && text.windows(6).any(|window| window == b"\\u0000");
     if !escaped_nul && let Some(value) = parse_at_once(text) {
         return Ok((value, Vec::new()));
     }
+    parse_in_detail(text, name, tolerate)
+}
+
+/// The second attempt. What it takes is kept apart from the first: it would have the stack of both.
+#[cold]
+#[inline(never)]
+fn parse_in_detail<T: DeserializeOwned>(
+    text: &[u8],
+    name: &str,
+    tolerate: impl Fn(&mut Value) -> Vec<String>,
+) -> Result<(T, Vec<String>)> {
     let mut value: Value = serde_json::from_slice(text).map_err(|e| Error::new(Kind::Spec, format!("{name}: {e}")))?;
     if let Some(place) = nul(&value, String::new()) {
         return Err(Error::spec(place, "a string with a NUL byte in it"));
@@ -185,7 +196,8 @@ fn in_runcs_words(place: &str, text: String) -> String {
 
 /// The value, if it can be read and there is nothing in `text` that it does not know.
 fn parse_at_once<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
-    let mut json = serde_json::Deserializer::from_slice(text);
+    // Once for all strings: each by itself takes six times as long.
+    let mut json = serde_json::Deserializer::from_str(std::str::from_utf8(text).ok()?);
     let mut unknown = false;
     let value = serde_ignored::deserialize(&mut json, |_| unknown = true).ok()?;
     json.end().ok()?;

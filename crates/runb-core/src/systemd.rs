@@ -1,7 +1,7 @@
 //! systemd as the maker of cgroups: units are started, changed and stopped by D-Bus.
 //!
-//! Source: org.freedesktop.systemd1(5). `create`, `run`, `update` and `delete` come here, and no other verb: they go by the
-//! cgroup's directories.
+//! Source: org.freedesktop.systemd1(5). `create`, `run`, `update` and `delete` come here. The other verbs go by the cgroup's
+//! directories; of them only one that adds a process to a user's container comes here, where the kernel has refused.
 
 mod address;
 mod connection;
@@ -60,6 +60,16 @@ impl Manager {
         let runtime = true;
         self.ask(&format!("change the unit {unit}"), self.deadline(), properties, |connection| {
             connection.call(manager("SetUnitProperties"), &(unit, runtime, &told))
+        })
+    }
+
+    /// Moves a process into the cgroup `below` that of a unit: `/` is the unit's own.
+    ///
+    /// # Errors
+    /// There is no such unit or cgroup; the process is not the caller's.
+    pub(crate) fn attach(&self, unit: &str, below: &str, process: u32) -> Result<()> {
+        self.ask(&format!("attach the process {process} to the unit {unit}"), self.deadline(), &[], |connection| {
+            connection.call(manager("AttachProcessesToUnit"), &(unit, below, vec![process]))
         })
     }
 

@@ -174,6 +174,8 @@ impl Site {
             // What others have mounted cannot be taken away in a user namespace, only covered.
             Site::Inside(mode) => {
                 if mode == Mode::V2 {
+                    // The same filesystem is not mounted twice on one directory.
+                    mount("tmpfs", CGROUP_ROOT, "tmpfs", MountFlags::empty(), None).expect("mount a tmpfs");
                     mount("none", CGROUP_ROOT, "cgroup2", MountFlags::empty(), None).expect("mount cgroup2");
                 }
                 mode

@@ -137,6 +137,31 @@ fn sources_that_only_the_hosts_root_or_only_the_containers_may_reach_are_bound()
 }
 
 #[test]
+fn a_directory_that_only_the_containers_user_may_enter_is_bound_and_is_its_working_directory() {
+    in_modes(LIFECYCLE, |t| {
+        let closed = t.dir().join(t.name("closed"));
+        fs::create_dir(&closed).expect("make a directory");
+        // Its group is nobody in the container: so its root has no right to it either.
+        std::os::unix::fs::chown(&closed, Some(OWNER + 24), Some(0)).expect("chown");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("chmod");
+        let bundle = |uid: u32| {
+            in_user_namespace(t.bundle().with_id(&t.name(&format!("c{uid}"))))
+                .rootfs_with(|rootfs| fs::create_dir(rootfs.join("closed")).expect("mkdir"))
+                .mount(json!({"destination": "/closed", "type": "bind", "source": closed, "options": ["bind"]}))
+                .set("/process/user/uid", json!(uid))
+                .set("/process/cwd", json!("/closed"))
+        };
+        assert_eq!(bundle(24).sh("pwd; echo x >file; ls /closed").run().ok().stdout, "/closed\nfile\n");
+        // Root, who may not, is told so.
+        let outcome = bundle(0).sh("true").run();
+        assert_ne!(outcome.code, 0, "{outcome:?}");
+        if t.is(&[Kind::Runb]) {
+            outcome.fails_with(&["process.cwd", "/closed", "EACCES"]);
+        }
+    });
+}
+
+#[test]
 fn a_root_filesystem_that_nobody_may_look_into_is_named() {
     in_modes(LIFECYCLE, |t| {
         for bundle in [t.bundle(), in_user_namespace(t.bundle().with_id(&t.name("q")))] {

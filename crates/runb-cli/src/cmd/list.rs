@@ -21,12 +21,11 @@ pub fn run(args: &args::List, context: &Context<'_>) -> Result<u8> {
     };
     let damaged: Vec<String> = list.damaged.iter().map(Error::to_string).collect();
     context.warn(&damaged);
-    let states: Vec<State> = list.containers.iter().map(Container::state).collect();
     let text = match args.format {
-        _ if args.quiet => states.iter().map(|state| format!("{}\n", state.id)).collect(),
-        Listing::Table => table(&states),
+        _ if args.quiet => list.containers.iter().map(|container| format!("{}\n", container.id())).collect(),
+        Listing::Table => table(&list.states()),
         Listing::Json => {
-            let json = serde_json::to_string(&states).context("internal error: the list")?;
+            let json = serde_json::to_string(&list.states()).context("internal error: the list")?;
             format!("{json}\n")
         }
     };
@@ -48,10 +47,16 @@ fn table(states: &[State]) -> String {
         ]
     };
     let rows: Vec<[String; 6]> = std::iter::once(head).chain(states.iter().map(row)).collect();
+    let mut widths = [9; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
     let mut text = String::new();
     for row in &rows {
         for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(9) + 3;
+            let width = widths[column] + 3;
             let _ = if column + 1 < row.len() { write!(text, "{cell:<width$}") } else { writeln!(text, "{cell}") };
         }
     }

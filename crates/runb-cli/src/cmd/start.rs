@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use runb_core::container::Container;
+use runb_core::options::StartOptions;
 
 use super::{Context, options};
 use crate::args::Id;
@@ -10,8 +11,11 @@ use crate::environment::Environment;
 /// Starts the container.
 pub fn run(args: &Id, context: &Context<'_>) -> Result<u8> {
     let root = options::root(context.global, context.environment)?;
-    let callers = context.environment.notify_socket.as_deref();
-    let container = Container::start_in(&root, &args.id, Environment::of_hooks()?, callers)?;
+    let mut options = StartOptions::default();
+    options.hook_environment = Environment::of_hooks()?;
+    options.notify_socket = context.environment.notify_socket.clone();
+    options.meanwhile = context.meanwhile.clone();
+    let container = Container::start_in(&root, &args.id, &options)?;
     context.report.steps(container.steps());
     context.report.account().annotations(container.annotations());
     Ok(0)

@@ -53,8 +53,8 @@ pub struct Record {
 /// Verbs that end at once and make no process: the log stays open for their second line.
 const BRIEF: [&str; 6] = ["state", "kill", "pause", "resume", "list", "ps"];
 
-/// Verbs that launch a process, and wait for it.
-const LAUNCHING: [&str; 3] = ["create", "run", "exec"];
+/// Verbs that wait for a process to begin.
+const LAUNCHING: [&str; 4] = ["create", "run", "exec", "start"];
 
 /// Writes the line of a call of `verb`; `own_length` of the arguments are runb's own.
 pub fn begin(settings: Settings, argv: &[OsString], own_length: usize, verb: Option<&str>) -> Record {

@@ -1,19 +1,17 @@
 //! One more process in a container: what `exec` does.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-
+use super::joining::join;
 use super::pidfd_socket::PidfdSocket;
 use super::{Container, Workload, planned_step, traced};
 use crate::child::Child;
 use crate::error::{Error, Kind, Result};
 use crate::host::Host;
-use crate::host::cgroups::CgroupMounts;
 use crate::launch::{self, Context, Executed, Target};
 use crate::options::{ExecOptions, Paused};
-use crate::plan::exec::{self, ExecPlan, Inside, Request};
+use crate::plan::exec::{self, Inside, Request};
 use crate::resctrl::Groups;
 use crate::state::{self, ProcessRef, Saved, Status};
 use crate::survey::Survey;
@@ -53,15 +51,10 @@ impl Container {
         let host = Host::probe_processes()?;
         // A setns by the pidfd succeeds only while init lives: then what was seen at its pid before was init's.
         let survey = Survey::of_exec(&process, init.pid, self.saved.namespaces);
-        let plan = exec::exec(&Request {
-            spec: &spec,
-            process: &process,
-            inside: &inside(&self.saved),
-            host: &host,
-            survey: &survey,
-            options,
-            hook: None,
-        })?;
+        let inside = inside(&self.saved);
+        let (spec, process, inside, host, survey) = (&spec, &process, &inside, &host, &survey);
+        let request = Request { spec, process, inside, host, survey, options, hook: None, moved: false };
+        let plan = exec::exec(&request)?;
         trace.done(planned_step(&plan.program, plan.filter.as_ref()));
         let socket = options.pidfd_socket.as_deref().map(PidfdSocket::connect).transpose()?;
         let listener = launch::listener::connect_to(plan.filter.as_ref())?;
@@ -75,8 +68,8 @@ impl Container {
         let context =
             Context { hooks: None, saved: &self.saved, status, listener, network, terminal: &terminal, meanwhile };
         let target = Target { init: pidfd.as_fd(), cgroup: None, preserve: options.preserve_fds, stdio: None };
-        let running = join(&self.saved, &plan, target, init, &options.cgroups)?;
-        trace.done(What::Clone { pid: running.pid() });
+        let moved = OnceCell::new();
+        let running = join(&self.saved, (&plan, &moved), &request, target, init, trace)?;
         let Executed { process, terminal } = running.until_executed(&plan, context, trace)?;
         trace.done(What::Executed);
         announce(&process, options, socket.as_ref())?;
@@ -119,56 +112,6 @@ pub(super) fn inside(saved: &Saved) -> Inside<'_> {
         resctrl: resctrl.as_ref().map(Groups::joined).unwrap_or_default(),
         v1: cgroup.v1.iter().map(|dir| (dir.controllers.as_slice(), dir.path.as_path())).collect(),
     }
-}
-
-/// Into the planned cgroup; or, unless the caller has named one, into that of init where the planned one takes no more
-/// processes: on version 2 a cgroup that gives controllers to those below it has none of its own.
-pub(super) fn join<'p>(
-    saved: &Saved,
-    plan: &'p ExecPlan,
-    target: Target<'_>,
-    init: ProcessRef,
-    named: &[String],
-) -> Result<launch::Running<'p>> {
-    let join = |path: Option<&Path>| {
-        let cgroup = path.map(launch::open_cgroup).transpose().map_err(|error| error.during(ADDING))?;
-        let target = Target { cgroup: cgroup.as_ref().map(AsFd::as_fd), ..target };
-        let text = |path: &Path| format!("{ADDING}: {}", path.display());
-        launch::join(plan, &target, &saved.cgroup).map_err(|error| match path {
-            Some(path) if error.nix_errno().is_some_and(is_of_cgroup) => error.during(text(path)),
-            _ => error,
-        })
-    };
-    let result = join(plan.unified.as_deref());
-    let planned = plan.unified.as_ref().filter(|_| named.is_empty());
-    match (&result, planned) {
-        (Err(error), Some(planned)) if error.nix_errno().is_some_and(is_of_cgroup) => match cgroup_of(init)? {
-            Some(actual) if actual != *planned => join(Some(&actual)),
-            _ => result,
-        },
-        _ => result,
-    }
-}
-
-/// What is done when a process joins a cgroup.
-const ADDING: &str = "adding pid of the process to cgroups";
-
-/// What a cgroup answers that takes no process: clone3(2), EBUSY and EOPNOTSUPP; one that is gone.
-fn is_of_cgroup(errno: Errno) -> bool {
-    matches!(errno, Errno::EBUSY | Errno::EOPNOTSUPP | Errno::ENOENT | Errno::ENODEV)
-}
-
-/// The version 2 cgroup that init is in now.
-fn cgroup_of(init: ProcessRef) -> Result<Option<PathBuf>> {
-    let file = format!("/proc/{}/cgroup", init.pid);
-    let text = std::fs::read_to_string(&file).map_err(|e| Error::io(format!("read {file}"), &e))?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
-    let unified = match CgroupMounts::probe()? {
-        CgroupMounts::V2(unified) => Some(unified),
-        CgroupMounts::V1 { unified, .. } => unified,
-        CgroupMounts::None => None,
-    };
-    Ok(path.filter(|path| !path.starts_with("../")).zip(unified).map(|(path, unified)| unified.mountpoint.join(path)))
 }
 
 /// Tells the caller who the process is.

@@ -1,11 +1,13 @@
 //! The hooks that run when the container exists: startContainer as a process of the container, the others beside the runtime.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::libc;
 use oci_spec::runtime::{Hook, Hooks, Spec};
 
-use super::exec::{inside, join};
+use super::exec::inside;
+use super::joining::join;
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{self, Finished, Streams};
 use crate::host::Host;
@@ -62,19 +64,16 @@ fn run(
     let host = Host::probe_processes()?;
     let survey = Survey::of_hook(&process, init.pid, saved.namespaces);
     let options = ExecOptions::default();
-    let plan = exec::exec(&Request {
-        spec,
-        process: &process,
-        inside: &inside(saved),
-        host: &host,
-        survey: &survey,
-        options: &options,
-        hook: Some(hook),
-    })?;
+    let inside = inside(saved);
+    let (process, inside, host, survey, options) = (&process, &inside, &host, &survey, &options);
+    let request = Request { spec, process, inside, host, survey, options, hook: Some(hook), moved: false };
+    let plan = exec::exec(&request)?;
     let listener = listener::connect_to(plan.filter.as_ref())?;
     let streams = Streams::of(state)?;
     let target = Target { init: pidfd, cgroup: None, preserve: 0, stdio: Some(streams.stdio()) };
-    let running = join(saved, &plan, target, init, &[])?;
+    // Its steps are the hook's own: what is told is how long the hook took.
+    let (moved, mut steps) = (OnceCell::new(), Trace::begin());
+    let running = join(saved, (&plan, &moved), &request, target, init, &mut steps)?;
     let context = Context {
         hooks: None,
         saved,
@@ -84,8 +83,7 @@ fn run(
         terminal: &|_| Ok(()),
         meanwhile: None,
     };
-    // Its steps are the hook's own: what is told is how long the hook took.
-    let executed = running.until_executed(&plan, context, &mut Trace::begin())?;
+    let executed = running.until_executed(&plan, context, &mut steps)?;
     hooks::finish(hook, executed.process, streams, Some(pidfd))
 }
 

@@ -71,6 +71,8 @@ pub(super) struct Read {
 }
 
 impl Read {
+    /// Reads it. Apart from the launch, whose stack it would make longer by two pages.
+    #[inline(never)]
     pub(super) fn of(options: &Options, trace: &mut Trace) -> Result<Self> {
         state::check_id(&options.id)?;
         Read::of_bundle(Bundle::load_traced(&options.bundle, trace)?, options)

@@ -15,7 +15,7 @@ use super::{Container, Held, hooks, traced};
 use crate::error::{Error, Kind, Result};
 use crate::launch::failure::{late_failure, out_of_memory};
 use crate::notify::{self, Readiness};
-use crate::options::HookEnvironment;
+use crate::options::{Meanwhile, StartOptions};
 use crate::plan::Late;
 use crate::state::{Phase, Saved, Status};
 use crate::trace::{Step, Trace, What};
@@ -26,7 +26,7 @@ impl Container {
     /// # Errors
     /// The status is not `created`; a hook failed; the execve failed. The container is stopped in the last two cases.
     pub fn start(&self) -> Result<Vec<Step>> {
-        self.held_traced(|held, trace| held.start_for(None, &self.hook_environment, trace)).map(|(_, steps)| steps)
+        self.start_for(None)
     }
 
     /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
@@ -35,26 +35,30 @@ impl Container {
     /// # Errors
     /// As [`Container::start`]; or its readiness cannot be passed on, while it runs.
     pub fn start_until_ready(&self, callers: &Path) -> Result<Vec<Step>> {
-        let start = |held: Held, trace: &mut Trace| held.start_for(Some(callers), &self.hook_environment, trace);
-        self.held_traced(start).map(|(_, steps)| steps)
+        self.start_for(Some(callers))
     }
 
-    /// As [`Container::load`] and then [`Container::start`], or with `callers` [`Container::start_until_ready`]: its state is read once, under
-    /// the lock. [`Container::steps`] is what was done.
+    fn start_for(&self, callers: Option<&Path>) -> Result<Vec<Step>> {
+        let options = StartOptions {
+            hook_environment: self.hook_environment.clone(),
+            notify_socket: callers.map(Path::to_owned),
+            meanwhile: None,
+        };
+        self.held_traced(|held, trace| held.start_and_report(&options, trace)).map(|(_, steps)| steps)
+    }
+
+    /// As [`Container::load`] and then [`Container::start`], or, if somebody is to be told, [`Container::start_until_ready`]: its state
+    /// is read once, under the lock. [`Container::steps`] is what was done.
     ///
     /// # Errors
     /// As theirs.
-    pub fn start_in(
-        root: &Path,
-        id: &str,
-        hook_environment: HookEnvironment,
-        callers: Option<&Path>,
-    ) -> Result<Container> {
+    pub fn start_in(root: &Path, id: &str, options: &StartOptions) -> Result<Container> {
         let (saved, steps) = traced(|trace| {
             let held = Held::of(root, id)?;
             trace.done(What::Loaded);
-            held.start_for(callers, &hook_environment, trace)
+            held.start_and_report(options, trace)
         })?;
+        let hook_environment = options.hook_environment.clone();
         Ok(Container { dir: root.join(id), saved, warnings: Vec::new(), hook_environment, steps })
     }
 }
@@ -76,8 +80,8 @@ impl Held {
     }
 
     /// Starts it, lets it go, and awaits its readiness, if somebody is to be told of that.
-    fn start_for(mut self, callers: Option<&Path>, environment: &HookEnvironment, trace: &mut Trace) -> Result<Saved> {
-        let reports = callers.filter(|_| self.dir.path().join(notify::FOLDER).exists());
+    fn start_and_report(mut self, options: &StartOptions, trace: &mut Trace) -> Result<Saved> {
+        let reports = options.notify_socket.as_ref().filter(|_| self.dir.path().join(notify::FOLDER).exists());
         let awaited = match reports {
             Some(callers) => {
                 self.must_be_created()?;
@@ -86,7 +90,7 @@ impl Held {
             }
             None => None,
         };
-        self.start(environment, trace)?;
+        self.start(options, trace)?;
         let Held { dir, saved } = self;
         drop(dir);
         match awaited {
@@ -95,26 +99,26 @@ impl Held {
         }
     }
 
-    fn start(&mut self, environment: &HookEnvironment, trace: &mut Trace) -> Result<()> {
+    fn start(&mut self, options: &StartOptions, trace: &mut Trace) -> Result<()> {
         self.must_be_created()?;
         let spec = self.saved.hooks.then(|| self.config()).transpose()?;
         let list = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
         let result = spec
             .as_ref()
             .map_or(Ok(()), |spec| hooks::start_container_of(spec, &self.saved, trace))
-            .and_then(|()| self.execute())
+            .and_then(|()| self.execute(options.meanwhile.as_ref()))
             .inspect(|()| trace.done(What::Executed))
-            .and_then(|()| hooks::poststart(list, &self.saved, environment, trace));
+            .and_then(|()| hooks::poststart(list, &self.saved, &options.hook_environment, trace));
         result.map_err(|error| match self.end() {
             Ok(()) => error,
             Err(more) => error.and_cleanup(more),
         })
     }
 
-    fn execute(&mut self) -> Result<()> {
+    fn execute(&mut self, meanwhile: Option<&Meanwhile>) -> Result<()> {
         let before = self.saved.phase;
         self.enter(Phase::Starting)?;
-        self.release(before)?;
+        self.release(before, meanwhile)?;
         self.enter(Phase::Running)?;
         let path = self.dir.fifo();
         fs::remove_file(&path).map_err(|e| Error::io(format!("unlink {}", path.display()), &e))
@@ -128,7 +132,7 @@ impl Held {
     /// Writes the byte that init waits for, and learns what became of the execve: the end of init's descriptor, with a
     /// report in the fifo if it failed. If a start was killed after its byte ([`Phase::Starting`] is what was `before`), init
     /// may have gone on by that, and this start is only told of it.
-    fn release(&self, before: Phase) -> Result<()> {
+    fn release(&self, before: Phase, meanwhile: Option<&Meanwhile>) -> Result<()> {
         let path = self.dir.fifo();
         let open =
             |write: bool| fs::OpenOptions::new().write(write).read(!write).custom_flags(libc::O_NONBLOCK).open(&path);
@@ -140,6 +144,7 @@ impl Held {
             fifo => fifo.map_err(|e| Error::io(format!("open {}", path.display()), &e))?,
         };
         fifo.write_all(&[0]).map_err(|e| Error::io("write to the exec fifo", &e))?;
+        meanwhile.iter().for_each(|meanwhile| meanwhile.call());
         loop {
             // POLLERR is always reported: nobody has it open for reading any more.
             let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::empty())];

@@ -70,7 +70,8 @@ impl Conversation {
         let stdio = null.as_ref().map(|null| [null.as_fd(); 3]);
         let place = Place { more: Some(theirs.as_fd()), stdio, ..Place::default() };
         let files: Vec<_> = joined.iter().map(|joined| (joined.place.as_str(), joined.path.as_path())).collect();
-        let child = hooks::start(&program(&path, &files, criu.environment.entries()), place).map_err(failed)?;
+        let child =
+            hooks::start(&program(&path, &files, criu.environment.entries()), place, |_| Ok(())).map_err(failed)?;
         drop(theirs);
         let mut conversation = Conversation { child, socket: ours, version: OLDEST };
         conversation.version = conversation.ask_version(&path)?;

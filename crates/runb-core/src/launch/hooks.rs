@@ -2,11 +2,12 @@
 
 use std::os::fd::AsFd;
 
+use nix::errno::Errno;
 use oci_spec::runtime::Hook;
 
-use super::{Context, Running, open_cgroup};
+use super::{Context, Running, moved, open_cgroup};
 use crate::child::Place;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::hooks::{self, Finished, Streams};
 use crate::plan::hooks::Unfinished;
 use crate::plan::{self, Plan};
@@ -36,8 +37,11 @@ impl Running<'_> {
 
     /// A createContainer hook: a file of the host, in the container, and there root.
     fn run_in_container(&self, plan: &Plan, saved: &Saved, hook: &Hook, state: &[u8]) -> Result<Finished> {
-        let v1 = self.cgroup.v1.iter().map(|dir| dir.path.clone()).collect();
-        let container = Unfinished { rootfs: &saved.rootfs, namespaces: plan.hook_namespaces, v1 };
+        let program = |moved| {
+            let v1 = self.cgroup.v1.iter().map(|dir| dir.path.clone()).collect();
+            let container = Unfinished { rootfs: &saved.rootfs, namespaces: plan.hook_namespaces, v1, moved };
+            plan::hooks::in_container(hook, &container)
+        };
         let cgroup = self.cgroup.unified.as_deref().map(open_cgroup).transpose()?;
         let streams = Streams::of(state)?;
         let place = Place {
@@ -46,7 +50,14 @@ impl Running<'_> {
             stdio: Some(streams.stdio()),
             ..Place::default()
         };
-        let child = hooks::start(&plan::hooks::in_container(hook, &container), place)?;
+        let child = match (hooks::start(&program(false), place, |_| Ok(())), moved::users_unit(saved)) {
+            (Err(error), Some(unit)) if error.kind() == Kind::Host && error.nix_errno() == Some(Errno::EACCES) => {
+                let path = self.cgroup.unified.as_deref().ok_or(error)?;
+                let place = Place { cgroup: None, ..place };
+                hooks::start(&program(true), place, |pid| moved::attach(saved, unit, path, pid))?
+            }
+            (child, _) => child?,
+        };
         hooks::finish(hook, child, streams, self.serves())
     }
 }

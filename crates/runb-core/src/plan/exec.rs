@@ -50,6 +50,7 @@ pub struct Inside<'a> {
 }
 
 /// What an exec is planned from.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The configuration that the container was made by.
     pub spec: &'a Spec,
@@ -65,6 +66,8 @@ pub struct Request<'a> {
     pub options: &'a ExecOptions,
     /// The startContainer hook that is executed in place of process.args.
     pub hook: Option<&'a Hook>,
+    /// Whether the process waits to be moved into its cgroup of version 2, in which it cannot be born.
+    pub moved: bool,
 }
 
 /// Everything that an exec does.
@@ -72,7 +75,7 @@ pub struct Request<'a> {
 pub struct ExecPlan {
     /// What the process runs before it executes the command.
     pub program: Program,
-    /// The cgroup of version 2 that it is born in.
+    /// The cgroup of version 2 that it is born in, or moved into.
     pub unified: Option<PathBuf>,
     /// The seccomp filter.
     pub filter: Option<Filter>,
@@ -93,7 +96,7 @@ fn keyring(p: &mut Program, inside: &Inside<'_>, user: UserNamespace) {
 /// # Errors
 /// The process asks for what this version or this machine cannot do; with the place.
 pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
-    let Request { spec, process, inside, host, survey, options, hook } = request;
+    let Request { spec, process, inside, host, survey, options, hook, moved } = request;
     let user = UserNamespace::of_flags(inside.namespaces);
     let enters_pid = inside.namespaces & libc::CLONE_NEWPID as u64 != 0;
     let entry = if enters_pid { Entry::Last } else { Entry::Born };
@@ -108,7 +111,10 @@ pub fn exec(request: &Request<'_>) -> Result<ExecPlan> {
     let mut program = Program::new(report_descriptor(options.preserve_fds)?);
     let p = &mut program;
 
-    // Here the process is the runtime's equal, in the host's namespaces; on version 2 it is in the cgroup already.
+    // Here the process is the runtime's equal, in the host's namespaces; on version 2 it is in the cgroup already, or moved first.
+    if *moved {
+        p.stop(Point::Cgroup);
+    }
     if host.standing.may_mount() {
         process::undumpable(p);
     }
@@ -270,9 +276,25 @@ mod tests {
         let (process, _) = process(spec, &options).expect("a process");
         let (host, survey) = (Host::plain(), Survey::default());
         let request =
-            Request { spec, process: &process, inside, host: &host, survey: &survey, options: &options, hook: None };
+            Request { spec, process: &process, inside, host: &host, survey: &survey, options: &options, hook: None, moved: false };
         let plan = exec(&request).expect("a plan");
         plan.program.calls().iter().map(|call| libc::c_long::from(call.nr)).collect()
+    }
+
+    #[test]
+    fn a_process_that_is_moved_into_its_cgroup_waits_for_that_before_all_else() {
+        let (spec, inside) = (spec(serde_json::json!({})), inside());
+        let options = ExecOptions { args: vec!["/bin/true".to_owned()], ..ExecOptions::default() };
+        let (process, _) = process(&spec, &options).expect("a process");
+        let (host, survey) = (Host::plain(), Survey::default());
+        let (spec, process, inside, host, survey, options) = (&spec, &process, &inside, &host, &survey, &options);
+        let request = Request { spec, process, inside, host, survey, options, hook: None, moved: true };
+        let moved = exec(&request).expect("a plan").program;
+        let born = exec(&Request { moved: false, ..request }).expect("a plan").program;
+        assert_eq!(moved.points().next(), Some(Point::Cgroup));
+        // 0 is a stop.
+        assert_eq!(moved.calls()[0].nr, 0);
+        assert_eq!(moved.calls().len(), born.calls().len() + 1);
     }
 
     #[track_caller]
@@ -342,7 +364,7 @@ mod tests {
             let hook: Hook = serde_json::from_value(hook).expect("a hook");
             let (spec, process, inside) = (&spec, &process, &inside);
             let request =
-                Request { spec, process, inside, host: &host, survey: &survey, options: &options, hook: Some(&hook) };
+                Request { spec, process, inside, host: &host, survey: &survey, options: &options, hook: Some(&hook), moved: false };
             let plan = exec(&request).expect("a plan");
             let last = plan.program.calls().last().expect("an execve");
             let text = |address| String::from_utf8_lossy(plan.program.string_at(address).expect("text")).into_owned();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 use oci_spec::runtime::{Hook, Spec};
+use runb_init::Point;
 
 use super::check::kinds;
 use super::environment;
@@ -43,11 +44,16 @@ pub struct Unfinished<'a> {
     pub namespaces: u64,
     /// The container's version 1 cgroups.
     pub v1: Vec<PathBuf>,
+    /// Whether the hook waits to be moved into that of version 2, in which it cannot be born.
+    pub moved: bool,
 }
 
 /// The program of a createContainer hook: a file of the host, in the container's cgroups and namespaces, and there root.
 pub fn in_container(hook: &Hook, container: &Unfinished<'_>) -> Program {
     let mut p = Program::new(3);
+    if container.moved {
+        p.stop(Point::Cgroup);
+    }
     process::undumpable(&mut p);
     schedule::every_cpu(&mut p);
     join_v1(&mut p, &container.v1);
@@ -93,7 +99,7 @@ mod tests {
     {
         let hook: Hook = serde_json::from_value(serde_json::json!({"path": "/bin/hook"})).expect("a hook");
         let namespaces = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64;
-        let container = Unfinished { rootfs: Path::new("/bundle/rootfs"), namespaces, v1: Vec::new() };
+        let container = Unfinished { rootfs: Path::new("/bundle/rootfs"), namespaces, v1: Vec::new(), moved: false };
         let program = in_container(&hook, &container);
         let wanted = [
             libc::SYS_setns,

@@ -313,6 +313,7 @@ mod tests {
             survey: &survey,
             options: &options,
             hook: None,
+            moved: false,
         })
         .map_err(|error| error.to_string())?;
         let labels = |place| calls(&plan.program, place).into_iter().filter(|call| call.starts_with("write("));

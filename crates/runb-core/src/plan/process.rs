@@ -218,10 +218,10 @@ pub(super) fn become_user(p: &mut Program, process: &Process, host: &Host, sets:
     cwd_again(p, process);
 }
 
-/// Enters process.cwd as root; [`cwd_again`] tries as the user where root may not.
+/// Enters process.cwd as root; [`cwd_again`] tries as the user where root may not: get to it, or into it.
 fn cwd(p: &mut Program, process: &Process) {
     let slot = open_cwd(p, process).tolerate(&[libc::EACCES]).out();
-    p.fchdir(slot).after_success();
+    p.fchdir(slot).tolerate(&[libc::EACCES]).after_success();
 }
 
 fn cwd_again(p: &mut Program, process: &Process) {

@@ -216,6 +216,13 @@ impl Program {
         self.calls[first..].iter_mut().for_each(|call| call.after = After::Success);
     }
 
+    /// Runs the calls from index `first` on only if the last one before them that tolerates anything ended in `errno`.
+    pub(super) fn after_errno_from(&mut self, first: usize, errno: i32) {
+        for call in &mut self.calls[first..] {
+            (call.after, call.after_errno) = (After::Errno, errno as u8);
+        }
+    }
+
     /// The stops, in the order in which init comes to them.
     pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
         use Point::{Cgroup, Hooks, IdMap, Mount, NetDevices, Notify, Ready, Scheduler, Terminal};

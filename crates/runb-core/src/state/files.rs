@@ -64,11 +64,13 @@ fn parse(file: &Path, text: &[u8]) -> Result<Saved> {
         #[serde(default)]
         version: u32,
     }
-    let saved = serde_json::from_slice::<Saved>(text);
+    // Once for all strings, as in a configuration.
+    let text = std::str::from_utf8(text).map_err(|e| damaged(file, e))?;
+    let saved = serde_json::from_str::<Saved>(text);
     if saved.as_ref().is_ok_and(|saved| saved.version <= VERSION) {
         return saved.map_err(|e| damaged(file, e));
     }
-    match serde_json::from_slice::<Written>(text) {
+    match serde_json::from_str::<Written>(text) {
         Ok(Written { version }) if version > VERSION => Err(Error::new(
             Kind::State,
             format!("{} is of version {version}, which a newer runb has written; this one knows {VERSION}", file.display()),

@@ -81,6 +81,14 @@ impl MadeUnit {
         Manager::of(&self.systemd).set_properties(&self.name, properties)
     }
 
+    /// Has systemd move a process into the cgroup `below` the unit's.
+    ///
+    /// # Errors
+    /// As [`MadeUnit::set_properties`].
+    pub(crate) fn attach(&self, below: &str, process: i32) -> Result<()> {
+        Manager::of(&self.systemd).attach(&self.name, below, process.cast_unsigned())
+    }
+
     /// Stops the unit if it is the container's, and has systemd forget it if it has failed. Of one that has ended and is gone systemd
     /// is not asked at all.
     ///

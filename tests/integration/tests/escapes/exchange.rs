@@ -10,12 +10,13 @@ use runb_tests::*;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 /// The rounds of a race: up to 150 on version 2 and 40 elsewhere, as what is raced for does not differ
-/// between the modes, but for what mounts and joins cgroups. A machine that is busy with other things does fewer.
+/// between the modes, but for what mounts and joins cgroups. A machine that is busy with other things does fewer, and one
+/// that is emulated fewer still.
 pub fn rounds(t: &Test) -> impl Iterator<Item = u32> + use<> {
-    const FEW: u32 = 20;
+    let few = wait::tries(20);
     let (most, time) = if t.mode() == Mode::V2 { (150, 5) } else { (40, 2) };
     let end = Instant::now() + Duration::from_secs(time);
-    (0..most).take_while(move |done| *done < FEW || Instant::now() < end)
+    (0..most).take_while(move |done| *done < few || Instant::now() < end)
 }
 
 pub struct Exchange {

@@ -87,7 +87,7 @@ fn a_neighbour_with_all_rights_finds_no_right_that_the_container_will_not_have()
             fs::copy(env!("CARGO_BIN_EXE_watcher"), share.join("watcher")).expect("copy the watcher");
             let watcher = watcher.args(["/share/watcher"]).run_detached();
             let pid = watcher.pid();
-            for _ in 0..20 {
+            for _ in 0..wait::tries(20) {
                 let bundle = t.bundle().with_id(&t.name("v")).join_namespace("pid", &format!("/proc/{pid}/ns/pid"));
                 let bundle = with_slow_hooks(bundle).idle().spec(|spec| {
                     spec["process"]["noNewPrivileges"] = json!(no_new_privileges);

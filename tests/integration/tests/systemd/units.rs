@@ -98,8 +98,10 @@ fn a_unit_that_has_failed_is_forgotten_by_its_deletion() {
     under_systemd(|t| {
         t.runb_only("the unit of a container of crun and runc is asked about by other ways");
         for collect in [None, Some("'inactive'"), Some("'inactive-or-failed'")] {
+            // Long enough for the container to run before.
+            let seconds = wait::slowly(std::time::Duration::from_secs(1)).as_secs().to_string();
             let mut annotations =
-                json!({"org.systemd.property.RuntimeMaxSec": "1", "org.systemd.property.TimeoutStopSec": "1"});
+                json!({"org.systemd.property.RuntimeMaxSec": seconds, "org.systemd.property.TimeoutStopSec": "1"});
             if let Some(collect) = collect {
                 annotations["org.systemd.property.CollectMode"] = collect.into();
             }

@@ -52,6 +52,15 @@ impl User {
         t.finish(command)
     }
 
+    /// A call in the user namespace of `pid` and from a cgroup that is not below the user's systemd, as out of a login session: so
+    /// what is above both is root's.
+    fn runtime_elsewhere(&self, t: &Test, pid: i32, args: &[&str]) -> Outcome {
+        let mut command = self.command("nsenter");
+        command.args(["--user", "--target", &pid.to_string()]);
+        command.arg(t.runtime().path()).arg("--root").arg(t.root()).args(args);
+        t.finish(command)
+    }
+
     fn property(&self, unit: &str, name: &str) -> String {
         let mut command = self.command("systemctl");
         let output = command.args(["--user", "show", "--property", name, "--value", unit]).output().expect("systemctl");
@@ -68,6 +77,7 @@ fn a_users_systemd_makes_the_cgroups_of_a_users_container() {
         let user = User::of_the_machine(t);
         fs::create_dir(t.root()).expect("make a directory");
         std::os::unix::fs::chown(t.root(), Some(user.ids.0), Some(user.ids.1)).expect("chown");
+        let of_hook = t.root().join("of-hook");
         // What an unprivileged user may mount, and no device node.
         let bundle = with_limits(t.bundle().idle()).spec(|spec| {
             let bind = |path: &str| json!({"destination": path, "type": "bind", "source": path, "options": ["rbind"]});
@@ -76,6 +86,9 @@ fn a_users_systemd_makes_the_cgroups_of_a_users_container() {
             spec["linux"]["maskedPaths"] = json!([]);
             spec["linux"]["readonlyPaths"] = json!([]);
             spec["process"]["capabilities"] = json!({});
+            // In the container's cgroup, too.
+            let script = format!("cat /proc/self/cgroup >{}", of_hook.display());
+            spec["hooks"] = json!({"createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
         });
         bundle.write();
         let dir = bundle.dir().display().to_string();
@@ -83,6 +96,9 @@ fn a_users_systemd_makes_the_cgroups_of_a_users_container() {
         let pid = user.runtime(t, &["state", bundle.id()]).ok().json()["pid"].as_i64().expect("a pid") as i32;
         let cgroup = cgroup_dir(t, pid, "");
         assert!(cgroup.ends_with(format!("user@{}.service/user.slice/u-c.scope", user.ids.0)), "{cgroup:?}");
+        let seen = fs::read_to_string(&of_hook).expect("what the hook has seen");
+        assert!(seen.contains("0::/\n") || seen.contains("/u-c.scope\n"), "{seen:?}");
+        fs::remove_file(&of_hook).expect("remove");
         for (file, value) in
             [("memory.max", "67108864"), ("pids.max", "33"), ("cpu.max", "16000 100000"), ("cpuset.cpus", "0")]
         {
@@ -95,7 +111,13 @@ fn a_users_systemd_makes_the_cgroups_of_a_users_container() {
         }
         user.runtime(t, &["start", bundle.id()]).ok();
         let inside = user.runtime_beside(t, pid, &["exec", bundle.id(), "cat", "/proc/self/cgroup"]).ok();
-        assert!(inside.stdout.contains("0::/"), "{inside:?}");
+        assert!(inside.stdout.contains("0::/\n"), "{inside:?}");
+        // systemd moves it in; a cgroup below it that is not there is named.
+        let inside = user.runtime_elsewhere(t, pid, &["exec", bundle.id(), "cat", "/proc/self/cgroup"]).ok();
+        assert!(inside.stdout.contains("0::/\n"), "{inside:?}");
+        let missing = ["exec", "--cgroup", "nobodys", bundle.id(), "true"];
+        let outcome = user.runtime_elsewhere(t, pid, &missing);
+        assert!(outcome.code == 255 && outcome.stderr.contains("u-c.scope/nobodys: no such file"), "{outcome:?}");
         user.runtime(t, &["update", "--pids-limit", "44", bundle.id()]).ok();
         assert_eq!(fs::read_to_string(cgroup.join("pids.max")).expect("pids.max").trim(), "44");
         assert_eq!(user.property("u-c.scope", "TasksMax"), "44");

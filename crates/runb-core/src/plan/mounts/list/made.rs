@@ -142,6 +142,7 @@ impl Mounts<'_> {
     /// Fails unless the name of each mount leads to it: who shares the filesystem that it lies on may have renamed the
     /// directory under it.
     pub(in crate::plan) fn verify(&self, p: &mut Program) {
+        let limited = self.user_namespace || self.request.host.standing.has_locks();
         let mut ids: Option<MountIds> = None;
         for mounted in self.done.iter().filter(|mounted| self.is_seen(mounted)) {
             let above = self.done.above(&mounted.at);
@@ -158,12 +159,17 @@ impl Mounts<'_> {
                 "the name {name} no longer leads to this mount: it was renamed while the container was made"
             ));
             match mounted.kind {
-                Kind::Directory => same_directory(p, mounted.tree, &start),
-                Kind::File | Kind::Unknown => {
-                    let ids = *ids.get_or_insert_with(|| p.mount_ids());
-                    let name = start.name(p);
-                    p.compare_mounts(&ids, mounted.tree, start.directory(), name);
+                Kind::Directory => {
+                    // A directory of somebody else's may not let the root of a user namespace in.
+                    let closed = limited && mounted.filesystem == Filesystem::Hosts;
+                    same_directory(p, mounted.tree, &start, closed);
+                    if closed {
+                        let first = p.calls().len();
+                        same_mount(p, mounted.tree, &start, &mut ids);
+                        p.after_errno_from(first, libc::EACCES);
+                    }
                 }
+                Kind::File | Kind::Unknown => same_mount(p, mounted.tree, &start, &mut ids),
             }
         }
     }
@@ -171,11 +177,20 @@ impl Mounts<'_> {
 
 /// Fails with EXDEV unless both are on one mount. rename(2) compares the mounts of its two directories first, and refuses to
 /// rename "." next (EBUSY): it is the only call that compares mounts and changes nothing.
-fn same_directory(p: &mut Program, tree: Slot, start: &Start<'_, '_>) {
+fn same_directory(p: &mut Program, tree: Slot, start: &Start<'_, '_>, closed: bool) {
     let dot = p.text(".");
     let name = p.text([start.rest.as_os_str().as_encoded_bytes(), b"/."].concat());
     let to = start.directory();
-    p.renameat2(tree, dot, to, name).tolerate(&[libc::EBUSY]);
+    // EACCES, of one that may be closed: the caller has another way.
+    let tolerated: &[i32] = if closed { &[libc::EBUSY, libc::EACCES] } else { &[libc::EBUSY] };
+    p.renameat2(tree, dot, to, name).tolerate(tolerated);
+}
+
+/// Fails with EAGAIN unless both are on one mount.
+fn same_mount(p: &mut Program, tree: Slot, start: &Start<'_, '_>, ids: &mut Option<MountIds>) {
+    let ids = *ids.get_or_insert_with(|| p.mount_ids());
+    let name = start.name(p);
+    p.compare_mounts(&ids, tree, start.directory(), name);
 }
 
 /// What was mounted last on the directory `place`, whatever its name is by now: `..` of a root is the root itself, and what
