@@ -286,7 +286,18 @@ fn a_static_workload_starts_in_512_kib_and_what_does_not_fit_is_told_with_limit_
         t.runb_only("peers need megabytes");
         let limited = |limit: u64| with(t, &json!({"memory": {"limit": limit, "swap": limit}})).args(["true"]);
         limited(512 << 10).run().ok();
-        limited(64 << 10).try_create().fails_with(&["linux.resources.memory.limit: ", "limit 65536 bytes, peak "]);
+        // The kernel counts in batches: once in a while what it has counted already is enough for init.
+        let told = (0..5).any(|_| {
+            let bundle = limited(64 << 10);
+            let outcome = bundle.try_create();
+            if outcome.code == 0 {
+                t.finish(t.command(["delete", "--force", bundle.id()])).ok();
+                return false;
+            }
+            outcome.fails_with(&["linux.resources.memory.limit: ", "limit 65536 bytes, peak "]);
+            true
+        });
+        assert!(told, "64 KiB are enough five times");
     });
 }
 
