@@ -7,6 +7,7 @@ pub mod standing;
 
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::utsname::uname;
 use nix::unistd::{getegid, geteuid};
@@ -95,15 +96,15 @@ impl Host {
     }
 }
 
-/// The highest capability that the kernel knows, which has had this one since Linux 5.9 and none after it so far: two calls,
-/// where a file (/proc/sys/kernel/cap_last_cap) takes five.
+/// The highest capability that the kernel knows, which has had this one since Linux 5.9 and none after it so far: three calls,
+/// where a file (/proc/sys/kernel/cap_last_cap) takes five that open it.
 fn last_capability() -> Result<u8> {
     const CAP_CHECKPOINT_RESTORE: u8 = 40;
     let from = match sys::knows_capability(CAP_CHECKPOINT_RESTORE) {
         true => CAP_CHECKPOINT_RESTORE,
         false => 0,
     };
-    (from..64).take_while(|number| sys::knows_capability(*number)).last().ok_or_else(|| Error::internal("prctl(PR_CAPBSET_READ) knows no capability"))
+    (from..64).take_while(|number| sys::knows_capability(*number)).last().ok_or_else(|| Error::host("prctl(PR_CAPBSET_READ, 0)", Errno::last()))
 }
 
 fn own_capabilities() -> Result<u64> {

@@ -36,7 +36,7 @@ pub fn count(file: &Path, count: u64) {
     let _ = opened.write_all(&bytes).ok();
 }
 
-/// Takes what was counted; nothing, mostly, which costs one call: a rename of what is not there takes three times as long.
+/// Takes what was counted; nothing, mostly, which costs one call, and that a shorter one than a rename of what is not there.
 pub fn take(file: &Path) -> Option<Lost> {
     if nix::unistd::access(file, nix::unistd::AccessFlags::F_OK).is_err() {
         return None;

@@ -43,10 +43,9 @@ pub(super) fn join<'p>(
             let running = launch::join(plan, &target, &saved.cgroup)?;
             trace.done(What::Clone { pid: running.pid() });
             return running.be_moved(trace, |pid, _| {
-                let first = attach(saved, unit, planned, pid);
-                match (first, other()?) {
-                    (Err(_), Some(actual)) => attach(saved, unit, &actual, pid)?,
-                    (first, _) => first?,
+                if let Err(error) = attach(saved, unit, planned, pid) {
+                    let actual = other()?.ok_or(error)?;
+                    attach(saved, unit, &actual, pid)?;
                 }
                 Ok(saved.cgroup.clone())
             });

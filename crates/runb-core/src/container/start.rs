@@ -26,32 +26,16 @@ impl Container {
     /// # Errors
     /// The status is not `created`; a hook failed; the execve failed. The container is stopped in the last two cases.
     pub fn start(&self) -> Result<Vec<Step>> {
-        self.start_for(None)
-    }
-
-    /// As [`Container::start`]; returns when the workload is ready or has ended, and tells the datagram socket `callers` of
-    /// it (`NOTIFY_SOCKET`). A container that was created without such a socket is only started: it has nowhere to report to.
-    ///
-    /// # Errors
-    /// As [`Container::start`]; or its readiness cannot be passed on, while it runs.
-    pub fn start_until_ready(&self, callers: &Path) -> Result<Vec<Step>> {
-        self.start_for(Some(callers))
-    }
-
-    fn start_for(&self, callers: Option<&Path>) -> Result<Vec<Step>> {
-        let options = StartOptions {
-            hook_environment: self.hook_environment.clone(),
-            notify_socket: callers.map(Path::to_owned),
-            meanwhile: None,
-        };
+        let options = StartOptions { hook_environment: self.hook_environment.clone(), ..StartOptions::default() };
         self.held_traced(|held, trace| held.start_and_report(&options, trace)).map(|(_, steps)| steps)
     }
 
-    /// As [`Container::load`] and then [`Container::start`], or, if somebody is to be told, [`Container::start_until_ready`]: its state
-    /// is read once, under the lock. [`Container::steps`] is what was done.
+    /// As [`Container::load`] and then [`Container::start`]: its state is read once, under the lock. With a
+    /// [`notify_socket`](StartOptions::notify_socket) it returns when the workload is ready or has ended, and tells that socket of it. A
+    /// container that was created without such a socket is only started: it has nowhere to report to. [`Container::steps`] is what was done.
     ///
     /// # Errors
-    /// As theirs.
+    /// As theirs; or its readiness cannot be passed on, while it runs.
     pub fn start_in(root: &Path, id: &str, options: &StartOptions) -> Result<Container> {
         let (saved, steps) = traced(|trace| {
             let held = Held::of(root, id)?;
